@@ -1,0 +1,1 @@
+//! What a provider runs: the engine trait and the embedded model.

@@ -1,0 +1,1 @@
+//! The sans-IO protocol core of haggle: negotiation, streaming and budget as pure state machines.

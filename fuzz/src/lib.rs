@@ -1,0 +1,1 @@
+//! Fuzz bodies as a library; plain cargo test replays the committed corpus.

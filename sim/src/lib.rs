@@ -1,0 +1,1 @@
+//! The deterministic world that drives haggle-core: virtual network, clock and faults.
