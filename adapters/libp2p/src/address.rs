@@ -1,0 +1,85 @@
+//! What an address says: how far it reaches, and whose it is.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+/// How far an address reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    Loopback,
+    Private,
+    Global,
+}
+
+pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+pub(crate) fn scope_of(ip: IpAddr) -> Scope {
+    match ip.to_canonical() {
+        ip if ip.is_loopback() => Scope::Loopback,
+        IpAddr::V4(ip) if private_v4(ip) => Scope::Private,
+        IpAddr::V6(ip) if private_v6(ip) => Scope::Private,
+        _ => Scope::Global,
+    }
+}
+
+fn private_v4(ip: Ipv4Addr) -> bool {
+    let carrier_grade_nat = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    ip.is_private() || ip.is_link_local() || carrier_grade_nat
+}
+
+fn private_v6(ip: Ipv6Addr) -> bool {
+    ip.is_unique_local() || ip.is_unicast_link_local()
+}
+
+/// True if a peer seen at `seen` may tell us of `claimed`: nobody on the internet can make us dial our own machine or
+/// our own office. Names are taken as global.
+pub(crate) fn believable(claimed: &Multiaddr, seen: &Multiaddr) -> bool {
+    let scope = |address| ip(address).map_or(Scope::Global, scope_of);
+    let unusable = ip(claimed).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast());
+    !unusable && crate::runtime::supports(claimed) && scope(claimed) >= scope(seen)
+}
+
+/// The peer id at the end of an address, and the address without it.
+pub(crate) fn split_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>) {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => {
+            address.pop();
+            (address, Some(peer))
+        }
+        _ => (address, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_cannot_point_further_inside_than_it_is() {
+        let parse = |text: &str| text.parse::<Multiaddr>().expect("an address");
+        let table = [
+            ("/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2", true),
+            ("/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.5/tcp/2", false),
+            ("/ip4/127.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/2", false),
+            ("/ip4/192.168.1.9/tcp/1", "/ip4/192.168.1.5/tcp/2", true),
+            ("/ip4/100.64.0.1/tcp/1", "/ip4/8.8.8.8/tcp/2", false),
+            ("/ip6/fe80::1/tcp/1", "/ip4/8.8.8.8/tcp/2", false),
+            ("/ip6/::ffff:127.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/2", false),
+            ("/ip4/9.9.9.9/tcp/1", "/ip4/8.8.8.8/tcp/2", true),
+            ("/ip4/9.9.9.9/tcp/1/ws", "/ip4/127.0.0.1/tcp/2", true),
+            ("/dns4/example.org/tcp/1", "/ip4/8.8.8.8/tcp/2", true),
+            ("/ip4/0.0.0.0/tcp/1", "/ip4/127.0.0.1/tcp/2", false),
+            ("/ip4/9.9.9.9/udp/1", "/ip4/8.8.8.8/tcp/2", false),
+        ];
+        for (claimed, seen, expected) in table {
+            assert_eq!(believable(&parse(claimed), &parse(seen)), expected, "{claimed} seen at {seen}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a node needs of an async runtime, as a value. Timers are the same everywhere (`futures-timer`).
+
+#[cfg(feature = "tokio")]
+mod tokio;
+
+use std::{fmt, future::Future, io, num::NonZeroUsize, pin::Pin, time::Duration};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    identity::Keypair,
+    mdns, noise,
+    swarm::NetworkBehaviour,
+    websocket, yamux,
+};
+
+#[cfg(feature = "tokio")]
+pub use self::tokio::Tokio;
+
+/// A task for a runtime to run.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The transport of a node, ready for a [`Swarm`](libp2p::Swarm).
+pub type NodeTransport = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// An async runtime: how to run tasks, open sockets and hear multicast.
+pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Local discovery on this runtime's sockets.
+    type Mdns: NetworkBehaviour<ToSwarm = mdns::Event>;
+
+    /// Runs a task to its end in the background.
+    fn spawn(&self, task: Task);
+
+    /// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
+    ///
+    /// # Errors
+    /// When the machine's resolver configuration cannot be read.
+    fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport>;
+
+    /// Multicast discovery on the local network.
+    ///
+    /// # Errors
+    /// When there is no interface to listen on.
+    fn mdns(&self, me: PeerId) -> io::Result<Self::Mdns>;
+}
+
+/// Bounds of a node's transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransportLimits {
+    /// For one connection from the first packet to the proved key.
+    pub handshake_timeout: Duration,
+    /// Yamux streams of one connection; each may hold 256 KiB unread.
+    pub max_streams: NonZeroUsize,
+}
+
+impl Default for TransportLimits {
+    fn default() -> Self {
+        TransportLimits {
+            handshake_timeout: Duration::from_secs(30),
+            max_streams: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+}
+
+/// A WebSocket frame comes before the peer is known, and libp2p would take 256 MiB of it.
+const MAX_WEBSOCKET_FRAME: usize = 128 * 1024;
+
+/// Puts WebSocket, Noise, Yamux and a timeout on two instances of a runtime's byte transport. WebSocket comes first: TCP
+/// would take its addresses too and ignore their `/ws`.
+///
+/// # Errors
+/// When the key cannot be used for Noise.
+pub fn secure<T>(for_websocket: T, plain: T, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport>
+where
+    T: Transport<Output: AsyncRead + AsyncWrite + Send + Unpin + 'static> + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    let mut websocket = websocket::Config::new(for_websocket);
+    websocket.set_max_data_size(MAX_WEBSOCKET_FRAME);
+    let mut muxer = yamux::Config::default();
+    muxer.set_max_num_streams(limits.max_streams.get());
+    let security = noise::Config::new(key).map_err(io::Error::other)?;
+    let upgraded = websocket
+        .or_transport(plain)
+        .upgrade(Version::V1)
+        .authenticate(security)
+        .multiplex(muxer)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(TransportTimeout::new(upgraded, limits.handshake_timeout).boxed())
+}
+
+/// True if a node can listen on and dial this address: TCP or WebSocket on an IP or a DNS name.
+pub fn supports(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol as P;
+    let mut parts = address.iter().peekable();
+    let host = matches!(parts.next(), Some(P::Ip4(_) | P::Ip6(_) | P::Dns(_) | P::Dns4(_) | P::Dns6(_)));
+    let port = matches!(parts.next(), Some(P::Tcp(_)));
+    if matches!(parts.peek(), Some(P::Ws(_) | P::Wss(_))) {
+        parts.next();
+    }
+    if matches!(parts.peek(), Some(P::P2p(_))) {
+        parts.next();
+    }
+    host && port && parts.next().is_none()
+}

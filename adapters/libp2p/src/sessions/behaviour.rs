@@ -1,0 +1,381 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, PeerAddresses, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+
+use super::{
+    Config, Event, FromHandler, Handler, OpenError, OpenId, Refusal, SessionStream, ToHandler,
+    gate::{Gate, Slot},
+    handler::Negotiated,
+};
+use crate::bucket::Bucket;
+
+/// Opens and accepts streams of `/haggle/1`. See the [module](super).
+#[derive(Debug)]
+pub struct Behaviour {
+    config: Config,
+    me: PeerId,
+    addresses: PeerAddresses,
+    peers: BTreeMap<PeerId, Peer>,
+    /// Every open that was not answered yet.
+    opens: BTreeMap<OpenId, PeerId>,
+    /// The timeout is the same for all, so the first to come is the first to end.
+    deadlines: VecDeque<(Instant, OpenId)>,
+    timer: Option<(Instant, Delay)>,
+    node: Arc<Gate>,
+    out: VecDeque<ToSwarm<Event, ToHandler>>,
+    last_id: u64,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    connections: Vec<Connection>,
+    waiting: VecDeque<OpenId>,
+    dial: Dial,
+    gate: Arc<Gate>,
+    resets: Bucket,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    negotiating: Vec<OpenId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dial {
+    None,
+    Mine(ConnectionId),
+    /// Somebody else in the swarm dials this peer; its end is ours.
+    Others,
+}
+
+impl Behaviour {
+    /// A behaviour for the node `me`.
+    pub fn new(me: PeerId, config: Config) -> Self {
+        let known = NonZeroUsize::new(config.max_known_peers).unwrap_or(NonZeroUsize::MIN);
+        Behaviour {
+            config,
+            me,
+            addresses: PeerAddresses::new(known),
+            peers: BTreeMap::new(),
+            opens: BTreeMap::new(),
+            deadlines: VecDeque::new(),
+            timer: None,
+            node: Arc::default(),
+            out: VecDeque::new(),
+            last_id: 0,
+            waker: None,
+        }
+    }
+
+    /// Opens a stream to `peer`. The answer is an event with the same id.
+    ///
+    /// # Errors
+    /// [`OpenError::Busy`] if too many opens wait, [`OpenError::Myself`] for the node's own id.
+    pub fn open(&mut self, peer: PeerId) -> Result<OpenId, OpenError> {
+        if peer == self.me {
+            return Err(OpenError::Myself);
+        }
+        let waiting_here = self.peers.get(&peer).map_or(0, |p| p.waiting.len());
+        if self.opens.len() >= self.config.max_waiting || waiting_here >= self.config.max_waiting_per_peer {
+            return Err(OpenError::Busy);
+        }
+        if self.deadlines.len() >= 2 * self.config.max_waiting {
+            self.deadlines.retain(|(_, id)| self.opens.contains_key(id));
+        }
+        self.last_id += 1;
+        let id = OpenId(self.last_id);
+        self.opens.insert(id, peer);
+        self.deadlines.push_back((Instant::now() + self.config.open_timeout, id));
+        self.peer(peer).waiting.push_back(id);
+        self.advance(peer);
+        self.wake();
+        Ok(id)
+    }
+
+    /// Forgets an open. A stream that still comes is dropped, and no event follows.
+    pub fn cancel(&mut self, id: OpenId) {
+        let Some(peer) = self.opens.remove(&id) else { return };
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.waiting.retain(|waiting| *waiting != id);
+        }
+    }
+
+    /// How many inbound streams of this node live.
+    pub fn inbound_streams(&self) -> u32 {
+        self.node.live()
+    }
+
+    /// The addresses at which `peer` would be dialled, as far as this behaviour knows.
+    pub fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.addresses.get(peer).collect()
+    }
+
+    fn peer(&mut self, id: PeerId) -> &mut Peer {
+        let resets = self.config.max_resets_per_second;
+        self.peers.entry(id).or_insert_with(|| Peer {
+            connections: Vec::new(),
+            waiting: VecDeque::new(),
+            dial: Dial::None,
+            gate: Arc::default(),
+            resets: Bucket::new(resets, Instant::now()),
+        })
+    }
+
+    /// Gives waiting opens to connections, or dials.
+    fn advance(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for connection in &mut peer.connections {
+            while connection.negotiating.len() < self.config.max_negotiating {
+                let Some(open) = peer.waiting.pop_front() else { return };
+                connection.negotiating.push(open);
+                self.out.push_back(ToSwarm::NotifyHandler {
+                    peer_id: id,
+                    handler: NotifyHandler::One(connection.id),
+                    event: ToHandler(open),
+                });
+            }
+        }
+        if peer.connections.is_empty() && !peer.waiting.is_empty() && peer.dial == Dial::None {
+            let opts = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).build();
+            peer.dial = Dial::Mine(opts.connection_id());
+            self.out.push_back(ToSwarm::Dial { opts });
+        }
+    }
+
+    fn answer(&mut self, id: OpenId, result: Result<Stream, OpenError>) {
+        // An open that was cancelled or timed out is not there any more.
+        let Some(peer) = self.opens.remove(&id) else { return };
+        let event = match result {
+            Ok(stream) => Event::Opened { id, peer, stream: SessionStream::outbound(stream) },
+            Err(error) => Event::OpenFailed { id, peer, error },
+        };
+        self.out.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn negotiated(&mut self, peer: PeerId, connection: ConnectionId, id: OpenId, result: Result<Stream, OpenError>) {
+        let connections = self.peers.get_mut(&peer).map(|peer| &mut peer.connections);
+        if let Some(connection) = connections.into_iter().flatten().find(|c| c.id == connection) {
+            connection.negotiating.retain(|open| *open != id);
+        }
+        self.answer(id, result);
+        self.advance(peer);
+    }
+
+    fn accept(&mut self, id: PeerId, stream: Stream) {
+        let (max_peer, max_node) = (self.config.max_inbound_per_peer, self.config.max_inbound);
+        let node = self.node.clone();
+        let peer = self.peer(id);
+        let fruitless = peer.gate.take_fruitless();
+        let reason = if !peer.resets.take(fruitless, Instant::now()) {
+            Some(Refusal::TooManyResets)
+        } else if peer.gate.live() >= max_peer {
+            Some(Refusal::PeerFull)
+        } else if node.live() >= max_node {
+            Some(Refusal::NodeFull)
+        } else {
+            None
+        };
+        let event = match reason {
+            Some(reason) => Event::Refused { peer: id, reason },
+            None => Event::Inbound { peer: id, stream: SessionStream::inbound(stream, Slot::take(&peer.gate, &node)) },
+        };
+        self.out.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn connected(&mut self, event: ConnectionEstablished<'_>) {
+        let peer = self.peer(event.peer_id);
+        peer.connections.push(Connection { id: event.connection_id, negotiating: Vec::new() });
+        peer.dial = Dial::None;
+        self.advance(event.peer_id);
+    }
+
+    fn disconnected(&mut self, id: PeerId, connection: ConnectionId, cause: String) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(at) = peer.connections.iter().position(|c| c.id == connection) else { return };
+        for open in peer.connections.remove(at).negotiating {
+            self.answer(open, Err(OpenError::ConnectionLost(cause.clone())));
+        }
+        self.advance(id);
+        // Peers that are gone stay only as long as their streams or opens do.
+        self.peers.retain(|_, peer| {
+            !peer.connections.is_empty() || !peer.waiting.is_empty() || Arc::strong_count(&peer.gate) > 1
+        });
+    }
+
+    fn dial_failed(&mut self, id: PeerId, connection: ConnectionId, error: &DialError) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let mine = peer.dial == Dial::Mine(connection);
+        if mine && matches!(error, DialError::DialPeerConditionFalse(_)) {
+            peer.dial = Dial::Others;
+        } else if mine {
+            peer.dial = Dial::None;
+            if peer.connections.is_empty() {
+                let error = reason(error);
+                for open in std::mem::take(&mut peer.waiting) {
+                    self.answer(open, Err(error.clone()));
+                }
+                self.peers.retain(|other, peer| *other != id || Arc::strong_count(&peer.gate) > 1);
+            }
+        } else if peer.dial == Dial::Others {
+            // It may have tried one bad address only; we try all that are known.
+            peer.dial = Dial::None;
+            self.advance(id);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((deadline, id)) = self.deadlines.front().copied() {
+            let answered = !self.opens.contains_key(&id);
+            if !answered && deadline > now {
+                return;
+            }
+            self.deadlines.pop_front();
+            if let Some(peer) = self.opens.get(&id).and_then(|peer| self.peers.get_mut(peer)) {
+                peer.waiting.retain(|waiting| *waiting != id);
+            }
+            self.answer(id, Err(OpenError::TimedOut));
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A dial's failure as the opens that waited for it see it.
+fn reason(error: &DialError) -> OpenError {
+    match error {
+        DialError::LocalPeerId { .. } => OpenError::Myself,
+        DialError::NoAddresses => OpenError::NoAddress,
+        DialError::WrongPeerId { obtained, .. } => OpenError::WrongPeer(*obtained),
+        DialError::Denied { cause } => OpenError::Denied(cause.to_string()),
+        DialError::Transport(errors) => {
+            let tried = errors.iter().take(4).map(|(address, error)| format!("{address}: {}", root(error)));
+            OpenError::Unreachable(tried.collect::<Vec<_>>().join("; "))
+        }
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted => OpenError::Unreachable(error.to_string()),
+    }
+}
+
+/// The innermost cause: the outer ones are the names of wrappers.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.config.open_timeout))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.config.open_timeout))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        Ok(peer.map_or_else(Vec::new, |peer| self.addresses.get(&peer).collect()))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.addresses.on_swarm_event(&event);
+        match event {
+            FromSwarm::ConnectionEstablished(event) => self.connected(event),
+            FromSwarm::ConnectionClosed(event) => {
+                let cause = event.cause.map_or_else(|| "closed".into(), ToString::to_string);
+                self.disconnected(event.peer_id, event.connection_id, cause);
+            }
+            FromSwarm::DialFailure(event) => {
+                if let Some(peer) = event.peer_id {
+                    self.dial_failed(peer, event.connection_id, event.error);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        FromHandler(event): THandlerOutEvent<Self>,
+    ) {
+        match event {
+            Negotiated::Opened(id, stream) => self.negotiated(peer, connection, id, Ok(stream)),
+            Negotiated::Failed(id, error) => self.negotiated(peer, connection, id, Err(error)),
+            Negotiated::Inbound(stream) => self.accept(peer, stream),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.out.pop_front() {
+                return Poll::Ready(event);
+            }
+            let now = Instant::now();
+            self.expire(now);
+            if !self.out.is_empty() {
+                continue;
+            }
+            let Some((deadline, _)) = self.deadlines.front().copied() else {
+                self.timer = None;
+                break;
+            };
+            let mut timer = match self.timer.take() {
+                Some((at, timer)) if at == deadline => timer,
+                _ => Delay::new(deadline.saturating_duration_since(now)),
+            };
+            if timer.poll_unpin(cx).is_pending() {
+                self.timer = Some((deadline, timer));
+                break;
+            }
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
