@@ -1,1 +1,37 @@
-//! The sans-IO protocol core of haggle: negotiation, streaming and budget as pure state machines.
+//! The sans-IO protocol core of haggle: a peer-to-peer market for language models.
+//!
+//! Two state machines decide everything: [`Requester`] finds providers, agrees a price with one and takes its tokens;
+//! [`Provider`] offers, admits and streams. Neither has a clock, a thread, a socket or a source of chance of its own:
+//! facts come in through [`Machine::handle_input`], orders go out through [`Machine::poll_output`], and
+//! [`Machine::poll_timeout`] names the next deadline.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod backoff;
+pub mod bootstrap;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod machine;
+pub mod money;
+pub mod provider;
+pub mod rand;
+pub mod refusal;
+pub mod requester;
+pub mod spec;
+pub mod time;
+pub mod wire;
+
+pub use event::{Event, ProviderEvent};
+pub use id::{AttemptId, JobId, Model, PeerId, QueryId, StreamId};
+pub use limits::{ConfigError, Limits, Policy};
+pub use machine::{Input, Machine, Output};
+pub use provider::Provider;
+pub use refusal::Refusal;
+pub use requester::Requester;
+pub use spec::{Criteria, JobSpec};
+pub use time::{Instant, Millis};

@@ -1,0 +1,570 @@
+//! What the machines tell the application, and how a job ends.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::{
+    id::{AttemptId, JobId, Model, PeerId},
+    machine::{QueryOutcome, StreamFailure},
+    money::Tariff,
+    time::Millis,
+    wire::{
+        Prompt,
+        message::{Advert, DeclineReason, EndReason, ReleaseReason, Sampling},
+    },
+};
+
+/// What a [`crate::Requester`] tells.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event<'a> {
+    /// A provider described itself.
+    Discovered {
+        /// Who.
+        peer: PeerId,
+        /// What it said.
+        advert: Advert,
+    },
+    /// A provider was asked for an offer.
+    Asked {
+        /// For which job.
+        job: JobId,
+        /// Who.
+        peer: PeerId,
+    },
+    /// A provider made an offer.
+    Offered {
+        /// For which job.
+        job: JobId,
+        /// What.
+        quote: Quote,
+    },
+    /// A provider did not make, or did not keep, an offer.
+    PassedOver {
+        /// For which job.
+        job: JobId,
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        why: PassedOver,
+    },
+    /// The offers are in and the application chooses ([`crate::Requester::award`]).
+    ChoiceDue {
+        /// For which job.
+        job: JobId,
+        /// Acceptable offers, best first.
+        quotes: Vec<Quote>,
+    },
+    /// A provider was awarded.
+    Awarded {
+        /// Which job.
+        job: JobId,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// Under which terms.
+        quote: Quote,
+        /// Why this one.
+        reason: ChoiceReason,
+    },
+    /// The provider accepted: price and provider are agreed.
+    Negotiated {
+        /// Which job.
+        job: JobId,
+        /// Which attempt.
+        attempt: u32,
+        /// With whom.
+        peer: PeerId,
+        /// At what price.
+        tariff: Tariff,
+    },
+    /// Tokens, once and in order.
+    Tokens {
+        /// Of which job.
+        job: JobId,
+        /// From whom.
+        peer: PeerId,
+        /// Index of the first, dense from 0.
+        seq: u64,
+        /// How many.
+        n: u32,
+        /// Their text.
+        text: &'a str,
+        /// Their ids, four little-endian bytes each, if the provider knows them.
+        ids: Option<&'a [u8]>,
+    },
+    /// The job is over. Nothing follows.
+    Ended {
+        /// Which job.
+        job: JobId,
+        /// How.
+        ending: Ending,
+    },
+}
+
+/// An offer as the requester holds it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Quote {
+    /// From whom.
+    pub peer: PeerId,
+    /// The offer's id; `None` for a posted price.
+    pub offer: Option<u64>,
+    /// The price.
+    pub tariff: Tariff,
+    /// What the job costs at most under it.
+    pub cost: u128,
+    /// Expected time to the first token.
+    pub eta: Millis,
+}
+
+/// Why a provider is out for a job.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum PassedOver {
+    /// It could not be reached.
+    Stream(StreamFailure),
+    /// The stream broke.
+    Lost,
+    /// It said no.
+    Declined(DeclineReason),
+    /// It did not answer in time.
+    Late,
+    /// It broke the protocol.
+    Violation(Violation),
+    /// Its offer is beyond the budget.
+    OverBudget,
+    /// Its offer is beyond the deadline.
+    TooSlow,
+}
+
+/// Why a provider was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum ChoiceReason {
+    /// The only acceptable offer.
+    Only,
+    /// The least cost plus time value.
+    Cheapest,
+    /// Equal in cost, faster.
+    Fastest,
+    /// Equal in cost and time: drawn by lot.
+    Lot,
+    /// The best known posted price, awarded without asking.
+    Posted,
+    /// The application's choice.
+    Application,
+}
+
+/// A way of breaking the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Violation {
+    /// A frame of impossible length.
+    Frame,
+    /// Bytes that are no message.
+    Decode,
+    /// A message that does not belong here.
+    Unexpected,
+    /// Tokens out of order, twice, or with a gap.
+    Seq,
+    /// More than the window allows.
+    Window,
+    /// More than `max_tokens`.
+    TooMany,
+    /// More tokens than bytes of text, or another number of ids than tokens.
+    Count,
+    /// End's usage or digest is not what was received.
+    Digest,
+    /// Accepted does not echo the awarded terms.
+    Terms,
+    /// Too many frames without progress.
+    Flood,
+    /// A body of another size or digest than awarded.
+    Body,
+}
+
+/// How a job ended. Every accepted job has exactly one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// Finished, or failed and why.
+    pub outcome: Outcome,
+    /// What it costs.
+    pub bill: Bill,
+}
+
+/// Finished, or failed and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The answer is complete.
+    Finished(Finished),
+    /// It is not.
+    Failed(Failure),
+}
+
+/// A complete answer, to each kind of request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finished {
+    /// A job's text has ended.
+    Answer {
+        /// By the model or by `max_tokens`.
+        reason: EndReason,
+        /// Tokens read, as the provider counted them.
+        prompt_tokens: u64,
+        /// Tokens delivered.
+        tokens: u64,
+    },
+    /// A quote's offers, best first; never empty.
+    Quotes(Vec<Quote>),
+    /// A discovery's providers, best posted price first; never empty.
+    Providers {
+        /// Who, and what they said.
+        found: Vec<(PeerId, Advert)>,
+        /// Whether every source answered.
+        outcome: QueryOutcome,
+    },
+}
+
+/// Why a job failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The application cancelled.
+    Cancelled,
+    /// The job's deadline passed.
+    Deadline,
+    /// Nobody serves the model, or nobody who fits the criteria.
+    NobodyFound {
+        /// Whether every source answered.
+        outcome: QueryOutcome,
+        /// Providers that serve the model, but do not fit.
+        unfit: u32,
+    },
+    /// Every provider that was asked declined or could not be reached; what the last one said.
+    Declined(PassedOver),
+    /// The cheapest offer is beyond the budget.
+    OverBudget {
+        /// What the job would cost at most under it.
+        cheapest: u128,
+        /// What there was.
+        budget: u128,
+    },
+    /// Prompt and answer do not fit the model's context.
+    Context,
+    /// The provider's engine can not make sense of the request.
+    BadRequest,
+    /// The provider stopped in mid-answer; the prefix that was delivered stands.
+    Interrupted(Interrupted),
+}
+
+/// What interrupted an answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Interrupted {
+    /// The stream was lost.
+    Lost,
+    /// The first token did not come in time.
+    FirstToken,
+    /// Nothing was heard for too long.
+    Idle,
+    /// No token came for too long.
+    TokenGap,
+    /// The provider's engine broke.
+    Engine,
+    /// The provider stopped serving.
+    Shutdown,
+    /// The provider found us too slow.
+    TooSlow,
+    /// The provider broke the protocol.
+    Violation(Violation),
+    /// The provider says that we broke the protocol.
+    Accused,
+}
+
+/// What a job costs: the requester's own count (rule M2). `settlement: none`: nothing is paid in this version.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Bill {
+    /// One line per attempt that was awarded.
+    pub lines: Vec<BillLine>,
+    /// What is owed in all.
+    pub owed: u128,
+    /// Tokens delivered in all.
+    pub tokens: u64,
+}
+
+/// One attempt's line of a bill.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BillLine {
+    /// Which attempt.
+    pub attempt: u32,
+    /// At whom.
+    pub peer: PeerId,
+    /// At what price.
+    pub tariff: Tariff,
+    /// Tokens accepted.
+    pub tokens: u64,
+    /// Bytes of their text.
+    pub text_bytes: u64,
+    /// Owed for it.
+    pub owed: u128,
+}
+
+/// What a [`crate::Provider`] tells.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ProviderEvent {
+    /// A requester asked for a quote and was answered.
+    Quoted {
+        /// Who asked.
+        peer: PeerId,
+        /// For which model.
+        model: Model,
+        /// The price, or why not.
+        answer: Result<Tariff, DeclineReason>,
+    },
+    /// A requester chose another provider, or none.
+    Released {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// A job is to be computed: a slot is taken and the body is complete.
+    Start {
+        /// Its handle for `push`, `finish` and `fail`.
+        attempt: AttemptId,
+        /// What to compute.
+        work: Work,
+    },
+    /// The window has room again, after `push` said that it was full.
+    Room {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Tokens that may be pushed.
+        tokens: u32,
+    },
+    /// An attempt is to be computed no further: drop it. Its slot is free already.
+    Stop {
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// An attempt is over, and what came of it.
+    Served {
+        /// For whom.
+        peer: PeerId,
+        /// Of which model.
+        model: Model,
+        /// How it ended.
+        reason: ServedReason,
+        /// Tokens written.
+        tokens: u64,
+        /// Of these, acknowledged as consumed.
+        acked: u64,
+        /// Owed for the tokens acknowledged, by this side's book.
+        owed: u128,
+    },
+}
+
+/// How an attempt ended at its provider.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum ServedReason {
+    /// End was sent and acknowledged.
+    Acknowledged(EndReason),
+    /// End was sent; nobody acknowledged it in time.
+    Unacknowledged(EndReason),
+    /// The requester cancelled.
+    Cancelled,
+    /// The stream was lost.
+    Lost,
+    /// Nothing was heard of the requester for too long.
+    Silent,
+    /// The requester broke the protocol.
+    Violation(Violation),
+    /// The attempt was declined after its award: no body, or another one.
+    Declined(DeclineReason),
+}
+
+/// What a provider computes for one attempt.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Work {
+    /// For whom.
+    pub peer: PeerId,
+    /// The model, by its own name.
+    pub model: Model,
+    /// What it is given.
+    pub prompt: Prompt,
+    /// Text already delivered, to be continued.
+    pub prefix: alloc::string::String,
+    /// Tokens in the prefix.
+    pub prefix_tokens: u64,
+    /// Tokens to write, at most.
+    pub max_tokens: u64,
+    /// How to draw them.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<alloc::string::String>,
+}
+
+impl fmt::Debug for Work {
+    // Without the prompt: events are logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work")
+            .field("peer", &self.peer)
+            .field("model", &self.model)
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Event<'_> {
+    /// The event's stable name; the seed's where it has one.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Discovered { .. } => "node:discovered",
+            Self::Asked { .. } => "job:asked",
+            Self::Offered { .. } => "job:offered",
+            Self::PassedOver { .. } => "job:passed-over",
+            Self::ChoiceDue { .. } => "job:choice-due",
+            Self::Awarded { .. } => "job:awarded",
+            Self::Negotiated { .. } => "job:negotiated",
+            Self::Tokens { .. } => "stream:token",
+            Self::Ended { .. } => "job:ended",
+        }
+    }
+}
+
+impl Failure {
+    /// A stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+            Self::NobodyFound { .. } => "nobody_found",
+            Self::Declined(_) => "declined",
+            Self::OverBudget { .. } => "over_budget",
+            Self::Context => "context",
+            Self::BadRequest => "bad_request",
+            Self::Interrupted(_) => "interrupted",
+        }
+    }
+
+    /// Whether the same request can be made again with hope.
+    #[must_use]
+    pub const fn retry_safe(&self) -> bool {
+        match self {
+            Self::NobodyFound { .. } | Self::Declined(_) | Self::Interrupted(_) | Self::Deadline => true,
+            Self::Cancelled | Self::OverBudget { .. } | Self::Context | Self::BadRequest => false,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("the job was cancelled"),
+            Self::Deadline => f.write_str("the job's deadline passed"),
+            Self::NobodyFound { outcome: QueryOutcome::NoSource, .. } => f.write_str(
+                "there is no source of peers: give a provider's or a bootstrap node's address, or enable mDNS",
+            ),
+            Self::NobodyFound { outcome, unfit: 0 } => match outcome {
+                QueryOutcome::TimedOut => {
+                    f.write_str("nobody who serves the model was found in time; the search is not complete")
+                }
+                _ => f.write_str("nobody serves the model"),
+            },
+            Self::NobodyFound { unfit, .. } => {
+                write!(
+                    f,
+                    "of {unfit} providers that serve the model, none fits the criteria: loosen price, context or exclusions"
+                )
+            }
+            Self::Declined(why) => write!(f, "no provider took the job; the last one: {why}"),
+            Self::OverBudget { cheapest, budget } => {
+                write!(f, "the cheapest offer costs {cheapest} micro-units at most, the budget has {budget}")
+            }
+            Self::Context => {
+                f.write_str("prompt and answer do not fit the model's context: shorten the prompt or lower max_tokens")
+            }
+            Self::BadRequest => f.write_str("the provider's engine can not make sense of the request"),
+            Self::Interrupted(why) => write!(f, "the answer was interrupted: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(failure) => failure.fmt(f),
+            Self::Lost => f.write_str("the connection was lost"),
+            Self::Declined(reason) => reason.fmt(f),
+            Self::Late => f.write_str("no answer in time"),
+            Self::Violation(violation) => violation.fmt(f),
+            Self::OverBudget => f.write_str("beyond the budget"),
+            Self::TooSlow => f.write_str("beyond the deadline"),
+        }
+    }
+}
+
+impl fmt::Display for StreamFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "it can not be reached",
+            Self::TimedOut => "it did not answer in time",
+            Self::WrongPeer => "another peer answers at its address",
+            Self::Unsupported => "it does not speak this version of the protocol",
+            Self::Refused => "no more streams are allowed now",
+        })
+    }
+}
+
+impl fmt::Display for DeclineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "it is busy",
+            Self::Stale => "its price changed",
+            Self::UnknownModel => "it does not serve the model",
+            Self::Context => "prompt and answer do not fit the model's context",
+            Self::TooCheap => "the bid is too low",
+            Self::PeerLimit => "one peer may not have more there",
+            Self::Draining => "it takes no new jobs",
+            Self::Conflict => "it knows the same attempt with another body",
+            Self::Unsupported => "it can not do what is asked",
+            Self::BodyMismatch => "the body is not the awarded one",
+        })
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("the connection was lost"),
+            Self::FirstToken => f.write_str("the first token did not come in time"),
+            Self::Idle => f.write_str("nothing was heard for too long"),
+            Self::TokenGap => f.write_str("no token came for too long"),
+            Self::Engine => f.write_str("the provider's engine broke"),
+            Self::Shutdown => f.write_str("the provider stopped serving"),
+            Self::TooSlow => f.write_str("the provider found this side too slow"),
+            Self::Violation(violation) => violation.fmt(f),
+            Self::Accused => f.write_str("the provider says that this side broke the protocol"),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frame => "it sent a frame of impossible length",
+            Self::Decode => "it sent bytes that are no message",
+            Self::Unexpected => "it sent a message that does not belong there",
+            Self::Seq => "it sent tokens out of order",
+            Self::Window => "it sent more than the window allows",
+            Self::TooMany => "it sent more tokens than were ordered",
+            Self::Count => "it counted more tokens than the text can hold",
+            Self::Digest => "its count or digest is not that of the text it sent",
+            Self::Terms => "it accepted other terms than were awarded",
+            Self::Flood => "it sent too many frames without progress",
+            Self::Body => "it sent another body than was awarded",
+        })
+    }
+}

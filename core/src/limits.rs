@@ -1,0 +1,219 @@
+//! Every bound of the core, with its source. Reaching one is a typed refusal or back-pressure, never growth.
+
+use crate::{time::Millis, wire};
+
+/// Sizes and counts. The defaults suit a node on the open internet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct Limits {
+    /// Jobs a requester has open at once.
+    pub jobs: u32,
+    /// Peers the directory remembers.
+    pub known_peers: u32,
+    /// Models whose lookup is remembered.
+    pub lookups: u32,
+    /// Bytes of one body: prompt and prefix.
+    pub body_bytes: u64,
+    /// Bytes of all bodies and texts that a node holds.
+    pub node_bytes: u64,
+    /// Body bytes sent, or taken, before Accepted.
+    pub body_unasked: u64,
+    /// Tokens sent and not yet consumed, per job. yamux' own 256 KiB would brake far too late.
+    pub window_tokens: u32,
+    /// Cost of chunks sent and not yet consumed, per job, in bytes; a chunk costs its text, its ids and [`CHUNK_COST`].
+    pub window_bytes: u32,
+    /// Streams one peer has open at a provider at once.
+    pub streams_per_peer: u32,
+    /// Streams all peers have open at a provider at once.
+    pub streams: u32,
+    /// Offers one peer has outstanding at a provider; the oldest is replaced.
+    pub offers_per_peer: u32,
+    /// Offers outstanding at a provider.
+    pub offers: u32,
+    /// Jobs one peer has at a provider, queued ones included.
+    pub jobs_per_peer: u32,
+    /// Frames without progress that a stream may carry before it is a violation; refills at 10 a second.
+    pub idle_frames: u32,
+    /// Cancels that wait for a provider to be reached.
+    pub pending_cancels: u32,
+}
+
+/// What a chunk costs beyond its text and ids: many small frames are the classic flood.
+pub const CHUNK_COST: u32 = 64;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 1024,
+            known_peers: 4096,
+            lookups: 256,
+            body_bytes: 2 << 20,
+            node_bytes: 64 << 20,
+            body_unasked: 32 << 10,
+            window_tokens: 1024,
+            window_bytes: 128 << 10,
+            streams_per_peer: 32,
+            streams: 256,
+            offers_per_peer: 64,
+            offers: 1024,
+            jobs_per_peer: 16,
+            idle_frames: 100,
+            pending_cancels: 1024,
+        }
+    }
+}
+
+/// Times and tries of a requester.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct Policy {
+    /// A query that is not done by then has timed out. (Kademlia's own 60 s is too long to wait for nobody.)
+    pub query_timeout: Millis,
+    /// How long what was found stays true.
+    pub found_ttl: Millis,
+    /// How long "nobody" stays true.
+    pub nobody_ttl: Millis,
+    /// A provider that does not describe itself by then is passed over.
+    pub describe_timeout: Millis,
+    /// Describes at once.
+    pub describes: u32,
+    /// Time given to further adverts after the first that fits.
+    pub search_window: Millis,
+    /// Providers asked for an offer.
+    pub candidates: u32,
+    /// Time given to further offers after the first acceptable one.
+    pub offer_window: Millis,
+    /// Time given to offers in all.
+    pub offer_timeout: Millis,
+    /// Longest time that an offer of a peer is taken to bind.
+    pub offer_expiry: Millis,
+    /// End of the Award to Accepted.
+    pub request_timeout: Millis,
+    /// First token: four times the offered eta, at least this long, at most the job's deadline.
+    pub first_token: Millis,
+    /// Nothing at all is heard.
+    pub idle: Millis,
+    /// No token comes, though the window has room.
+    pub token_gap: Millis,
+    /// An acknowledgement waits at most this long for company.
+    pub ack_delay: Millis,
+    /// An acknowledgement is sent at least this often, as a sign of life.
+    pub keepalive: Millis,
+    /// A job's time over all attempts, unless its own is shorter.
+    pub job_deadline: Millis,
+    /// Attempts are at most one more.
+    pub max_retries: u32,
+    /// Base of the pause before a retry.
+    pub retry_delay: Millis,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            query_timeout: Millis::from_secs(10),
+            found_ttl: Millis::from_secs(60),
+            nobody_ttl: Millis::from_secs(5),
+            describe_timeout: Millis::from_secs(5),
+            describes: 8,
+            search_window: Millis(500),
+            candidates: 4,
+            offer_window: Millis(500),
+            offer_timeout: Millis::from_secs(5),
+            offer_expiry: Millis::from_secs(300),
+            request_timeout: Millis::from_secs(60),
+            first_token: Millis::from_secs(60),
+            idle: Millis::from_secs(30),
+            token_gap: Millis::from_secs(60),
+            ack_delay: Millis(250),
+            keepalive: Millis::from_secs(10),
+            job_deadline: Millis::from_secs(600),
+            max_retries: 3,
+            retry_delay: Millis::from_secs(1),
+        }
+    }
+}
+
+/// A setting that can not work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// The field, as written in a configuration file.
+    pub field: &'static str,
+    /// What it has to be.
+    pub must: &'static str,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} must be {}", self.field, self.must)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Limits {
+    /// Checks what depends on each other.
+    ///
+    /// # Errors
+    /// The first field that can not work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("jobs", self.jobs),
+            ("known_peers", self.known_peers),
+            ("lookups", self.lookups),
+            ("streams_per_peer", self.streams_per_peer),
+            ("streams", self.streams),
+            ("offers_per_peer", self.offers_per_peer),
+            ("offers", self.offers),
+            ("jobs_per_peer", self.jobs_per_peer),
+            ("idle_frames", self.idle_frames),
+            ("pending_cancels", self.pending_cancels),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(ConfigError { field, must: "at least 1" });
+        }
+        let chunk = wire::MAX_CHUNK_TEXT as u32 + CHUNK_COST;
+        check("window_tokens", (1..=8192).contains(&self.window_tokens), "1 to 8192")?;
+        check("window_bytes", (2 * chunk..=1 << 20).contains(&self.window_bytes), "16512 to 1048576")?;
+        check("body_unasked", (0..=1 << 20).contains(&self.body_unasked), "at most 1048576")?;
+        check("body_bytes", (1..=64 << 20).contains(&self.body_bytes), "1 to 67108864")?;
+        check("node_bytes", self.node_bytes >= self.body_bytes, "at least body_bytes")
+    }
+}
+
+impl Policy {
+    /// Checks what depends on each other. No retries is legal, a zero timeout is not.
+    ///
+    /// # Errors
+    /// The first field that can not work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("query_timeout", self.query_timeout),
+            ("found_ttl", self.found_ttl),
+            ("nobody_ttl", self.nobody_ttl),
+            ("describe_timeout", self.describe_timeout),
+            ("search_window", self.search_window),
+            ("offer_window", self.offer_window),
+            ("offer_timeout", self.offer_timeout),
+            ("offer_expiry", self.offer_expiry),
+            ("request_timeout", self.request_timeout),
+            ("first_token", self.first_token),
+            ("idle", self.idle),
+            ("token_gap", self.token_gap),
+            ("ack_delay", self.ack_delay),
+            ("keepalive", self.keepalive),
+            ("job_deadline", self.job_deadline),
+            ("retry_delay", self.retry_delay),
+        ];
+        if let Some((field, _)) = times.into_iter().find(|(_, time)| *time == Millis::ZERO) {
+            return Err(ConfigError { field, must: "longer than 0" });
+        }
+        check("describes", self.describes > 0, "at least 1")?;
+        check("candidates", (1..=64).contains(&self.candidates), "1 to 64")?;
+        check("max_retries", self.max_retries <= 100, "at most 100")?;
+        check("keepalive", self.keepalive < self.idle, "shorter than idle")
+    }
+}
+
+fn check(field: &'static str, ok: bool, must: &'static str) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError { field, must }) }
+}

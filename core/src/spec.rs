@@ -1,0 +1,152 @@
+//! What an application asks for.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::{
+    id::{Model, PeerId},
+    money::{Amount, Price},
+    time::Millis,
+    wire::{Prompt, message::Sampling},
+};
+
+/// A job: a prompt to be answered.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct JobSpec {
+    /// Which model, and who may serve it.
+    pub criteria: Criteria,
+    /// What it is given.
+    pub prompt: Prompt,
+    /// Tokens to write, at most; at least 1.
+    pub max_tokens: u64,
+    /// What the job may cost over all attempts. Without one, only what is free is taken.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub budget: Option<Amount>,
+    /// Time over all attempts, if shorter than [`crate::Policy::job_deadline`].
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub deadline: Option<Millis>,
+    /// How tokens are drawn.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub sampling: Sampling,
+    /// Texts that end the answer: at most 4, of at most 64 bytes.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub stop: Vec<String>,
+    /// What a second of waiting is worth, when offers are compared.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub time_value: Amount,
+    /// Whether to bid, or to take the price as it is.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub haggle: Haggle,
+    /// Who chooses among the offers.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub choose: Choose,
+}
+
+impl JobSpec {
+    /// A job with nothing but the necessary; the rest by assignment.
+    #[must_use]
+    pub fn new(model: Model, prompt: Prompt, max_tokens: u64) -> Self {
+        Self {
+            criteria: Criteria::new(model),
+            prompt,
+            max_tokens,
+            budget: None,
+            deadline: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            time_value: 0,
+            haggle: Haggle::default(),
+            choose: Choose::default(),
+        }
+    }
+}
+
+/// Which providers come into question. Applied after every cache, so that a change acts at once.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+pub struct Criteria {
+    /// The model, by name or alias.
+    pub model: Model,
+    /// Posted price of reading, at most.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub max_price_in: Option<Price>,
+    /// Posted price of writing, at most.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub max_price_out: Option<Price>,
+    /// Context in tokens, at least.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub min_context: u32,
+    /// Asked first, if they fit.
+    #[cfg_attr(feature = "serde", serde(skip, default))]
+    pub prefer: Vec<PeerId>,
+    /// Never asked.
+    #[cfg_attr(feature = "serde", serde(skip, default))]
+    pub exclude: Vec<PeerId>,
+    /// If any: only these, and no search.
+    #[cfg_attr(feature = "serde", serde(skip, default))]
+    pub only: Vec<PeerId>,
+    /// Providers to be found, at most; 0 is no limit.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub limit: u32,
+    /// Passes over every cache.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub refresh: bool,
+}
+
+impl Criteria {
+    /// Everybody who serves the model.
+    #[must_use]
+    pub fn new(model: Model) -> Self {
+        Self {
+            model,
+            max_price_in: None,
+            max_price_out: None,
+            min_context: 0,
+            prefer: Vec::new(),
+            exclude: Vec::new(),
+            only: Vec::new(),
+            limit: 0,
+            refresh: false,
+        }
+    }
+}
+
+/// Whether to bid below an offer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Haggle {
+    /// No: a posted price that is known already is awarded without an Rfq.
+    #[default]
+    No,
+    /// Offers are asked for, even where a posted price is known.
+    Offers,
+    /// The first bid is this share of the first offer, in thousandths (1 to 999); bids rise to the offer in 2 rounds.
+    Bid(u32),
+}
+
+/// Who chooses among offers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Choose {
+    /// The core: least cost plus time value, within budget and deadline.
+    #[default]
+    Core,
+    /// The application, by `award`, once the offers are in.
+    Application,
+}
+
+/// A question for prices: nothing is awarded, no prompt is needed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct QuoteSpec {
+    /// Which model, and who may serve it.
+    pub criteria: Criteria,
+    /// Bytes of the prompt.
+    pub body_bytes: u64,
+    /// Tokens to write, at most; at least 1.
+    pub max_tokens: u64,
+    /// Time in all, if shorter than the policy's.
+    pub deadline: Option<Millis>,
+    /// Whether to bid.
+    pub haggle: Haggle,
+}

@@ -1,0 +1,556 @@
+//! The messages of `/haggle/1`. `core/PROTOCOL.md` says what they mean, `core/protocol.cddl` how they look.
+//!
+//! A message is `[kind, {field: value}]`; absent optional fields are left out. Field numbers 20 to 23 are reserved
+//! for signature, voucher, receipt and settlement.
+
+use alloc::{string::String, vec::Vec};
+
+use minicbor::{Decode, Decoder, Encode, decode::Error};
+
+use crate::{
+    id::{JobId, Model},
+    money::{Price, Tariff},
+    time::Millis,
+};
+
+/// Models in one advert, at most.
+pub const MAX_MODELS: usize = 16;
+/// Aliases of one model, at most.
+pub const MAX_ALIASES: usize = 8;
+/// Stop strings in an award, at most.
+pub const MAX_STOPS: usize = 4;
+/// Bytes in a stop string, at most.
+pub const MAX_STOP_BYTES: usize = 64;
+
+/// One message of the protocol. Token text is borrowed from the frame.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub enum Message<'a> {
+    /// Asks a provider to describe itself.
+    #[n(0)]
+    Describe,
+    /// A provider's description of itself.
+    #[n(1)]
+    Advert(#[n(0)] Advert),
+    /// Request for quote: sizes only, neither prompt nor budget.
+    #[n(2)]
+    Rfq(#[n(0)] Rfq),
+    /// A price that binds its sender until it expires.
+    #[n(3)]
+    Offer(#[n(0)] Offer),
+    /// A bid on an offer.
+    #[n(4)]
+    Counter(#[n(0)] Counter),
+    /// A refusal of an Rfq, a Counter or an Award.
+    #[n(5)]
+    Decline(#[n(0)] Decline),
+    /// The courtesy to a provider that was asked and is not awarded.
+    #[n(6)]
+    Release(#[n(0)] ReleaseReason),
+    /// The choice: the job's header.
+    #[n(7)]
+    Award(#[n(0)] Award),
+    /// A piece of the job's body.
+    #[n(8)]
+    Body {
+        /// Where in the body the bytes belong; pieces come in order.
+        #[n(0)]
+        offset: u64,
+        /// The bytes.
+        #[cbor(b(1), with = "minicbor::bytes")]
+        bytes: &'a [u8],
+    },
+    /// The provider takes the job under the awarded terms.
+    #[n(9)]
+    Accepted(#[n(0)] Accepted),
+    /// Tokens.
+    #[n(10)]
+    Chunk {
+        /// Index of the first token, dense from 0 within a run.
+        #[n(0)]
+        seq: u64,
+        /// How many tokens.
+        #[n(1)]
+        n: u32,
+        /// Their text.
+        #[b(2)]
+        text: &'a str,
+        /// Their ids, four little-endian bytes each, if the provider knows them.
+        #[cbor(b(3), with = "minicbor::bytes")]
+        ids: Option<&'a [u8]>,
+    },
+    /// The provider lives and works.
+    #[n(11)]
+    Keepalive,
+    /// The answer is over.
+    #[n(12)]
+    End(#[n(0)] End),
+    /// What the requester's application has consumed; moves the window.
+    #[n(13)]
+    Ack {
+        /// The first token not yet consumed.
+        #[n(0)]
+        next: u64,
+        /// The End was received: the provider forgets the job.
+        #[n(1)]
+        end: bool,
+    },
+    /// The requester wants no more of this attempt.
+    #[n(14)]
+    Cancel {
+        /// The job.
+        #[n(0)]
+        job: JobId,
+        /// Its attempt.
+        #[n(1)]
+        attempt: u32,
+    },
+    /// Attaches to a running attempt over a new stream.
+    #[n(15)]
+    Resume {
+        /// The job.
+        #[n(0)]
+        job: JobId,
+        /// Its attempt.
+        #[n(1)]
+        attempt: u32,
+        /// Strictly higher than every earlier epoch of the attempt.
+        #[n(2)]
+        epoch: u32,
+        /// The first token the requester has not taken.
+        #[n(3)]
+        next: u64,
+    },
+    /// The stream goes on at `next`.
+    #[n(16)]
+    Resumed {
+        /// The first token that follows.
+        #[n(0)]
+        next: u64,
+    },
+    /// There is nothing to resume.
+    #[n(17)]
+    Gone(#[n(0)] GoneReason),
+}
+
+/// What a provider says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cbor(map)]
+pub struct Advert {
+    /// The models it serves, at most [`MAX_MODELS`].
+    #[cbor(n(0), decode_with = "decode_models")]
+    pub models: Vec<ModelAdvert>,
+    /// Jobs it computes at once.
+    #[n(1)]
+    pub slots: u32,
+    /// Of these, how many are free.
+    #[n(2)]
+    pub free: u32,
+    /// Jobs that wait for a slot.
+    #[n(3)]
+    pub queued: u32,
+}
+
+/// One model of an advert, with its posted price.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cbor(map)]
+pub struct ModelAdvert {
+    /// The model's name.
+    #[n(0)]
+    pub model: Model,
+    /// Other names it answers to, at most [`MAX_ALIASES`].
+    #[cbor(n(1), decode_with = "decode_aliases")]
+    pub aliases: Vec<Model>,
+    /// Tokens of prompt and answer together, at most.
+    #[n(2)]
+    pub context: u32,
+    /// Posted price of reading.
+    #[n(3)]
+    pub price_in: Price,
+    /// Body bytes counted as one token for `price_in`.
+    #[n(4)]
+    pub bytes_per_token: u32,
+    /// Posted price of writing.
+    #[n(5)]
+    pub price_out: Price,
+    /// Expected time to the first token.
+    #[n(6)]
+    pub eta: Millis,
+    /// Whether an answer that another provider began can be continued.
+    #[n(7)]
+    pub can_continue: bool,
+    /// What the provider promises of equal bytes.
+    #[n(8)]
+    pub exactness: Exactness,
+}
+
+/// How far the same request gives the same bytes elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cbor(map)]
+pub struct Exactness {
+    /// Which requests it holds for.
+    #[n(0)]
+    pub kind: ExactnessKind,
+    /// Engine, numerics, weights and quantisation, hashed: equal classes write equal bytes.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub class: [u8; 32],
+}
+
+/// Which requests an exactness class holds for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum ExactnessKind {
+    /// None: the provider promises nothing.
+    #[n(0)]
+    #[default]
+    None,
+    /// Requests at temperature 0.
+    #[n(1)]
+    Greedy,
+    /// Every request, by its sampling seed.
+    #[n(2)]
+    Seeded,
+}
+
+/// Request for quote.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Rfq {
+    /// A fresh random id; the job's id is not told.
+    #[n(0)]
+    pub rfq: u64,
+    /// The model, by name or alias.
+    #[n(1)]
+    pub model: Model,
+    /// Bytes of the body, rounded up to [`crate::money::BODY_QUANTUM`].
+    #[n(2)]
+    pub body_bytes: u64,
+    /// Tokens to write, at most.
+    #[n(3)]
+    pub max_tokens: u64,
+}
+
+/// A binding price.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Offer {
+    /// The Rfq it answers; 0 in a Decline to an Award by posted price.
+    #[n(0)]
+    pub rfq: u64,
+    /// The offer's id, never 0.
+    #[n(1)]
+    pub offer: u64,
+    /// The price.
+    #[n(2)]
+    pub tariff: Tariff,
+    /// Expected time to the first token.
+    #[n(3)]
+    pub eta: Millis,
+    /// How long it binds, counted by its receiver from its arrival.
+    #[n(4)]
+    pub expires_in: Millis,
+}
+
+/// A bid on an offer.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Counter {
+    /// The Rfq.
+    #[n(0)]
+    pub rfq: u64,
+    /// The offer it answers.
+    #[n(1)]
+    pub offer: u64,
+    /// The price that would be taken.
+    #[n(2)]
+    pub tariff: Tariff,
+}
+
+/// A refusal.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Decline {
+    /// Why.
+    #[n(0)]
+    pub reason: DeclineReason,
+    /// Not to be asked again before.
+    #[n(1)]
+    pub retry_after: Option<Millis>,
+    /// With `Stale` and `TooCheap`: the price that would be taken now.
+    #[n(2)]
+    pub offer: Option<Offer>,
+}
+
+/// Why a provider refuses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum DeclineReason {
+    /// All slots and the queue are taken.
+    #[n(0)]
+    Busy,
+    /// The awarded terms are not, or no longer, offered.
+    #[n(1)]
+    Stale,
+    /// The model is not served.
+    #[n(2)]
+    UnknownModel,
+    /// Prompt and answer do not fit the model's context.
+    #[n(3)]
+    Context,
+    /// The bid is below what the provider takes.
+    #[n(4)]
+    TooCheap,
+    /// The peer has as much open here as one peer may.
+    #[n(5)]
+    PeerLimit,
+    /// The provider takes no new jobs.
+    #[n(6)]
+    Draining,
+    /// The same job and attempt are known with another body.
+    #[n(7)]
+    Conflict,
+    /// The request asks for something the provider can not do.
+    #[n(8)]
+    Unsupported,
+    /// The body does not have the awarded size or hash.
+    #[n(9)]
+    BodyMismatch,
+}
+
+/// Why a provider that was asked is not awarded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum ReleaseReason {
+    /// Another offer was cheaper.
+    #[n(0)]
+    Price,
+    /// Another offer was faster.
+    #[n(1)]
+    Time,
+    /// The offer came too late.
+    #[n(2)]
+    Late,
+    /// Only the price was asked for, or the job ended without an award.
+    #[n(3)]
+    NoJob,
+    /// The offer is beyond the budget or the deadline.
+    #[n(4)]
+    Unaffordable,
+}
+
+/// The header of a job.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Award {
+    /// The job.
+    #[n(0)]
+    pub job: JobId,
+    /// Which award of the job this is, from 1.
+    #[n(1)]
+    pub attempt: u32,
+    /// The stream's epoch within the attempt, from 1.
+    #[n(2)]
+    pub epoch: u32,
+    /// The model, by name or alias.
+    #[n(3)]
+    pub model: Model,
+    /// The offer that is taken; absent: the posted price.
+    #[n(4)]
+    pub offer: Option<u64>,
+    /// Its terms, repeated.
+    #[n(5)]
+    pub tariff: Tariff,
+    /// Tokens to write, at most.
+    #[n(6)]
+    pub max_tokens: u64,
+    /// What the body is.
+    #[n(7)]
+    pub kind: BodyKind,
+    /// Bytes of the body: the prompt, then the prefix.
+    #[n(8)]
+    pub body_bytes: u64,
+    /// SHA-256 of the body.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub body_hash: [u8; 32],
+    /// Of the body, the last bytes that are text already delivered, to be continued. 0 for a new run.
+    #[n(10)]
+    pub prefix_bytes: u64,
+    /// Tokens in the prefix.
+    #[n(11)]
+    pub prefix_tokens: u64,
+    /// Tokens of the prefix to be written again as evidence of equal bytes, at most 8.
+    #[n(12)]
+    pub overlap: u32,
+    /// How to sample.
+    #[n(13)]
+    pub sampling: Sampling,
+    /// Texts that end the answer, at most [`MAX_STOPS`].
+    #[cbor(n(14), decode_with = "decode_stops")]
+    pub stop: Vec<String>,
+    /// The window: tokens not yet consumed, at most.
+    #[n(15)]
+    pub window_tokens: u32,
+    /// The window: cost of chunks not yet consumed, at most, in bytes.
+    #[n(16)]
+    pub window_bytes: u32,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum BodyKind {
+    /// Canonical CBOR: an array of `[role, content]` pairs.
+    #[n(0)]
+    Chat,
+    /// UTF-8 text that the model continues.
+    #[n(1)]
+    #[default]
+    Raw,
+    /// Token ids, four little-endian bytes each.
+    #[n(2)]
+    Tokens,
+}
+
+/// How tokens are drawn; integers, because floats differ between machines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cbor(map)]
+pub struct Sampling {
+    /// Temperature in thousandths; 0 is greedy.
+    #[n(0)]
+    pub temperature_milli: u32,
+    /// Only the most likely `top_k` tokens; 0 is all.
+    #[n(1)]
+    pub top_k: u32,
+    /// Only the most likely tokens that make up this many thousandths of probability; 1000 is all.
+    #[n(2)]
+    pub top_p_milli: u32,
+    /// Draws are keyed by this seed and the token's position.
+    #[n(3)]
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature_milli: 800, top_k: 0, top_p_milli: 1000, seed: 0 }
+    }
+}
+
+/// The provider takes the job.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Accepted {
+    /// SHA-256 of the Award's frame payload.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub terms: [u8; 32],
+    /// Body bytes that may be sent in all: the credit for the rest.
+    #[n(1)]
+    pub body_credit: u64,
+    /// The window in force: at most what the Award asked for.
+    #[n(2)]
+    pub window_tokens: u32,
+    /// The window in force, in bytes.
+    #[n(3)]
+    pub window_bytes: u32,
+}
+
+/// The end of an answer.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct End {
+    /// Why it ended.
+    #[n(0)]
+    pub reason: EndReason,
+    /// Tokens read, as the engine counted them; 0 if it can not tell.
+    #[n(1)]
+    pub prompt_tokens: u64,
+    /// Tokens written by this attempt.
+    #[n(2)]
+    pub tokens: u64,
+    /// SHA-256 of the run's text, the prefix included.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum EndReason {
+    /// The model ended its answer, or a stop string came.
+    #[n(0)]
+    Stop,
+    /// `max_tokens` were written.
+    #[n(1)]
+    Length,
+    /// Prompt and answer did not fit the context.
+    #[n(2)]
+    Context,
+    /// The engine could not make sense of the request; no other provider could.
+    #[n(3)]
+    BadRequest,
+    /// The engine broke; another provider may do better.
+    #[n(4)]
+    Engine,
+    /// The provider stopped serving.
+    #[n(5)]
+    Shutdown,
+    /// The requester cancelled: the answer to Cancel.
+    #[n(6)]
+    Cancelled,
+    /// The requester broke the protocol or its limits.
+    #[n(7)]
+    Violation,
+    /// The requester was too slow: its body or its acknowledgements did not come in time.
+    #[n(8)]
+    TooSlow,
+}
+
+/// Why there is nothing to resume.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum GoneReason {
+    /// The job is not known here.
+    #[n(0)]
+    Unknown,
+    /// The tokens asked for are no longer held.
+    #[n(1)]
+    Evicted,
+    /// A later epoch is known.
+    #[n(2)]
+    Stale,
+}
+
+fn decode_models<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<ModelAdvert>, Error> {
+    list(d, ctx, MAX_MODELS)
+}
+
+fn decode_aliases<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Model>, Error> {
+    list(d, ctx, MAX_ALIASES)
+}
+
+fn decode_stops<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<String>, Error> {
+    let stops: Vec<String> = list(d, ctx, MAX_STOPS)?;
+    if stops.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len())) {
+        Ok(stops)
+    } else {
+        Err(Error::message("a stop string is empty or too long"))
+    }
+}
+
+/// A definite list whose length is checked before anything is kept: a nested list can not amplify memory.
+fn list<'b, C, T: Decode<'b, C>>(d: &mut Decoder<'b>, ctx: &mut C, max: usize) -> Result<Vec<T>, Error> {
+    let len = d.array()?.ok_or_else(|| Error::message("indefinite list"))?;
+    if len > max as u64 {
+        return Err(Error::message("list too long"));
+    }
+    (0..len).map(|_| T::decode(d, ctx)).collect()
+}
