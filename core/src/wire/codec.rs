@@ -66,9 +66,9 @@ pub fn encode_frame(message: &Message<'_>, out: &mut Vec<u8>) {
 }
 
 /// A writer that accepts only the bytes it was made with.
-struct Unwritten<'a>(&'a [u8]);
+pub(super) struct Unwritten<'a>(pub(super) &'a [u8]);
 
-struct Differs;
+pub(super) struct Differs;
 
 impl Write for Unwritten<'_> {
     type Error = Differs;

@@ -8,7 +8,7 @@ mod prompt;
 pub use codec::{DecodeError, decode, encode, encode_frame};
 pub use deframer::{Deframer, FrameError};
 pub use message::Message;
-pub use prompt::{ChatMessage, Prompt, PromptError};
+pub use prompt::{ChatMessage, MAX_MESSAGES, MAX_ROLE, Prompt, PromptError};
 
 use sha2::{Digest, Sha256};
 
