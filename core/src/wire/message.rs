@@ -4,9 +4,11 @@
 //! for signature, voucher, receipt and settlement.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 use minicbor::{Decode, Decoder, Encode, decode::Error};
 
+pub use super::reason::{DeclineReason, EndReason, GoneReason, ReleaseReason};
 use crate::{
     id::{JobId, Model},
     money::{Price, Tariff},
@@ -15,15 +17,15 @@ use crate::{
 
 /// Models in one advert, at most.
 pub const MAX_MODELS: usize = 16;
-/// Aliases of one model, at most.
-pub const MAX_ALIASES: usize = 8;
+/// Aliases of one model, at most: an advert as large as can be still fits one frame.
+pub const MAX_ALIASES: usize = 6;
 /// Stop strings in an award, at most.
 pub const MAX_STOPS: usize = 4;
 /// Bytes in a stop string, at most.
 pub const MAX_STOP_BYTES: usize = 64;
 
 /// One message of the protocol. Token text is borrowed from the frame.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub enum Message<'a> {
     /// Asks a provider to describe itself.
@@ -133,8 +135,39 @@ pub enum Message<'a> {
     Gone(#[n(0)] GoneReason),
 }
 
+impl fmt::Debug for Message<'_> {
+    // Without text and bytes: messages are logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Describe => f.write_str("Describe"),
+            Self::Advert(advert) => advert.fmt(f),
+            Self::Rfq(rfq) => rfq.fmt(f),
+            Self::Offer(offer) => offer.fmt(f),
+            Self::Counter(counter) => counter.fmt(f),
+            Self::Decline(decline) => decline.fmt(f),
+            Self::Release(reason) => write!(f, "Release({reason:?})"),
+            Self::Award(award) => award.fmt(f),
+            Self::Body { offset, bytes } => write!(f, "Body {{ offset: {offset}, {} bytes }}", bytes.len()),
+            Self::Accepted(accepted) => accepted.fmt(f),
+            Self::Chunk { seq, n, text, ids } => {
+                let ids = if ids.is_some() { " with ids" } else { "" };
+                write!(f, "Chunk {{ seq: {seq}, n: {n}, {} bytes{ids} }}", text.len())
+            }
+            Self::Keepalive => f.write_str("Keepalive"),
+            Self::End(end) => end.fmt(f),
+            Self::Ack { next, end } => write!(f, "Ack {{ next: {next}, end: {end} }}"),
+            Self::Cancel { job, attempt } => write!(f, "Cancel {{ {job:?}, attempt: {attempt} }}"),
+            Self::Resume { job, attempt, epoch, next } => {
+                write!(f, "Resume {{ {job:?}, attempt: {attempt}, epoch: {epoch}, next: {next} }}")
+            }
+            Self::Resumed { next } => write!(f, "Resumed {{ next: {next} }}"),
+            Self::Gone(reason) => write!(f, "Gone({reason:?})"),
+        }
+    }
+}
+
 /// What a provider says of itself.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cbor(map)]
 pub struct Advert {
@@ -153,7 +186,7 @@ pub struct Advert {
 }
 
 /// One model of an advert, with its posted price.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cbor(map)]
 pub struct ModelAdvert {
@@ -217,7 +250,7 @@ pub enum ExactnessKind {
 }
 
 /// Request for quote.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Rfq {
     /// A fresh random id; the job's id is not told.
@@ -235,7 +268,7 @@ pub struct Rfq {
 }
 
 /// A binding price.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Offer {
     /// The Rfq it answers; 0 in a Decline to an Award by posted price.
@@ -256,7 +289,7 @@ pub struct Offer {
 }
 
 /// A bid on an offer.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Counter {
     /// The Rfq.
@@ -271,7 +304,7 @@ pub struct Counter {
 }
 
 /// A refusal.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Decline {
     /// Why.
@@ -285,67 +318,8 @@ pub struct Decline {
     pub offer: Option<Offer>,
 }
 
-/// Why a provider refuses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[cbor(index_only)]
-pub enum DeclineReason {
-    /// All slots and the queue are taken.
-    #[n(0)]
-    Busy,
-    /// The awarded terms are not, or no longer, offered.
-    #[n(1)]
-    Stale,
-    /// The model is not served.
-    #[n(2)]
-    UnknownModel,
-    /// Prompt and answer do not fit the model's context.
-    #[n(3)]
-    Context,
-    /// The bid is below what the provider takes.
-    #[n(4)]
-    TooCheap,
-    /// The peer has as much open here as one peer may.
-    #[n(5)]
-    PeerLimit,
-    /// The provider takes no new jobs.
-    #[n(6)]
-    Draining,
-    /// The same job and attempt are known with another body.
-    #[n(7)]
-    Conflict,
-    /// The request asks for something the provider can not do.
-    #[n(8)]
-    Unsupported,
-    /// The body does not have the awarded size or hash.
-    #[n(9)]
-    BodyMismatch,
-}
-
-/// Why a provider that was asked is not awarded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[cbor(index_only)]
-pub enum ReleaseReason {
-    /// Another offer was cheaper.
-    #[n(0)]
-    Price,
-    /// Another offer was faster.
-    #[n(1)]
-    Time,
-    /// The offer came too late.
-    #[n(2)]
-    Late,
-    /// Only the price was asked for, or the job ended without an award.
-    #[n(3)]
-    NoJob,
-    /// The offer is beyond the budget or the deadline.
-    #[n(4)]
-    Unaffordable,
-}
-
 /// The header of a job.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Award {
     /// The job.
@@ -444,7 +418,7 @@ impl Default for Sampling {
 }
 
 /// The provider takes the job.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Accepted {
     /// SHA-256 of the Award's frame payload.
@@ -462,7 +436,7 @@ pub struct Accepted {
 }
 
 /// The end of an answer.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct End {
     /// Why it ended.
@@ -479,56 +453,6 @@ pub struct End {
     pub hash: [u8; 32],
 }
 
-/// Why an answer ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[cbor(index_only)]
-pub enum EndReason {
-    /// The model ended its answer, or a stop string came.
-    #[n(0)]
-    Stop,
-    /// `max_tokens` were written.
-    #[n(1)]
-    Length,
-    /// Prompt and answer did not fit the context.
-    #[n(2)]
-    Context,
-    /// The engine could not make sense of the request; no other provider could.
-    #[n(3)]
-    BadRequest,
-    /// The engine broke; another provider may do better.
-    #[n(4)]
-    Engine,
-    /// The provider stopped serving.
-    #[n(5)]
-    Shutdown,
-    /// The requester cancelled: the answer to Cancel.
-    #[n(6)]
-    Cancelled,
-    /// The requester broke the protocol or its limits.
-    #[n(7)]
-    Violation,
-    /// The requester was too slow: its body or its acknowledgements did not come in time.
-    #[n(8)]
-    TooSlow,
-}
-
-/// Why there is nothing to resume.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[cbor(index_only)]
-pub enum GoneReason {
-    /// The job is not known here.
-    #[n(0)]
-    Unknown,
-    /// The tokens asked for are no longer held.
-    #[n(1)]
-    Evicted,
-    /// A later epoch is known.
-    #[n(2)]
-    Stale,
-}
-
 fn decode_models<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<ModelAdvert>, Error> {
     list(d, ctx, MAX_MODELS)
 }
@@ -538,12 +462,7 @@ fn decode_aliases<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Model>,
 }
 
 fn decode_stops<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<String>, Error> {
-    let stops: Vec<String> = list(d, ctx, MAX_STOPS)?;
-    if stops.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len())) {
-        Ok(stops)
-    } else {
-        Err(Error::message("a stop string is empty or too long"))
-    }
+    list(d, ctx, MAX_STOPS)
 }
 
 /// A definite list whose length is checked before anything is kept: a nested list can not amplify memory.
