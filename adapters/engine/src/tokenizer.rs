@@ -1,0 +1,220 @@
+//! Byte-pair encoding with the vocabulary of a model file. Every byte has a token of its own, so that every text can
+//! be read.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use crate::gguf::{Gguf, LoadError, Value, malformed, unsupported};
+use crate::words::{byte_to_char, words};
+
+/// Rank and result of merging two tokens; the lowest rank goes first.
+type Merges = HashMap<(u32, u32), (u32, u32)>;
+
+/// A vocabulary.
+pub(crate) struct Tokenizer {
+    /// The bytes of all tokens, one after the other, and where each one ends.
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    /// What each token may do.
+    uses: Vec<Use>,
+    /// The token of each single byte.
+    singles: [u32; 256],
+    merges: Merges,
+    longest: usize,
+    /// Put before a prompt.
+    pub(crate) begin: Option<u32>,
+    /// Ends an answer.
+    pub(crate) end: Vec<u32>,
+}
+
+impl Tokenizer {
+    pub(crate) fn load(gguf: &Gguf) -> Result<Self, LoadError> {
+        let (model, words) = (gguf.text("tokenizer.ggml.model")?, gguf.text("tokenizer.ggml.pre")?);
+        if (model, words) != ("gpt2", "gpt-2") {
+            return Err(unsupported(format!("its vocabulary is {model}/{words}; only gpt2/gpt-2 is known")));
+        }
+        let spelled = gguf.texts("tokenizer.ggml.tokens")?;
+        let kinds = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_else(|| vec![1; spelled.len()]);
+        if spelled.is_empty() || kinds.len() != spelled.len() {
+            return Err(malformed("the vocabulary is empty or its types are of another number"));
+        }
+        if kinds.contains(&4) {
+            return Err(unsupported("its vocabulary has tokens of type 4 (user defined)"));
+        }
+        let spelling = (0..=255).map(|byte| (byte_to_char(byte), byte)).collect();
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        let mut ids = HashMap::new();
+        for (&token, &kind) in spelled.iter().zip(&kinds) {
+            if kind == 1 {
+                spell(token, &spelling, &mut bytes)?;
+                if token.is_empty() || ids.insert(token, ends.len() as u32).is_some() {
+                    return Err(malformed(format!("token {token:?} is empty or occurs twice")));
+                }
+            }
+            ends.push(bytes.len() as u32);
+        }
+        let mut singles = [0; 256];
+        for byte in 0..=255 {
+            let id = ids.get(byte_to_char(byte).encode_utf8(&mut [0; 4]) as &str);
+            singles[usize::from(byte)] = *id.ok_or_else(|| unsupported("a byte has no token in its vocabulary"))?;
+        }
+        let longest = spelled.iter().map(|token| token.len()).max().unwrap_or(1);
+        let merges = merges(gguf, &ids)?;
+        let begin = match gguf.value("tokenizer.ggml.add_bos_token") {
+            Some(Value::Flag(false)) => None,
+            _ => special(gguf, "tokenizer.ggml.bos_token_id", ends.len())?,
+        };
+        let end = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].map(|k| special(gguf, k, ends.len()));
+        let end = end.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let mut tokenizer = Self { bytes, ends, uses: Vec::new(), singles, merges, longest, begin, end };
+        tokenizer.uses = (0..).zip(&kinds).map(|(id, &kind)| Use::of(kind, tokenizer.bytes(id))).collect();
+        Ok(tokenizer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// What a token stands for; nothing for control tokens.
+    pub(crate) fn bytes(&self, token: u32) -> &[u8] {
+        let end = |i: u32| self.ends[i as usize] as usize;
+        &self.bytes[token.checked_sub(1).map_or(0, end)..end(token)]
+    }
+
+    /// Whether a token stands for text.
+    pub(crate) fn is_text(&self, token: u32) -> bool {
+        self.uses.get(token as usize).is_some_and(|&uses| uses != Use::Control)
+    }
+
+    /// Whether a token may come next after the bytes of an unfinished character, if there are any: the answer is
+    /// UTF-8 throughout, and ends only after a whole character.
+    pub(crate) fn may_follow(&self, open: &[u8], token: u32) -> bool {
+        match self.uses[token as usize] {
+            Use::Control => open.is_empty() && self.end.contains(&token),
+            Use::Begin => open.is_empty() || begins_text(&[open, self.bytes(token)].concat()),
+            Use::Within => !open.is_empty() && begins_text(&[open, self.bytes(token)].concat()),
+        }
+    }
+
+    /// Fewer tokens than this never spell a text of so many bytes.
+    pub(crate) fn least(&self, bytes: usize) -> usize {
+        bytes / self.longest
+    }
+
+    /// The tokens of a text. Control tokens written out in it are text like any other.
+    pub(crate) fn encode(&self, text: &str, into: &mut Vec<u32>) {
+        for word in words(text) {
+            self.encode_word(word.as_bytes(), into);
+        }
+    }
+
+    /// Merges pairs, the lowest rank first and of equals the leftmost.
+    fn encode_word(&self, word: &[u8], into: &mut Vec<u32>) {
+        let mut links: Vec<Link> = (word.iter().enumerate())
+            .map(|(i, &byte)| Link {
+                token: Some(self.singles[usize::from(byte)]),
+                before: i.wrapping_sub(1),
+                after: i + 1,
+            })
+            .collect();
+        let mut queue = BinaryHeap::new();
+        for left in 0..links.len() {
+            self.propose(&links, left, &mut queue);
+        }
+        while let Some(Reverse((_, left, pair, merged))) = queue.pop() {
+            if pair_at(&links, left) != Some(pair) {
+                continue; // One of the two has been merged otherwise.
+            }
+            let right = links[left].after;
+            links[right].token = None;
+            links[left].token = Some(merged);
+            let after = links[right].after;
+            links[left].after = after;
+            if let Some(next) = links.get_mut(after) {
+                next.before = left;
+            }
+            self.propose(&links, left, &mut queue);
+            self.propose(&links, links[left].before, &mut queue);
+        }
+        into.extend(links.iter().filter_map(|link| link.token));
+    }
+
+    fn propose(&self, links: &[Link], left: usize, queue: &mut BinaryHeap<Reverse<Proposal>>) {
+        if let Some(pair) = pair_at(links, left)
+            && let Some(&(rank, merged)) = self.merges.get(&pair)
+        {
+            queue.push(Reverse((rank, left, pair, merged)));
+        }
+    }
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    /// It stands for no text.
+    Control,
+    /// It may begin a text.
+    Begin,
+    /// It can only go on within a character.
+    Within,
+}
+
+impl Use {
+    fn of(kind: i32, bytes: &[u8]) -> Self {
+        match kind {
+            1 if begins_text(bytes) => Self::Begin,
+            1 => Self::Within,
+            _ => Self::Control,
+        }
+    }
+}
+
+/// Whether these bytes are text, or become text when more follow.
+fn begins_text(bytes: &[u8]) -> bool {
+    match str::from_utf8(bytes) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    }
+}
+
+/// A token within a word that is being merged, or none where one has been.
+struct Link {
+    token: Option<u32>,
+    before: usize,
+    after: usize,
+}
+
+/// Rank, place, the two tokens, their result.
+type Proposal = (u32, usize, (u32, u32), u32);
+
+fn pair_at(links: &[Link], left: usize) -> Option<(u32, u32)> {
+    let link = links.get(left)?;
+    Some((link.token?, links.get(link.after)?.token?))
+}
+
+fn spell(token: &str, spelling: &HashMap<char, u8>, into: &mut Vec<u8>) -> Result<(), LoadError> {
+    for c in token.chars() {
+        into.push(*spelling.get(&c).ok_or_else(|| malformed(format!("token {token:?} stands for no bytes")))?);
+    }
+    Ok(())
+}
+
+fn merges(gguf: &Gguf, ids: &HashMap<&str, u32>) -> Result<Merges, LoadError> {
+    let mut merges = HashMap::new();
+    for (rank, merge) in gguf.texts("tokenizer.ggml.merges")?.into_iter().enumerate() {
+        let pair = merge.split_once(' ').and_then(|(left, right)| {
+            let joined = [left, right].concat();
+            Some(((*ids.get(left)?, *ids.get(right)?), *ids.get(joined.as_str())?))
+        });
+        let (pair, merged) = pair.ok_or_else(|| malformed(format!("merge {merge:?} is not one of tokens")))?;
+        merges.entry(pair).or_insert((rank as u32, merged));
+    }
+    Ok(merges)
+}
+
+fn special(gguf: &Gguf, key: &str, vocabulary: usize) -> Result<Option<u32>, LoadError> {
+    match gguf.value(key) {
+        None => Ok(None),
+        Some(_) => gguf.number(key, 0..=vocabulary as u64 - 1).map(|id| Some(id as u32)),
+    }
+}

@@ -1,0 +1,63 @@
+//! How text falls into words before byte pairs are merged (the rule called `gpt-2`), and how a vocabulary file
+//! spells bytes. The trainer uses this very file.
+
+/// The words of a text, in order; together they are the text. Spaces go with the word that follows.
+pub(crate) fn words(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (word, rest) = text.split_at_checked(word_len(text)?)?;
+        text = rest;
+        Some(word)
+    })
+}
+
+#[derive(PartialEq, Clone, Copy)]
+enum Class {
+    Letter,
+    Number,
+    Space,
+    Other,
+}
+
+fn class(c: char) -> Class {
+    if c.is_whitespace() {
+        Class::Space
+    } else if c.is_alphabetic() {
+        Class::Letter
+    } else if c.is_numeric() {
+        Class::Number
+    } else {
+        Class::Other
+    }
+}
+
+/// Bytes of the first word; `None` for no text.
+fn word_len(text: &str) -> Option<usize> {
+    let suffix = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].into_iter().find(|s| text.starts_with(s));
+    if let Some(suffix) = suffix {
+        return Some(suffix.len());
+    }
+    let body = text.strip_prefix(' ').unwrap_or(text);
+    if let Some(first) = body.chars().next().map(class)
+        && first != Class::Space
+    {
+        let end = body.find(|c| class(c) != first).unwrap_or(body.len());
+        return Some(text.len() - body.len() + end);
+    }
+    let end = text.find(|c| class(c) != Class::Space).unwrap_or(text.len());
+    match text[..end].char_indices().next_back()? {
+        // The last space belongs to the word after it.
+        (last, _) if last > 0 && end < text.len() => Some(last),
+        _ => Some(end),
+    }
+}
+
+/// The character that stands for a byte in a vocabulary file.
+pub(crate) fn byte_to_char(byte: u8) -> char {
+    let code = match byte {
+        0..=32 => 256 + u32::from(byte),
+        127..=160 => 289 + u32::from(byte - 127),
+        173 => 323,
+        _ => u32::from(byte),
+    };
+    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
