@@ -129,6 +129,8 @@ pub enum PassedOver {
     Late,
     /// It broke the protocol.
     Violation(Violation),
+    /// It was awarded and broke off before the first token.
+    Interrupted(Interrupted),
     /// Its offer is beyond the budget.
     OverBudget,
     /// Its offer is beyond the deadline.
@@ -260,6 +262,8 @@ pub enum Failure {
 pub enum Interrupted {
     /// The stream was lost.
     Lost,
+    /// Accepted did not come in time.
+    Request,
     /// The first token did not come in time.
     FirstToken,
     /// Nothing was heard for too long.
@@ -500,6 +504,7 @@ impl fmt::Display for PassedOver {
             Self::Declined(reason) => reason.fmt(f),
             Self::Late => f.write_str("no answer in time"),
             Self::Violation(violation) => violation.fmt(f),
+            Self::Interrupted(why) => why.fmt(f),
             Self::OverBudget => f.write_str("beyond the budget"),
             Self::TooSlow => f.write_str("beyond the deadline"),
         }
@@ -539,6 +544,7 @@ impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str("the connection was lost"),
+            Self::Request => f.write_str("it did not accept the job in time"),
             Self::FirstToken => f.write_str("the first token did not come in time"),
             Self::Idle => f.write_str("nothing was heard for too long"),
             Self::TokenGap => f.write_str("no token came for too long"),

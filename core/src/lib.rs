@@ -13,17 +13,23 @@ extern crate std;
 
 pub mod backoff;
 pub mod bootstrap;
+mod bucket;
+mod deadlines;
+mod digest;
 pub mod event;
 pub mod id;
 pub mod limits;
 pub mod machine;
 pub mod money;
+mod outbox;
+mod peers;
 pub mod provider;
 pub mod rand;
 pub mod refusal;
 pub mod requester;
 pub mod spec;
 pub mod time;
+mod window;
 pub mod wire;
 
 pub use event::{Event, ProviderEvent};

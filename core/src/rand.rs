@@ -1,5 +1,7 @@
 //! Chance as an argument: every draw comes from one 32-byte seed.
 
+use core::hash::{Hash, Hasher};
+
 use rand_chacha::{
     ChaCha12Rng,
     rand_core::{Rng as _, SeedableRng},
@@ -32,10 +34,11 @@ impl Rng {
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
+}
 
-    /// How far the sequence was drawn; with the seed, the whole state.
-    #[must_use]
-    pub fn position(&self) -> u128 {
-        self.0.get_word_pos()
+impl Hash for Rng {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.get_seed().hash(state);
+        self.0.get_word_pos().hash(state);
     }
 }

@@ -1,21 +1,92 @@
-//! Who buys.
+//! Who buys: finds providers, agrees a price with one, takes its tokens.
+//!
+//! A flow reads from file to file: `search` (who serves it) → `negotiation` (what does it cost) → `selection` (who wins) →
+//! `stream` (award, tokens, end). `job` and `attempt` hold the state.
+
+mod attempt;
+mod job;
+mod negotiation;
+mod search;
+mod selection;
+mod stream;
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
 
 use crate::{
-    event::{Bill, Event},
-    id::{JobId, PeerId},
+    bucket::Bucket,
+    deadlines::Deadlines,
+    digest::{self, Digester},
+    event::{Bill, Ending, Event, Failure, Outcome, Violation},
+    id::{JobId, PeerId, QueryId, StreamId},
     limits::{ConfigError, Limits, Policy},
-    machine::{Input, Machine, Output, Timeout},
-    money::Amount,
+    machine::{Cause, Input, Machine, Output, Timeout},
+    money::{Account, Amount},
+    outbox::Outbox,
+    peers::directory::Directory,
     rand::Rng,
     refusal::Refusal,
-    spec::{Criteria, JobSpec, QuoteSpec},
+    spec::{Criteria, Haggle, JobSpec, QuoteSpec},
     time::{Instant, Millis},
+    wire::{
+        self, Deframer, Message,
+        message::{Advert, MAX_STOP_BYTES, MAX_STOPS, ReleaseReason},
+    },
+};
+
+use self::{
+    job::{Answer, Goal, Job, Phase},
+    stream::{Told, Words},
 };
 
 /// Finds providers, agrees a price with one, takes its tokens. See [`Machine`] for how to run it.
 #[derive(Clone, Debug)]
 pub struct Requester {
+    policy: Policy,
+    limits: Limits,
     rng: Rng,
+    now: Instant,
+    jobs: BTreeMap<JobId, Job>,
+    /// Jobs that wait for adverts.
+    searching: BTreeSet<JobId>,
+    streams: BTreeMap<StreamId, Stream>,
+    directory: Directory,
+    /// Providers that are asked to describe themselves, and those that will be.
+    describing: BTreeMap<PeerId, (StreamId, Instant)>,
+    to_describe: VecDeque<PeerId>,
+    account: Account,
+    /// Bytes of all bodies.
+    held: u64,
+    next_stream: u64,
+    next_query: u64,
+    deadlines: Deadlines<Key>,
+    outbox: Outbox<Told>,
+    words: Words,
+}
+
+/// One conversation with a provider.
+#[derive(Clone, Hash, Debug)]
+struct Stream {
+    peer: PeerId,
+    role: Role,
+    deframer: Deframer,
+    idle_frames: Bucket,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Role {
+    Describe,
+    Job(JobId),
+}
+
+/// Whose deadline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Job(JobId),
+    Query(QueryId),
+    Describe(PeerId),
 }
 
 impl Requester {
@@ -27,7 +98,25 @@ impl Requester {
     pub fn new(policy: Policy, limits: Limits, seed: [u8; 32]) -> Result<Self, ConfigError> {
         policy.validate()?;
         limits.validate()?;
-        Ok(Self { rng: Rng::new(seed) })
+        Ok(Self {
+            policy,
+            limits,
+            rng: Rng::new(seed),
+            now: Instant::ZERO,
+            jobs: BTreeMap::new(),
+            searching: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            directory: Directory::default(),
+            describing: BTreeMap::new(),
+            to_describe: VecDeque::new(),
+            account: Account::default(),
+            held: 0,
+            next_stream: 0,
+            next_query: 0,
+            deadlines: Deadlines::new(),
+            outbox: Outbox::new(),
+            words: Words::default(),
+        })
     }
 
     /// Starts a job.
@@ -35,8 +124,35 @@ impl Requester {
     /// # Errors
     /// Why it was refused; nothing was started.
     pub fn submit(&mut self, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
-        let _ = (now, spec);
-        Ok(JobId(self.rng.bytes()))
+        let body = spec.prompt.encode();
+        if body.is_empty() {
+            return Err(Refusal::EmptyPrompt);
+        }
+        let bytes = body.len() as u64;
+        if bytes > self.limits.body_bytes {
+            return Err(Refusal::PromptTooLong { bytes, limit: self.limits.body_bytes });
+        }
+        if self.held.saturating_add(bytes) > self.limits.node_bytes {
+            return Err(Refusal::NodeFull);
+        }
+        let stops_fit = spec.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
+        if spec.stop.len() > MAX_STOPS || !stops_fit {
+            return Err(Refusal::Stops);
+        }
+        let budget = spec.budget.unwrap_or(0);
+        let answer = Answer {
+            kind: spec.prompt.kind(),
+            body_hash: digest::sha256(&body),
+            body,
+            sampling: spec.sampling,
+            stop: spec.stop,
+            budget,
+            time_value: spec.time_value,
+            choose: spec.choose,
+        };
+        let id = self.start(now, Goal::Answer(answer), spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)?;
+        self.held += bytes;
+        Ok(id)
     }
 
     /// Asks for prices, awards nothing. Ends with [`crate::event::Finished::Quotes`].
@@ -44,8 +160,12 @@ impl Requester {
     /// # Errors
     /// Why it was refused; nothing was started.
     pub fn quote(&mut self, now: Instant, spec: QuoteSpec) -> Result<JobId, Refusal> {
-        let _ = (now, spec);
-        Ok(JobId(self.rng.bytes()))
+        let bytes = spec.body_bytes;
+        if bytes > self.limits.body_bytes {
+            return Err(Refusal::PromptTooLong { bytes, limit: self.limits.body_bytes });
+        }
+        let goal = Goal::Quote { body_bytes: bytes };
+        self.start(now, goal, spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)
     }
 
     /// Asks who serves a model. Ends with [`crate::event::Finished::Providers`].
@@ -53,8 +173,7 @@ impl Requester {
     /// # Errors
     /// Why it was refused; nothing was started.
     pub fn discover(&mut self, now: Instant, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
-        let _ = (now, criteria, deadline);
-        Ok(JobId(self.rng.bytes()))
+        self.start(now, Goal::Discover, criteria, 1, Haggle::No, deadline)
     }
 
     /// Chooses an offer for a job with [`crate::spec::Choose::Application`], after [`Event::ChoiceDue`].
@@ -62,47 +181,286 @@ impl Requester {
     /// # Errors
     /// The job does not wait for a choice, or the peer made no acceptable offer.
     pub fn award(&mut self, now: Instant, job: JobId, peer: PeerId) -> Result<(), Refusal> {
-        let _ = (now, job, peer);
-        Ok(())
+        self.advance_clock(now);
+        let awarded = self.award_chosen(job, peer);
+        self.index(job);
+        awarded
     }
 
-    /// Ends a job for the application at once.
+    /// Ends a job for the application at once. A provider that computes it is told.
     ///
     /// # Errors
     /// The job is not known, or over.
     pub fn cancel(&mut self, now: Instant, job: JobId) -> Result<(), Refusal> {
-        let _ = (now, job);
+        self.advance_clock(now);
+        if !self.jobs.contains_key(&job) {
+            return Err(Refusal::UnknownJob);
+        }
+        self.end_job(job, Outcome::Failed(Failure::Cancelled));
         Ok(())
     }
 
     /// The application has taken `tokens` further tokens of a job: the window moves. Ignored when the job is over.
     pub fn consumed(&mut self, now: Instant, job: JobId, tokens: u64) {
-        let _ = (now, job, tokens);
+        self.advance_clock(now);
+        if let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&job) {
+            attempt.consume(self.now, tokens);
+            self.acknowledge(job);
+            self.index(job);
+        }
     }
 
     /// Bounds what all jobs together may come to owe; `None` leaves it to each job's budget.
     pub fn set_account_budget(&mut self, budget: Option<Amount>) {
-        let _ = budget;
+        self.account.set_limit(budget);
+    }
+
+    /// What all jobs together owe and have reserved.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
     }
 
     /// What a job costs so far; `None` once it is over.
     #[must_use]
     pub fn bill(&self, job: JobId) -> Option<Bill> {
-        let _ = job;
-        None
+        self.jobs.get(&job).map(Job::bill)
     }
 
     /// Jobs that are open.
     #[must_use]
     pub fn open_jobs(&self) -> usize {
-        0
+        self.jobs.len()
+    }
+
+    /// Conversations that are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Every provider that described itself, with its latest advert.
+    pub fn adverts(&self) -> impl Iterator<Item = (&PeerId, &Advert)> {
+        self.directory.adverts()
     }
 
     /// A digest of the whole state, times relative to `now`: equal states digest equally on every target.
+    /// What waits to be drained is not part of it.
     #[must_use]
     pub fn digest(&self, now: Instant) -> [u8; 32] {
-        let _ = now;
-        [0; 32]
+        Digester::new(now)
+            .with(&(&self.policy, &self.limits, &self.rng))
+            .with(&(&self.jobs, &self.searching, &self.streams, &self.directory))
+            .with(&(&self.describing, &self.to_describe, &self.account))
+            .with(&(self.held, self.next_stream, self.next_query))
+            .done()
+    }
+
+    fn start(
+        &mut self,
+        now: Instant,
+        goal: Goal,
+        criteria: Criteria,
+        max_tokens: u64,
+        haggle: Haggle,
+        deadline: Option<Millis>,
+    ) -> Result<JobId, Refusal> {
+        self.advance_clock(now);
+        if max_tokens == 0 {
+            return Err(Refusal::NoTokens);
+        }
+        if matches!(haggle, Haggle::Bid(permille) if !(1..1000).contains(&permille)) {
+            return Err(Refusal::Bid);
+        }
+        if deadline == Some(Millis::ZERO) {
+            return Err(Refusal::NoTime);
+        }
+        if self.jobs.len() >= self.limits.jobs as usize {
+            return Err(Refusal::TooManyJobs { limit: self.limits.jobs });
+        }
+        let budget = match &goal {
+            Goal::Answer(answer) => Some(answer.budget),
+            Goal::Quote { .. } | Goal::Discover => None,
+        };
+        let time = deadline.unwrap_or(self.policy.job_deadline).min(self.policy.job_deadline);
+        let job = Job {
+            goal,
+            not_before: if criteria.refresh { self.now } else { Instant::ZERO },
+            criteria,
+            max_tokens,
+            haggle,
+            until: self.now.after(time),
+            phase: Phase::Searching { window: None },
+            talks: BTreeMap::new(),
+            unaffordable: None,
+            last_out: None,
+            account: Account::new(budget),
+            attempts: 0,
+            tries: 0,
+            lines: Vec::new(),
+        };
+        let id = JobId(self.rng.bytes());
+        self.jobs.insert(id, job);
+        self.searching.insert(id);
+        self.begin_search(id);
+        self.index(id);
+        Ok(id)
+    }
+
+    /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.
+    fn end_job(&mut self, id: JobId, outcome: Outcome) {
+        if matches!(self.jobs.get(&id), Some(Job { phase: Phase::Awarded(_), .. })) {
+            self.close_attempt(id, !matches!(outcome, Outcome::Finished(_)));
+        }
+        self.release_talks(id, ReleaseReason::NoJob);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.searching.remove(&id);
+        self.deadlines.set(Key::Job(id), None);
+        if matches!(job.goal, Goal::Answer(_)) {
+            self.held -= job.body_bytes();
+        }
+        let ending = Ending { outcome, bill: job.bill() };
+        self.tell(Event::Ended { job: id, ending });
+    }
+
+    fn fail_job(&mut self, id: JobId, failure: Failure) {
+        self.end_job(id, Outcome::Failed(failure));
+    }
+
+    fn open_stream(&mut self, peer: PeerId, role: Role) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let idle_frames = Bucket::new(self.now, self.limits.idle_frames);
+        self.streams.insert(stream, Stream { peer, role, deframer: Deframer::default(), idle_frames });
+        self.outbox.open(stream, peer);
+        stream
+    }
+
+    /// Says goodbye: what was sent goes out, what still comes is not read.
+    fn close_stream(&mut self, stream: StreamId) {
+        if self.streams.remove(&stream).is_some() {
+            self.outbox.close(stream);
+        }
+    }
+
+    /// Ends a stream whose other side broke the protocol.
+    fn reset_stream(&mut self, stream: StreamId) {
+        if self.streams.remove(&stream).is_some() {
+            self.outbox.reset(stream);
+        }
+    }
+
+    fn tell(&mut self, event: Event<'static>) {
+        self.outbox.event(Told::Event(event));
+    }
+
+    fn advance_clock(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Derives a job's deadline anew: the one place where it enters the index.
+    fn index(&mut self, id: JobId) {
+        let due = self.jobs.get(&id).map(Job::timeout);
+        self.deadlines.set(Key::Job(id), due);
+    }
+
+    fn on_timeout(&mut self) {
+        for key in self.deadlines.take_due(self.now) {
+            match key {
+                Key::Job(id) => {
+                    self.on_job_timeout(id);
+                    self.index(id);
+                }
+                Key::Query(query) => self.on_query_timeout(query),
+                Key::Describe(peer) => self.on_describe_timeout(peer),
+            }
+        }
+    }
+
+    fn on_job_timeout(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let due = job.timeout();
+        if due.at > self.now {
+            return;
+        }
+        match (due.cause, &job.phase) {
+            (Cause::JobDeadline, _) => self.on_job_deadline(id),
+            (_, Phase::Searching { .. }) => self.advance_search(id),
+            (_, Phase::Asking { .. }) => self.on_offer_window(id),
+            (_, Phase::Choosing) => self.choose(id),
+            (_, Phase::Awarded(_)) => self.on_attempt_timeout(id),
+        }
+    }
+
+    fn on_received(&mut self, stream: StreamId, mut bytes: &[u8]) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let mut deframer = core::mem::take(&mut state.deframer);
+        let broken = loop {
+            // A handler may have ended the stream: what follows on it is not read.
+            let Some(role) = self.streams.get(&stream).map(|state| state.role) else { return };
+            match deframer.next(&mut bytes) {
+                Ok(None) => break None,
+                Err(_) => break Some(Violation::Frame),
+                Ok(Some(payload)) => match wire::decode(payload) {
+                    Err(_) => break Some(Violation::Decode),
+                    Ok(message) => {
+                        if let Err(violation) = self.on_message(stream, role, message) {
+                            break Some(violation);
+                        }
+                    }
+                },
+            }
+        };
+        match broken {
+            Some(violation) => self.on_violation(stream, violation),
+            None => {
+                if let Some(state) = self.streams.get_mut(&stream) {
+                    state.deframer = deframer;
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, stream: StreamId, role: Role, message: Message<'_>) -> Result<(), Violation> {
+        match role {
+            Role::Describe => self.on_describe_message(stream, message),
+            Role::Job(id) => {
+                let result = self.on_job_message(id, stream, message);
+                self.index(id);
+                result
+            }
+        }
+    }
+
+    fn on_violation(&mut self, stream: StreamId, violation: Violation) {
+        let Some(Stream { peer, role, .. }) = self.streams.get(&stream).cloned() else { return };
+        self.reset_stream(stream);
+        match role {
+            Role::Describe => self.settle_describe(peer, None),
+            Role::Job(id) => {
+                self.on_job_violation(id, peer, violation);
+                self.index(id);
+            }
+        }
+    }
+
+    /// A stream is over without a word.
+    fn on_stream_lost(&mut self, stream: StreamId, why: crate::event::PassedOver) {
+        self.outbox.forget(stream);
+        let Some(Stream { peer, role, .. }) = self.streams.remove(&stream) else { return };
+        match role {
+            Role::Describe => {
+                let failure = match why {
+                    crate::event::PassedOver::Stream(failure) => failure,
+                    _ => crate::machine::StreamFailure::Unreachable,
+                };
+                self.settle_describe(peer, Some(failure));
+            }
+            Role::Job(id) => {
+                self.on_job_stream_lost(id, peer, why);
+                self.index(id);
+            }
+        }
     }
 }
 
@@ -110,14 +468,31 @@ impl Machine for Requester {
     type Event<'a> = Event<'a>;
 
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input);
+        use crate::event::PassedOver;
+        self.advance_clock(now);
+        match input {
+            Input::Timeout => self.on_timeout(),
+            Input::StreamOpened(_) => {}
+            Input::StreamFailed(stream, failure) => self.on_stream_lost(stream, PassedOver::Stream(failure)),
+            Input::StreamClosed(stream) => self.on_stream_lost(stream, PassedOver::Lost),
+            Input::Received(stream, bytes) => self.on_received(stream, bytes),
+            Input::PeersFound(query, peers) => self.on_peers_found(query, peers),
+            Input::QueryDone(query, outcome) => self.on_query_done(query, outcome),
+            Input::PeerConnected(peer) => self.directory.revive(&peer),
+            Input::PeerGone(peer) => {
+                let lost: Vec<StreamId> =
+                    self.streams.iter().filter(|(_, stream)| stream.peer == peer).map(|(id, _)| *id).collect();
+                lost.into_iter().for_each(|stream| self.on_stream_lost(stream, PassedOver::Lost));
+            }
+        }
     }
 
     fn poll_output(&mut self) -> Option<Output<'_, Event<'_>>> {
-        None
+        let words = &mut self.words;
+        self.outbox.poll(move |told| words.speak(told))
     }
 
     fn poll_timeout(&self) -> Option<Timeout> {
-        None
+        self.deadlines.next()
     }
 }

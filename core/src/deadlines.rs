@@ -1,0 +1,61 @@
+//! The one index of deadlines: who has to be looked at next, and why.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use crate::{machine::Timeout, time::Instant};
+
+/// Deadlines by key. Each key has one, derived from its state and handed in after every change.
+///
+/// A deadline that moved later is left where it was: looking once too early costs less than moving it with every token.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadlines<K> {
+    by_time: BTreeSet<(Timeout, K)>,
+    by_key: BTreeMap<K, Timeout>,
+}
+
+impl<K: Ord + Clone> Deadlines<K> {
+    pub(crate) const fn new() -> Self {
+        Self { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+    }
+
+    /// Sets, moves or removes a key's deadline.
+    pub(crate) fn set(&mut self, key: K, due: Option<Timeout>) {
+        match (self.by_key.get(&key).copied(), due) {
+            (Some(old), Some(new)) if old.at <= new.at => {}
+            (old, new) => {
+                if let Some(old) = old {
+                    self.by_time.remove(&(old, key.clone()));
+                    self.by_key.remove(&key);
+                }
+                if let Some(new) = new {
+                    self.by_time.insert((new, key.clone()));
+                    self.by_key.insert(key, new);
+                }
+            }
+        }
+    }
+
+    /// Takes out every key that is due: the handler looks at each, and sets it anew.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<K> {
+        let mut due = Vec::new();
+        while self.by_time.first().is_some_and(|(timeout, _)| timeout.at <= now) {
+            if let Some((_, key)) = self.by_time.pop_first() {
+                self.by_key.remove(&key);
+                due.push(key);
+            }
+        }
+        due
+    }
+
+    pub(crate) fn next(&self) -> Option<Timeout> {
+        self.by_time.first().map(|(timeout, _)| *timeout)
+    }
+}
+
+/// The earlier of deadlines that may not be set.
+pub(crate) fn earliest<const N: usize>(timeouts: [Option<Timeout>; N]) -> Option<Timeout> {
+    timeouts.into_iter().flatten().min()
+}

@@ -1,0 +1,3 @@
+//! What is known of other peers.
+
+pub(crate) mod directory;

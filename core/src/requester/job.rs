@@ -1,0 +1,209 @@
+//! A job and where it stands.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use crate::{
+    event::{Bill, BillLine, PassedOver, Quote},
+    id::{PeerId, StreamId},
+    machine::{Cause, Timeout},
+    money::{Account, Amount, Tariff},
+    spec::{Choose, Criteria, Haggle},
+    time::Instant,
+    wire::message::{BodyKind, Sampling},
+};
+
+use super::attempt::Attempt;
+
+/// One request of the application: an answer, prices, or providers.
+#[derive(Clone, Hash, Debug)]
+pub(super) struct Job {
+    pub(super) goal: Goal,
+    pub(super) criteria: Criteria,
+    pub(super) max_tokens: u64,
+    pub(super) haggle: Haggle,
+    /// Adverts older than this are not believed.
+    pub(super) not_before: Instant,
+    pub(super) until: Instant,
+    pub(super) phase: Phase,
+    /// Conversations about prices, by provider.
+    pub(super) talks: BTreeMap<PeerId, Talk>,
+    /// The cheapest offer that was beyond the budget.
+    pub(super) unaffordable: Option<u128>,
+    /// What the last provider that fell out said.
+    pub(super) last_out: Option<PassedOver>,
+    pub(super) account: Account,
+    /// Attempts awarded so far.
+    pub(super) attempts: u32,
+    /// Of these, those that count: an Award that was declined does not.
+    pub(super) tries: u32,
+    pub(super) lines: Vec<BillLine>,
+}
+
+#[derive(Clone, Hash, Debug)]
+pub(super) enum Goal {
+    Answer(Answer),
+    Quote { body_bytes: u64 },
+    Discover,
+}
+
+/// What an answer needs beyond the common.
+#[derive(Clone, Hash)]
+pub(super) struct Answer {
+    pub(super) kind: BodyKind,
+    pub(super) body: Vec<u8>,
+    pub(super) body_hash: [u8; 32],
+    pub(super) sampling: Sampling,
+    pub(super) stop: Vec<String>,
+    pub(super) budget: Amount,
+    pub(super) time_value: Amount,
+    pub(super) choose: Choose,
+}
+
+#[derive(Clone, Hash, Debug)]
+pub(super) enum Phase {
+    /// Waits for adverts. Once one fits, the others get until `window`.
+    Searching { window: Option<Instant> },
+    /// Waits for offers, until `until`. Once one is acceptable, the others get until `window`.
+    Asking { until: Instant, window: Option<Instant> },
+    /// The application chooses.
+    Choosing,
+    /// One provider is awarded.
+    Awarded(Attempt),
+}
+
+/// A conversation with one provider about a price.
+#[derive(Clone, Hash, Debug)]
+pub(super) struct Talk {
+    pub(super) stream: StreamId,
+    pub(super) rfq: u64,
+    pub(super) state: TalkState,
+    /// The first price that was asked: bids are measured by it.
+    pub(super) first: Option<Tariff>,
+    /// The last one: asks only fall.
+    pub(super) last: Option<Tariff>,
+    /// Counters sent.
+    pub(super) rounds: u32,
+    /// Awards by this provider's terms that it found stale.
+    pub(super) stale: u32,
+}
+
+#[derive(Clone, Hash, Debug)]
+pub(super) enum TalkState {
+    /// An offer is waited for.
+    Asked,
+    Offered {
+        quote: Quote,
+        expires: Instant,
+    },
+    /// The current attempt is this provider's.
+    Awarded,
+    /// Nothing more comes of it.
+    Out,
+}
+
+impl Job {
+    /// Bytes of the body as it is priced.
+    pub(super) const fn body_bytes(&self) -> u64 {
+        match &self.goal {
+            Goal::Answer(answer) => answer.body.len() as u64,
+            Goal::Quote { body_bytes } => *body_bytes,
+            Goal::Discover => 0,
+        }
+    }
+
+    /// What the job can still spend by its own budget; `None` where nothing will be bought.
+    pub(super) fn funds(&self) -> Option<u128> {
+        match self.goal {
+            Goal::Answer(_) => self.account.remaining(),
+            Goal::Quote { .. } | Goal::Discover => None,
+        }
+    }
+
+    pub(super) fn bill(&self) -> Bill {
+        let mut lines = self.lines.clone();
+        if let Phase::Awarded(attempt) = &self.phase {
+            lines.push(attempt.line());
+        }
+        Bill {
+            owed: lines.iter().map(|line| line.owed).sum(),
+            tokens: lines.iter().map(|line| line.tokens).sum(),
+            lines,
+        }
+    }
+
+    /// The next moment at which something happens to the job by itself.
+    pub(super) fn timeout(&self) -> Timeout {
+        let deadline = Timeout { at: self.until, cause: Cause::JobDeadline };
+        let own = match &self.phase {
+            Phase::Searching { window: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
+            Phase::Searching { window: None } => None,
+            Phase::Asking { until, window } => {
+                let offers = Timeout { at: *until, cause: Cause::OfferWindow };
+                Some(window.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
+            }
+            Phase::Choosing => self.last_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry }),
+            Phase::Awarded(attempt) => Some(attempt.timeout()),
+        };
+        own.map_or(deadline, |own| own.min(deadline))
+    }
+
+    /// When the last of the offers expires.
+    pub(super) fn last_expiry(&self) -> Option<Instant> {
+        self.talks
+            .values()
+            .filter_map(|talk| match talk.state {
+                TalkState::Offered { expires, .. } => Some(expires),
+                _ => None,
+            })
+            .max()
+    }
+}
+
+impl Answer {
+    pub(super) const fn is_chosen_by_application(&self) -> bool {
+        matches!(self.choose, Choose::Application)
+    }
+}
+
+impl core::fmt::Debug for Answer {
+    // Without the prompt: state is printed in failing tests and logs.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Answer")
+            .field("kind", &self.kind)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Talk {
+    pub(super) const fn new(stream: StreamId, rfq: u64) -> Self {
+        Self { stream, rfq, state: TalkState::Asked, first: None, last: None, rounds: 0, stale: 0 }
+    }
+
+    /// Whether an answer is waited for.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.state, TalkState::Asked)
+    }
+
+    /// The offer, as long as it binds.
+    pub(super) fn offered(&self, now: Instant) -> Option<&Quote> {
+        match &self.state {
+            TalkState::Offered { quote, expires } if now < *expires => Some(quote),
+            _ => None,
+        }
+    }
+}
+
+/// The bid of a round: the first is `permille` of what was asked first, each further one goes half of the way up from there.
+pub(super) fn bid(asked: &Tariff, permille: u32, round: u32) -> Tariff {
+    let missing = u128::from(1000_u32.saturating_sub(permille)) >> round.min(31);
+    // Rounded up, so that a bid on a price of 1 is not 0.
+    let share = |ask: u64| u64::try_from((u128::from(ask) * (1000 - missing)).div_ceil(1000)).unwrap_or(ask);
+    Tariff { fee_in: share(asked.fee_in), price_out: share(asked.price_out) }
+}
+
+/// Whether a price is nowhere above another.
+pub(super) const fn within(price: &Tariff, bound: &Tariff) -> bool {
+    price.fee_in <= bound.fee_in && price.price_out <= bound.price_out
+}

@@ -1,0 +1,161 @@
+//! Who is asked, and who wins. Rule F5.
+
+use alloc::vec::Vec;
+
+use crate::{
+    event::{ChoiceReason, Quote},
+    id::PeerId,
+    money::{self, Amount, Tariff},
+    rand::Rng,
+    spec::Criteria,
+    time::Millis,
+    wire::message::{Advert, ModelAdvert},
+};
+
+/// A provider whose advert fits, as the choice sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) peer: PeerId,
+    pub(super) preferred: bool,
+    /// What the job costs at the posted price; `None` beyond `u64`.
+    pub(super) posted: Option<Tariff>,
+    pub(super) eta: Millis,
+    pub(super) is_free: bool,
+    /// Expected time to the first token with what waits there already.
+    pub(super) wait: Millis,
+}
+
+impl Candidate {
+    pub(super) fn new(
+        peer: PeerId,
+        criteria: &Criteria,
+        advert: &Advert,
+        entry: &ModelAdvert,
+        body_bytes: u64,
+    ) -> Self {
+        let posted = money::fee_in(entry.price_in, entry.bytes_per_token, body_bytes)
+            .map(|fee_in| Tariff { fee_in, price_out: entry.price_out });
+        let ahead = if advert.free > 0 { 0 } else { u64::from(advert.queued) + 1 };
+        Self {
+            peer,
+            preferred: criteria.prefer.contains(&peer),
+            posted,
+            eta: entry.eta,
+            is_free: advert.free > 0,
+            wait: entry.eta.max(Millis(1)).times(ahead + 1),
+        }
+    }
+
+    /// The posted price as a quote; `None` if it is beyond `u64`.
+    pub(super) fn quote(&self, max_tokens: u64) -> Option<Quote> {
+        let tariff = self.posted?;
+        Some(Quote { peer: self.peer, offer: None, tariff, cost: tariff.cost(max_tokens), eta: self.eta })
+    }
+
+    /// What the job costs at most at the posted price.
+    pub(super) fn cost(&self, max_tokens: u64) -> u128 {
+        self.posted.map_or(u128::MAX, |tariff| tariff.cost(max_tokens))
+    }
+}
+
+/// Whether a model's entry fits the criteria.
+pub(super) fn fits(criteria: &Criteria, entry: &ModelAdvert) -> bool {
+    criteria.max_price_in.is_none_or(|max| entry.price_in <= max)
+        && criteria.max_price_out.is_none_or(|max| entry.price_out <= max)
+        && entry.context >= criteria.min_context
+}
+
+/// Takes up to `k` candidates: preferred ones first, then those that the funds reach, each the shorter wait of two drawn
+/// at random ("the power of two choices": it spreads load without a herd).
+pub(super) fn choose_asked(
+    rng: &mut Rng,
+    mut pool: Vec<Candidate>,
+    k: usize,
+    max_tokens: u64,
+    funds: Option<u128>,
+) -> Vec<Candidate> {
+    let reach = |candidate: &Candidate| funds.is_none_or(|funds| candidate.cost(max_tokens) <= funds);
+    let mut asked = Vec::new();
+    while asked.len() < k && !pool.is_empty() {
+        let tier = |candidate: &Candidate| (!candidate.preferred, !reach(candidate));
+        let best = pool.iter().map(tier).min();
+        let mut rest: Vec<usize> = (0..pool.len()).filter(|at| Some(tier(&pool[*at])) == best).collect();
+        let mut draw = || {
+            let at = rng.below(rest.len() as u64) as usize;
+            if rest.len() > 1 { rest.swap_remove(at) } else { rest[at] }
+        };
+        let (one, other) = (draw(), draw());
+        let chosen = if pool[other].wait < pool[one].wait { other } else { one };
+        asked.push(pool.swap_remove(chosen));
+    }
+    asked
+}
+
+/// Orders quotes best first: least `cost + time value × expected time`, then the faster, then by lot.
+pub(super) fn rank(rng: &mut Rng, quotes: &mut [Quote], time_value: Amount) {
+    // Shuffled first, and sorted stably: equals stay in the order of the lot.
+    for at in (1..quotes.len()).rev() {
+        quotes.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    quotes.sort_by_key(|quote| (value(quote, time_value), quote.eta));
+}
+
+/// Why the first of ranked quotes wins.
+pub(super) fn reason(quotes: &[Quote], time_value: Amount) -> ChoiceReason {
+    match quotes {
+        [best, next, ..] if value(best, time_value) < value(next, time_value) => ChoiceReason::Cheapest,
+        [best, next, ..] if best.eta < next.eta => ChoiceReason::Fastest,
+        [_, _, ..] => ChoiceReason::Lot,
+        _ => ChoiceReason::Only,
+    }
+}
+
+/// What taking a quote is worth giving: its cost, and the wait at `time_value` a second.
+fn value(quote: &Quote, time_value: Amount) -> u128 {
+    let time = (u128::from(time_value) * u128::from(quote.eta.0)).div_ceil(1000);
+    quote.cost.saturating_add(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quote(id: u8, cost: u128, eta: u64) -> Quote {
+        let peer = PeerId::new(&[id]).unwrap();
+        Quote { peer, offer: Some(1), tariff: Tariff::default(), cost, eta: Millis(eta) }
+    }
+
+    #[test]
+    fn the_least_cost_wins_then_speed_then_lot() {
+        let mut rng = Rng::new([1; 32]);
+        let mut quotes = [quote(1, 30, 10), quote(2, 20, 90), quote(3, 20, 80)];
+        rank(&mut rng, &mut quotes, 0);
+        assert_eq!(quotes.map(|quote| quote.peer.as_bytes()[0]), [3, 2, 1]);
+        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 2, 2)], 0), ChoiceReason::Cheapest);
+        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 1, 2)], 0), ChoiceReason::Fastest);
+        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 1, 1)], 0), ChoiceReason::Lot);
+        assert_eq!(reason(&[quote(1, 1, 1)], 0), ChoiceReason::Only);
+    }
+
+    #[test]
+    fn time_has_its_price() {
+        let mut rng = Rng::new([1; 32]);
+        let mut quotes = [quote(1, 100, 10_000), quote(2, 150, 1_000)];
+        rank(&mut rng, &mut quotes, 5);
+        assert_eq!(quotes[0].peer.as_bytes(), [1], "9 s at 5 a second are not worth 50");
+        rank(&mut rng, &mut quotes, 6);
+        assert_eq!(quotes[0].peer.as_bytes(), [2], "9 s at 6 a second are");
+    }
+
+    #[test]
+    fn the_lot_is_fair() {
+        let mut rng = Rng::new([7; 32]);
+        let mut wins = 0;
+        for _ in 0..1000 {
+            let mut quotes = [quote(1, 5, 5), quote(2, 5, 5)];
+            rank(&mut rng, &mut quotes, 0);
+            wins += u32::from(quotes[0].peer.as_bytes() == [1]);
+        }
+        assert!((400..600).contains(&wins), "{wins} of 1000");
+    }
+}
