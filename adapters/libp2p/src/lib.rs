@@ -1,9 +1,38 @@
 //! Haggle over libp2p: find machines that serve a language model, agree a price, stream the answer.
+//!
+//! A [`Node`] is a libp2p node of the market. It buys with [`Node::submit`], and sells the engines it was given with
+//! [`Builder::sell`]. All decisions are made by [`haggle_core`], which is re-exported as [`core`].
 
-mod address;
-mod bucket;
+pub mod config;
 pub mod discovery;
+pub mod driver;
 pub mod groups;
+pub mod id;
 pub mod key;
 pub mod runtime;
 pub mod sessions;
+
+mod address;
+mod alarm;
+mod bucket;
+mod error;
+mod event;
+mod job;
+mod metrics;
+mod network;
+mod node;
+mod shared;
+
+pub use haggle_core as core;
+pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt};
+pub use haggle_engine as engine;
+pub use libp2p;
+
+pub use config::{Config, ConfigError};
+pub use driver::{Driver, Found};
+pub use error::{Error, JobError};
+pub use event::{Events, NodeEvent};
+pub use job::{Answer, Job, JobEvent, Offer, Receipt};
+pub use node::{Builder, Node, NodeInfo, Sale};
+#[cfg(feature = "tokio")]
+pub use runtime::Tokio;

@@ -1,6 +1,7 @@
 //! The DHT: Kademlia under a name of our own, as a directory of hints. A record says only that a peer claims to serve a
 //! model; its terms come from the peer itself.
 
+pub(crate) mod search;
 mod store;
 
 use std::{num::NonZeroUsize, time::Duration};

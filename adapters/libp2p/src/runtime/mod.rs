@@ -31,7 +31,7 @@ pub type NodeTransport = Boxed<(PeerId, StreamMuxerBox)>;
 /// An async runtime: how to run tasks, open sockets and hear multicast.
 pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// Local discovery on this runtime's sockets.
-    type Mdns: NetworkBehaviour<ToSwarm = mdns::Event>;
+    type Mdns: Mdns;
 
     /// Runs a task to its end in the background.
     fn spawn(&self, task: Task);
@@ -49,11 +49,18 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     fn mdns(&self, me: PeerId) -> io::Result<Self::Mdns>;
 }
 
+/// Local discovery, whatever sockets it uses.
+pub trait Mdns: NetworkBehaviour<ToSwarm = mdns::Event> + Send {}
+
+impl<T: NetworkBehaviour<ToSwarm = mdns::Event> + Send> Mdns for T {}
+
 /// Bounds of a node's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportLimits {
-    /// For one connection from the first packet to the proved key.
-    pub handshake_timeout: Duration,
+    /// From the first packet of a dial to the proved key.
+    pub dial_timeout: Duration,
+    /// From the first packet of an inbound connection to the proved key.
+    pub accept_timeout: Duration,
     /// Yamux streams of one connection; each may hold 256 KiB unread.
     pub max_streams: NonZeroUsize,
 }
@@ -61,7 +68,8 @@ pub struct TransportLimits {
 impl Default for TransportLimits {
     fn default() -> Self {
         TransportLimits {
-            handshake_timeout: Duration::from_secs(30),
+            dial_timeout: Duration::from_secs(30),
+            accept_timeout: Duration::from_secs(10),
             max_streams: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
         }
     }
@@ -93,7 +101,8 @@ where
         .authenticate(security)
         .multiplex(muxer)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    Ok(TransportTimeout::new(upgraded, limits.handshake_timeout).boxed())
+    let outgoing = TransportTimeout::with_outgoing_timeout(upgraded, limits.dial_timeout);
+    Ok(TransportTimeout::with_ingoing_timeout(outgoing, limits.accept_timeout).boxed())
 }
 
 /// True if a node can listen on and dial this address: TCP or WebSocket on an IP or a DNS name.

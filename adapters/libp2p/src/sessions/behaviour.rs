@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -32,6 +32,7 @@ pub struct Behaviour {
     config: Config,
     me: PeerId,
     addresses: PeerAddresses,
+    pinned: BTreeMap<PeerId, BTreeSet<Multiaddr>>,
     peers: BTreeMap<PeerId, Peer>,
     /// Every open that was not answered yet.
     opens: BTreeMap<OpenId, PeerId>,
@@ -43,6 +44,9 @@ pub struct Behaviour {
     last_id: u64,
     waker: Option<Waker>,
 }
+
+/// Pinned addresses of one peer.
+const MAX_PINNED: usize = 16;
 
 #[derive(Debug)]
 struct Peer {
@@ -75,6 +79,7 @@ impl Behaviour {
             config,
             me,
             addresses: PeerAddresses::new(known),
+            pinned: BTreeMap::new(),
             peers: BTreeMap::new(),
             opens: BTreeMap::new(),
             deadlines: VecDeque::new(),
@@ -119,6 +124,19 @@ impl Behaviour {
         }
     }
 
+    /// Keeps an address of a peer for good. Others are forgotten when they fail or when too many peers are known.
+    /// False if as many peers as [`Config::max_known_peers`] have such addresses.
+    pub fn pin_address(&mut self, peer: PeerId, address: Multiaddr) -> bool {
+        let room = self.pinned.len() < self.config.max_known_peers || self.pinned.contains_key(&peer);
+        if room {
+            let addresses = self.pinned.entry(peer).or_default();
+            if addresses.len() < MAX_PINNED {
+                addresses.insert(address);
+            }
+        }
+        room
+    }
+
     /// How many inbound streams of this node live.
     pub fn inbound_streams(&self) -> u32 {
         self.node.live()
@@ -126,7 +144,8 @@ impl Behaviour {
 
     /// The addresses at which `peer` would be dialled, as far as this behaviour knows.
     pub fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
-        self.addresses.get(peer).collect()
+        let pinned = self.pinned.get(peer).into_iter().flatten().cloned();
+        pinned.chain(self.addresses.get(peer)).collect()
     }
 
     fn peer(&mut self, id: PeerId) -> &mut Peer {
@@ -319,7 +338,7 @@ impl NetworkBehaviour for Behaviour {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        Ok(peer.map_or_else(Vec::new, |peer| self.addresses.get(&peer).collect()))
+        Ok(peer.map_or_else(Vec::new, |peer| self.addresses_of(&peer)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -1,0 +1,288 @@
+//! A node's configuration: the seed's fields with the seed's defaults, and the limits beside them.
+
+use std::{fmt, time::Duration};
+
+use haggle_core::{Limits, Policy, time::Millis};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{address, discovery::StoreLimits, groups::GroupLimits, runtime};
+
+/// What a node is told at its start. Every field has a default; unknown fields are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Nodes by which the network is entered, each as `ADDRESS/p2p/PEER_ID`.
+    pub bootstrap_nodes: Vec<String>,
+    /// Providers that are known already, each as `ADDRESS/p2p/PEER_ID`. Asked in every search.
+    pub providers: Vec<String>,
+    /// Whether providers are looked up, and this node's models announced, in the DHT.
+    pub enable_dht: bool,
+    /// Whether nodes on the local network are found by multicast.
+    pub enable_mdns: bool,
+    /// Where to listen, for instance `/ip4/0.0.0.0/tcp/4001` or `/ip4/0.0.0.0/tcp/4002/ws`. None: the node only dials.
+    pub listen_addresses: Vec<String>,
+    /// Where others reach this node, if that is not where it listens.
+    pub announce_addresses: Vec<String>,
+    /// The network's name; nodes of other networks are not found.
+    pub network: String,
+    /// From the first packet to an open stream.
+    #[serde(with = "span")]
+    pub dial_timeout: Duration,
+    /// From the end of an award to its acceptance.
+    #[serde(with = "span")]
+    pub request_timeout: Duration,
+    /// Attempts after the first; 0 is one attempt.
+    pub max_retries: u32,
+    /// Base of the pause before a retry.
+    #[serde(with = "span")]
+    pub retry_delay: Duration,
+    /// How long a connection without a stream is kept for the next job.
+    #[serde(with = "span")]
+    pub idle_connection_timeout: Duration,
+    /// A provider computes so many jobs at once.
+    pub slots: u32,
+    /// Jobs that wait for a slot; further ones are told that the provider is busy.
+    pub queue: u32,
+    /// Connections in all.
+    pub max_connections: u32,
+    /// Connections to one peer.
+    pub max_connections_per_peer: u32,
+    /// Inbound connections of one group of addresses (IPv4 /24, IPv6 /48).
+    pub max_connections_per_group: u32,
+    /// Sizes and counts of the protocol.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            bootstrap_nodes: Vec::new(),
+            providers: Vec::new(),
+            enable_dht: true,
+            enable_mdns: true,
+            listen_addresses: Vec::new(),
+            announce_addresses: Vec::new(),
+            network: "main".into(),
+            dial_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
+            max_retries: 3,
+            retry_delay: Duration::from_secs(1),
+            idle_connection_timeout: Duration::from_secs(90),
+            slots: 1,
+            queue: 4,
+            max_connections: 1_024,
+            max_connections_per_peer: 4,
+            max_connections_per_group: 64,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A setting that cannot work: where it is, what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field, with the index in a list: `bootstrap_nodes[0]`.
+    pub path: String,
+    /// What is wrong, and how to put it right.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A peer and one address of it.
+pub(crate) type Contact = (PeerId, Multiaddr);
+
+/// A configuration that was checked and read.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) bootstrap: Vec<Contact>,
+    pub(crate) providers: Vec<Contact>,
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) announce: Vec<Multiaddr>,
+    pub(crate) policy: Policy,
+    pub(crate) groups: GroupLimits,
+    pub(crate) store: StoreLimits,
+}
+
+impl Config {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.read(Policy::default()).map(drop)
+    }
+
+    /// `base` holds what the configuration does not name.
+    pub(crate) fn read(&self, base: Policy) -> Result<Settings, ConfigError> {
+        check("network", (1..=64).contains(&self.network.len()), "must have 1 to 64 bytes")?;
+        for (field, span) in [
+            ("dial_timeout", self.dial_timeout),
+            ("request_timeout", self.request_timeout),
+            ("retry_delay", self.retry_delay),
+            ("idle_connection_timeout", self.idle_connection_timeout),
+        ] {
+            check(field, span >= Duration::from_millis(1), "must be longer than 0, for instance \"30s\"")?;
+            check(field, span <= span::MAX, "must be at most 1 day")?;
+        }
+        for (field, count) in [
+            ("slots", self.slots),
+            ("max_connections", self.max_connections),
+            ("max_connections_per_peer", self.max_connections_per_peer),
+            ("max_connections_per_group", self.max_connections_per_group),
+        ] {
+            check(field, count > 0, "must be at least 1")?;
+        }
+        self.limits
+            .validate()
+            .map_err(|error| refuse(format!("limits.{}", error.field), format!("must be {}", error.must)))?;
+        let policy = Policy {
+            request_timeout: millis(self.request_timeout),
+            max_retries: self.max_retries,
+            retry_delay: millis(self.retry_delay),
+            ..base
+        };
+        policy.validate().map_err(|error| refuse(error.field.into(), format!("must be {}", error.must)))?;
+        Ok(Settings {
+            bootstrap: each("bootstrap_nodes", &self.bootstrap_nodes, contact)?,
+            providers: each("providers", &self.providers, contact)?,
+            listen: each("listen_addresses", &self.listen_addresses, listen)?,
+            announce: each("announce_addresses", &self.announce_addresses, announce)?,
+            policy,
+            groups: GroupLimits { max_connections: self.max_connections_per_group, ..GroupLimits::default() },
+            store: StoreLimits::default(),
+        })
+    }
+}
+
+pub(crate) fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn check(path: &str, ok: bool, problem: &str) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(refuse(path.into(), problem.into())) }
+}
+
+fn refuse(path: String, problem: String) -> ConfigError {
+    ConfigError { path, problem }
+}
+
+fn each<T>(field: &str, values: &[String], read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ConfigError> {
+    let read_one = |(at, value): (usize, &String)| {
+        read(value).map_err(|problem| refuse(format!("{field}[{at}]"), format!("{value:?} {problem}")))
+    };
+    values.iter().enumerate().map(read_one).collect()
+}
+
+const EXAMPLE: &str = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...";
+
+/// Reads `ADDRESS/p2p/PEER_ID`.
+pub(crate) fn contact(text: &str) -> Result<Contact, String> {
+    if let Some((_, id)) = text.rsplit_once("/p2p/")
+        && id.parse::<PeerId>().is_err()
+    {
+        return Err(format!("ends in {id:?}, which is no peer id; one looks like {EXAMPLE}"));
+    }
+    match address::split_peer(parse(text)?) {
+        (_, None) => Err(format!("does not say whose address it is; add /p2p/ and the peer id, as in {EXAMPLE}")),
+        (address, Some(_)) if !runtime::supports(&address) => Err(UNSUPPORTED.into()),
+        (address, Some(peer)) => Ok((peer, address)),
+    }
+}
+
+fn listen(text: &str) -> Result<Multiaddr, String> {
+    let address = parse(text)?;
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        return Err("names a peer; leave out /p2p/, a node listens as itself only".into());
+    }
+    if address::ip(&address).is_none() {
+        return Err("is a name; a node listens on /ip4 or /ip6, and announces names with announce_addresses".into());
+    }
+    if address.iter().any(|part| matches!(part, Protocol::Wss(_))) {
+        return Err("asks for TLS; listen on /ws behind a proxy that ends TLS, and announce its /wss address".into());
+    }
+    if runtime::supports(&address) { Ok(address) } else { Err(UNSUPPORTED.into()) }
+}
+
+fn announce(text: &str) -> Result<Multiaddr, String> {
+    let (address, _) = address::split_peer(parse(text)?);
+    match address::ip(&address) {
+        Some(ip) if ip.is_unspecified() => {
+            Err("is the address for any interface; announce one that others can dial".into())
+        }
+        _ if runtime::supports(&address) => Ok(address),
+        _ => Err(UNSUPPORTED.into()),
+    }
+}
+
+const UNSUPPORTED: &str = "is of a kind that cannot be used here; use /ip4, /ip6 or /dns, then /tcp, then perhaps /ws";
+
+fn parse(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|error| format!("is no multiaddr ({error}); one looks like {EXAMPLE}"))
+}
+
+/// Spans of time: a whole number of milliseconds, or a number with a unit, such as `"30s"`, `"250ms"` or `"2m"`.
+pub mod span {
+    use super::{Deserializer, Duration, Serializer, de, fmt};
+
+    /// No span of a configuration is longer.
+    pub const MAX: Duration = Duration::from_secs(86_400);
+
+    /// Reads a span: `"30s"`, `"250ms"`, `"2m"`, `"1h"`, or milliseconds without a unit.
+    ///
+    /// # Errors
+    /// What was wrong, and an example.
+    pub fn parse(text: &str) -> Result<Duration, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let scale = match unit.trim() {
+            "" | "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(format!("{text:?} is no span of time; write for instance \"30s\", \"250ms\" or \"2m\"")),
+        };
+        let number: u64 =
+            number.parse().map_err(|_| format!("{text:?} is no span of time; write for instance \"30s\""))?;
+        number.checked_mul(scale).map(Duration::from_millis).ok_or_else(|| format!("{text:?} is too long"))
+    }
+
+    /// Writes a span as [`parse`] reads it.
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = match span.as_millis() {
+            whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
+            millis => format!("{millis}ms"),
+        };
+        serializer.serialize_str(&text)
+    }
+
+    /// Reads a span from a string or a whole number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Duration;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a span of time such as \"30s\", or milliseconds")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+                parse(text).map_err(E::custom)
+            }
+            fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Duration, E> {
+                Ok(Duration::from_millis(millis))
+            }
+            fn visit_i64<E: de::Error>(self, millis: i64) -> Result<Duration, E> {
+                u64::try_from(millis)
+                    .map(Duration::from_millis)
+                    .map_err(|_| E::custom("a span of time is not negative"))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}

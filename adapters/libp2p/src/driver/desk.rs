@@ -1,0 +1,212 @@
+//! The open jobs of this node and who waits for them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::channel::{mpsc, oneshot};
+use haggle_core::{
+    JobId,
+    event::{Ending, Event, Finished, Outcome},
+    machine::QueryOutcome,
+    wire::message::Advert,
+};
+use libp2p::PeerId;
+use tracing::Span;
+
+use crate::{
+    Error, JobError, JobEvent, NodeEvent, Offer, Receipt, id,
+    job::{Consumed, JobItem},
+    shared::Shared,
+};
+
+/// Who serves a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Who, and what they say of themselves, the best posted price first. Never empty.
+    pub providers: Vec<(PeerId, Advert)>,
+    /// Whether every source of peers answered.
+    pub outcome: QueryOutcome,
+}
+
+pub(super) struct Desk {
+    jobs: BTreeMap<JobId, Entry>,
+    shared: Arc<Shared>,
+}
+
+struct Entry {
+    waits: Waits,
+    span: Span,
+}
+
+/// Who waits for what.
+pub(super) enum Waits {
+    Job {
+        items: mpsc::Sender<JobItem>,
+        /// A sender of its own, whose one place in the channel is kept for the ending.
+        ending: mpsc::Sender<JobItem>,
+        consumed: Arc<Consumed>,
+        /// Nobody listens, and the job goes on.
+        detached: bool,
+    },
+    Quote(oneshot::Sender<Result<Vec<Offer>, Error>>),
+    Discovery(oneshot::Sender<Result<Found, Error>>),
+}
+
+/// What is to be told to the core after an event.
+pub(super) enum After {
+    Consumed(JobId, u64),
+    /// The application is behind by more than a window: the core's credit did not hold.
+    Cancel(JobId),
+}
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Desk { jobs: BTreeMap::new(), shared }
+    }
+
+    pub(super) fn open(&mut self, job: JobId, waits: Waits) {
+        let kind = match waits {
+            Waits::Job { .. } => "job",
+            Waits::Quote(_) => "quote",
+            Waits::Discovery(_) => "discovery",
+        };
+        self.shared.metrics.count("haggle_jobs_submitted_total", kind, 1);
+        let span = tracing::info_span!("job", id = %job, kind);
+        self.jobs.insert(job, Entry { waits, span });
+    }
+
+    pub(super) fn open_jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs.keys().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Tokens that the application has taken since the last look.
+    pub(super) fn take_consumed(&self, job: JobId) -> u64 {
+        match self.jobs.get(&job) {
+            Some(Entry { waits: Waits::Job { consumed, .. }, .. }) => consumed.take(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn detach(&mut self, job: JobId) {
+        if let Some(Entry { waits: Waits::Job { detached, .. }, .. }) = self.jobs.get_mut(&job) {
+            *detached = true;
+        }
+    }
+
+    /// Tells the application, and those who listen to the node, of an event of the core.
+    pub(super) fn on_event(&mut self, event: Event<'_>) -> Option<After> {
+        if let Event::Ended { job, ending } = event {
+            self.on_end(job, ending);
+            return None;
+        }
+        if let Event::Discovered { peer, advert } = &event {
+            let peer = id::to_libp2p(peer)?;
+            self.shared.tell(NodeEvent::Discovered { peer, advert: advert.clone() });
+            return None;
+        }
+        let (job, item) = translate(&event)?;
+        self.tell_of(job, &item);
+        let entry = self.jobs.get_mut(&job)?;
+        let Waits::Job { items, detached, .. } = &mut entry.waits else { return None };
+        if *detached {
+            return match item {
+                JobEvent::Tokens { n, .. } => Some(After::Consumed(job, n.into())),
+                _ => None,
+            };
+        }
+        match items.try_send(Ok(item)) {
+            Err(error) if error.is_full() => {
+                entry.span.in_scope(|| tracing::error!("more came than the window allows"));
+                Some(After::Cancel(job))
+            }
+            // A job that was dropped is cancelled by its note.
+            _ => None,
+        }
+    }
+
+    fn tell_of(&self, job: JobId, item: &JobEvent) {
+        match item {
+            JobEvent::Negotiated { peer, tariff, attempt } => {
+                if let Some(entry) = self.jobs.get(&job) {
+                    entry.span.in_scope(|| tracing::info!(%peer, attempt, ?tariff, "negotiated"));
+                }
+                self.shared.tell(NodeEvent::Negotiated { job, peer: *peer, tariff: *tariff });
+            }
+            JobEvent::Tokens { seq, n, text, .. } => {
+                self.shared.metrics.count("haggle_tokens_received_total", "", u64::from(*n));
+                self.shared.tell_with("stream:token", || NodeEvent::Token {
+                    job,
+                    seq: *seq,
+                    n: *n,
+                    text: text.as_str().into(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_end(&mut self, job: JobId, Ending { outcome, bill }: Ending) {
+        let code = match &outcome {
+            Outcome::Finished(_) => "finished",
+            Outcome::Failed(failure) => failure.code(),
+        };
+        self.shared.metrics.count("haggle_jobs_ended_total", code, 1);
+        self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone() });
+        let Some(Entry { waits, span }) = self.jobs.remove(&job) else { return };
+        span.in_scope(|| tracing::info!(outcome = code, tokens = bill.tokens, owed = bill.owed as u64, "ended"));
+        let failed = |failure| JobError { failure, bill: bill.clone() };
+        match (waits, outcome) {
+            (Waits::Job { mut ending, .. }, outcome) => {
+                let item = match outcome {
+                    Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }) => {
+                        Ok(JobEvent::Finished(Receipt { reason, prompt_tokens, tokens, bill }))
+                    }
+                    Outcome::Finished(_) => return,
+                    Outcome::Failed(failure) => Err(failed(failure)),
+                };
+                // It fails only if nobody listens any more.
+                let _ = ending.try_send(item);
+            }
+            (Waits::Quote(reply), Outcome::Finished(Finished::Quotes(quotes))) => {
+                let _ = reply.send(Ok(quotes.iter().filter_map(Offer::from_core).collect()));
+            }
+            (Waits::Discovery(reply), Outcome::Finished(Finished::Providers { found, outcome })) => {
+                let named = |(peer, advert)| Some((id::to_libp2p(&peer)?, advert));
+                let providers = found.into_iter().filter_map(named).collect();
+                let _ = reply.send(Ok(Found { providers, outcome }));
+            }
+            (Waits::Quote(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
+            (Waits::Discovery(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
+            // The core ends a request in its own kind; a dropped reply says `Stopped`.
+            (Waits::Quote(_) | Waits::Discovery(_), Outcome::Finished(_)) => {}
+        }
+    }
+}
+
+/// An event of a job, as the application gets it.
+fn translate(event: &Event<'_>) -> Option<(JobId, JobEvent)> {
+    let peer = id::to_libp2p;
+    Some(match event {
+        Event::Asked { job, peer: who } => (*job, JobEvent::Asked { peer: peer(who)? }),
+        Event::Offered { job, quote } => (*job, JobEvent::Offered(Offer::from_core(quote)?)),
+        Event::PassedOver { job, peer: who, why } => (*job, JobEvent::PassedOver { peer: peer(who)?, why: *why }),
+        Event::ChoiceDue { job, quotes } => {
+            (*job, JobEvent::ChoiceDue(quotes.iter().filter_map(Offer::from_core).collect()))
+        }
+        Event::Awarded { job, attempt, quote, reason } => {
+            (*job, JobEvent::Awarded { attempt: *attempt, offer: Offer::from_core(quote)?, reason: *reason })
+        }
+        Event::Negotiated { job, attempt, peer: who, tariff } => {
+            (*job, JobEvent::Negotiated { attempt: *attempt, peer: peer(who)?, tariff: *tariff })
+        }
+        Event::Tokens { job, peer: who, seq, n, text, ids } => {
+            let id = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
+            let ids = ids.map(|ids| ids.chunks_exact(4).map(id).collect());
+            (*job, JobEvent::Tokens { peer: peer(who)?, seq: *seq, n: *n, text: (*text).to_owned(), ids })
+        }
+        Event::Discovered { .. } | Event::Ended { .. } => return None,
+    })
+}

@@ -1,0 +1,277 @@
+//! Engines on threads of their own: one blocking thread per engine steps all its live generations in turn.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::{SinkExt, channel::mpsc, executor::block_on};
+use haggle_core::{AttemptId, Model, event::Work, wire::Prompt, wire::message::EndReason};
+use haggle_engine::{Engine, Failure, Generation, Guarded, Message, Piece, Prefix, Request, Sampling, Step, Stop, Why};
+
+/// What an engine's thread reports of one attempt.
+#[derive(Debug)]
+pub(super) enum FromEngine {
+    Started(AttemptId, u64),
+    Piece(AttemptId, Piece),
+    Ended(AttemptId, EndReason),
+}
+
+enum Order {
+    Start(AttemptId, Request),
+    /// The driver has placed a piece.
+    Placed(AttemptId),
+    Stop(AttemptId),
+}
+
+/// Pieces of one attempt that may be under way to the driver, or wait there for room.
+const AHEAD: usize = 32;
+/// Tokens evaluated in one step: short enough that many generations take turns.
+const STEP: u32 = 8;
+/// How soon a generation that waits for something outside is asked again.
+const WAIT: Duration = Duration::from_millis(5);
+
+/// The threads, and the pieces that wait for room.
+pub(super) struct Engines {
+    threads: BTreeMap<Model, Sender<Order>>,
+    live: BTreeMap<AttemptId, Live>,
+    reports: mpsc::Receiver<FromEngine>,
+}
+
+struct Live {
+    thread: Sender<Order>,
+    /// Bounded by [`AHEAD`].
+    pieces: VecDeque<Piece>,
+    end: Option<EndReason>,
+}
+
+impl Engines {
+    /// Starts one thread for each engine; several models may share one.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(engines: Vec<(Model, Arc<dyn Engine>)>) -> io::Result<Self> {
+        let (report, reports) = mpsc::channel(64);
+        let mut threads = BTreeMap::new();
+        let mut started: Vec<(Arc<dyn Engine>, Sender<Order>)> = Vec::new();
+        for (model, engine) in engines {
+            let known = started.iter().find(|(other, _)| Arc::ptr_eq(other, &engine)).map(|(_, orders)| orders.clone());
+            let orders = match known {
+                Some(orders) => orders,
+                None => {
+                    let (orders, inbox) = channel();
+                    let (runner, report) = (engine.clone(), report.clone());
+                    thread::Builder::new()
+                        .name(format!("engine {}", engine.info().name))
+                        .spawn(move || Runner { engine: runner, report, live: VecDeque::new() }.run(&inbox))?;
+                    started.push((engine, orders.clone()));
+                    orders
+                }
+            };
+            threads.insert(model, orders);
+        }
+        Ok(Engines { threads, live: BTreeMap::new(), reports })
+    }
+
+    pub(super) fn reports(&mut self) -> &mut mpsc::Receiver<FromEngine> {
+        &mut self.reports
+    }
+
+    /// False if there is no engine for the model.
+    pub(super) fn compute(&mut self, attempt: AttemptId, work: Work) -> bool {
+        let Some(thread) = self.threads.get(&work.model) else { return false };
+        self.live.insert(attempt, Live { thread: thread.clone(), pieces: VecDeque::new(), end: None });
+        thread.send(Order::Start(attempt, request(work))).is_ok()
+    }
+
+    pub(super) fn stop(&mut self, attempt: AttemptId) {
+        if let Some(live) = self.live.remove(&attempt) {
+            let _ = live.thread.send(Order::Stop(attempt));
+        }
+    }
+
+    pub(super) fn hold(&mut self, attempt: AttemptId, piece: Piece) {
+        if let Some(live) = self.live.get_mut(&attempt) {
+            live.pieces.push_back(piece);
+        }
+    }
+
+    pub(super) fn hold_end(&mut self, attempt: AttemptId, reason: EndReason) {
+        if let Some(live) = self.live.get_mut(&attempt) {
+            live.end = Some(reason);
+        }
+    }
+
+    /// The next piece of an attempt that waits to be placed.
+    pub(super) fn waiting(&self, attempt: AttemptId) -> Option<&Piece> {
+        self.live.get(&attempt)?.pieces.front()
+    }
+
+    /// The end of an attempt, once all its pieces are placed.
+    pub(super) fn due_end(&mut self, attempt: AttemptId) -> Option<EndReason> {
+        let live = self.live.get(&attempt)?;
+        let end = live.end.filter(|_| live.pieces.is_empty())?;
+        self.live.remove(&attempt);
+        Some(end)
+    }
+
+    pub(super) fn placed(&mut self, attempt: AttemptId) {
+        if let Some(live) = self.live.get_mut(&attempt)
+            && live.pieces.pop_front().is_some()
+        {
+            let _ = live.thread.send(Order::Placed(attempt));
+        }
+    }
+}
+
+/// What the engine is asked, in its own words.
+fn request(work: Work) -> Request {
+    let message = |message: haggle_core::wire::ChatMessage| Message { role: message.role, content: message.content };
+    let prefix = (work.prefix_tokens > 0).then(|| Prefix {
+        text: work.prefix,
+        tokens: u32::try_from(work.prefix_tokens).unwrap_or(u32::MAX),
+        ids: None,
+    });
+    Request {
+        prompt: match work.prompt {
+            Prompt::Chat(messages) => haggle_engine::Prompt::Chat(messages.into_iter().map(message).collect()),
+            Prompt::Raw(text) => haggle_engine::Prompt::Raw(text),
+            Prompt::Tokens(tokens) => haggle_engine::Prompt::Tokens(tokens),
+        },
+        prefix,
+        sampling: Sampling {
+            temperature_milli: work.sampling.temperature_milli,
+            top_k: work.sampling.top_k,
+            top_p_milli: work.sampling.top_p_milli,
+            seed: work.sampling.seed,
+        },
+        max_tokens: u32::try_from(work.max_tokens).unwrap_or(u32::MAX),
+        stop: work.stop,
+    }
+}
+
+fn end_of(stop: Stop) -> EndReason {
+    match stop {
+        Stop::End | Stop::Text => EndReason::Stop,
+        Stop::MaxTokens => EndReason::Length,
+        Stop::Context => EndReason::Context,
+    }
+}
+
+fn end_after(failure: &Failure) -> EndReason {
+    match failure.why {
+        Why::BadRequest => EndReason::BadRequest,
+        Why::ContextOverflow => EndReason::Context,
+        _ => EndReason::Engine,
+    }
+}
+
+/// What runs on an engine's thread.
+struct Runner {
+    engine: Arc<dyn Engine>,
+    report: mpsc::Sender<FromEngine>,
+    live: VecDeque<Running>,
+}
+
+struct Running {
+    attempt: AttemptId,
+    generation: Guarded,
+    ahead: usize,
+}
+
+/// What one turn over all generations came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// None can go on until the driver says something.
+    Blocked,
+    /// Some wait for something outside.
+    Waiting,
+    Worked,
+}
+
+impl Runner {
+    /// Ends when the node does.
+    fn run(mut self, orders: &Receiver<Order>) {
+        let mut turn = Turn::Blocked;
+        loop {
+            let order = match turn {
+                Turn::Worked => orders.recv_timeout(Duration::ZERO),
+                Turn::Waiting => orders.recv_timeout(WAIT),
+                Turn::Blocked => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match order {
+                Ok(order) => {
+                    self.obey(order);
+                    while let Ok(order) = orders.try_recv() {
+                        self.obey(order);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            turn = self.turn();
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Start(attempt, request) => match Guarded::start(&*self.engine, request) {
+                Ok(generation) => self.live.push_back(Running { attempt, generation, ahead: 0 }),
+                Err(failure) => {
+                    tracing::warn!(%failure, "the engine refused a job");
+                    self.tell(FromEngine::Ended(attempt, end_after(&failure)));
+                }
+            },
+            Order::Placed(attempt) => {
+                if let Some(running) = self.live.iter_mut().find(|running| running.attempt == attempt) {
+                    running.ahead = running.ahead.saturating_sub(1);
+                }
+            }
+            Order::Stop(attempt) => self.live.retain(|running| running.attempt != attempt),
+        }
+    }
+
+    /// Steps every generation once.
+    fn turn(&mut self) -> Turn {
+        let mut turn = Turn::Blocked;
+        for _ in 0..self.live.len() {
+            let Some(mut running) = self.live.pop_front() else { break };
+            if running.ahead >= AHEAD {
+                self.live.push_back(running);
+                continue;
+            }
+            let attempt = running.attempt;
+            let step = running.generation.step(STEP);
+            turn = turn.max(if step == Step::Waiting { Turn::Waiting } else { Turn::Worked });
+            match step {
+                Step::Working | Step::Waiting => self.live.push_back(running),
+                Step::Started(started) => {
+                    self.live.push_back(running);
+                    self.tell(FromEngine::Started(attempt, started.prompt_tokens.into()));
+                }
+                Step::Piece(piece) => {
+                    running.ahead += 1;
+                    self.live.push_back(running);
+                    self.tell(FromEngine::Piece(attempt, piece));
+                }
+                Step::Done(done) => self.tell(FromEngine::Ended(attempt, end_of(done.stop))),
+                Step::Failed(failure) => {
+                    tracing::warn!(%failure, "an engine failed");
+                    self.tell(FromEngine::Ended(attempt, end_after(&failure)));
+                }
+            }
+        }
+        turn
+    }
+
+    /// Waits while the driver has not taken the last report; a driver that is gone ends the thread soon.
+    fn tell(&mut self, report: FromEngine) {
+        let _ = block_on(self.report.send(report));
+    }
+}

@@ -1,0 +1,597 @@
+//! The driver translates: the core's orders into I/O, what the network brings into facts. It decides nothing.
+//!
+//! It knows no swarm, only the [`sessions::Behaviour`] inside of one, and is therefore at home in any:
+//!
+//! ```text
+//! loop {
+//!     while let Some(order) = driver.pump(&mut swarm.behaviour_mut().sessions) { /* answer queries, add addresses */ }
+//!     select! {
+//!         event = swarm.next() => /* driver.on_session(event), driver.on_connected(peer), driver.on_gone(peer) */,
+//!         () = driver.next() => {}
+//!     }
+//! }
+//! ```
+
+mod desk;
+mod engines;
+mod shovel;
+mod streams;
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant as Clock},
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    channel::{mpsc, oneshot},
+    select,
+};
+use haggle_core::{
+    Criteria, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, Policy, Provider, ProviderEvent,
+    QueryId, Refusal, Requester,
+    event::ServedReason,
+    machine::QueryOutcome,
+    money::Amount,
+    provider::{Piece, Service},
+    spec::QuoteSpec,
+    wire::message::EndReason,
+};
+use haggle_engine::Engine;
+use libp2p::{Multiaddr, PeerId};
+
+use self::{
+    desk::{After, Desk, Waits},
+    engines::{Engines, FromEngine},
+    shovel::FromStream,
+    streams::{Key, Streams},
+};
+use crate::{
+    Error, Job, Node, NodeEvent, Offer,
+    alarm::Alarm,
+    id,
+    job::{Consumed, Note},
+    sessions,
+    shared::Shared,
+};
+
+pub use self::{desk::Found, streams::Spawn};
+
+/// What a driver is made of.
+pub struct Parts {
+    /// This node.
+    pub me: PeerId,
+    /// The network's name.
+    pub network: String,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Times and tries.
+    pub policy: Policy,
+    /// What is served; without models the node only buys.
+    pub service: Service,
+    /// The engine of each model that is served.
+    pub engines: Vec<(Model, Arc<dyn Engine>)>,
+    /// How tasks are started.
+    pub spawn: Spawn,
+}
+
+/// What the driver cannot do with streams alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// Find peers that serve a model; answer by [`Driver::peers_found`] and, once, [`Driver::query_done`].
+    StartQuery {
+        /// The search.
+        query: QueryId,
+        /// The model.
+        model: Model,
+    },
+    /// Nobody waits for the search any more.
+    CancelQuery(QueryId),
+    /// The application knows an address of a peer.
+    AddAddress(PeerId, Multiaddr),
+}
+
+/// The machines of one node, their streams and their engines.
+pub struct Driver {
+    clock: Clock,
+    requester: Requester,
+    provider: Option<Provider>,
+    engines: Engines,
+    streams: Streams,
+    desk: Desk,
+    shared: Arc<Shared>,
+    window: usize,
+    commands: mpsc::Receiver<Command>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    note: mpsc::UnboundedSender<Note>,
+    orders: VecDeque<Order>,
+    alarm: Alarm,
+    stop: Stop,
+}
+
+/// What the handles ask for.
+pub(crate) enum Command {
+    Submit(JobSpec, Node, oneshot::Sender<Result<Job, Error>>),
+    Quote(QuoteSpec, oneshot::Sender<Result<Vec<Offer>, Error>>),
+    Discover(Criteria, Option<Millis>, oneshot::Sender<Result<Found, Error>>),
+    Award(JobId, PeerId, oneshot::Sender<Result<(), Error>>),
+    SetAccountBudget(Option<Amount>),
+    AddAddress(PeerId, Multiaddr),
+    Drain,
+    Stop(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Stop {
+    until: Option<Clock>,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
+/// Commands that may wait; a handle waits for room.
+const COMMANDS: usize = 64;
+/// Events of a job that carry no tokens.
+const OTHER_EVENTS: usize = 1_024;
+/// What a stopping node still has to say has so long to leave.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Driver {
+    /// A driver and the handle to it.
+    ///
+    /// # Errors
+    /// A limit, policy or service that cannot work, or no thread for an engine.
+    pub fn new(parts: Parts) -> Result<(Self, Node), Error> {
+        let field = |prefix: &'static str| {
+            move |error: haggle_core::ConfigError| crate::ConfigError {
+                path: format!("{prefix}{}", error.field),
+                problem: format!("must be {}", error.must),
+            }
+        };
+        let shared = Arc::new(Shared::new(parts.me, parts.network));
+        let window = parts.limits.window_tokens as usize;
+        let provider = match parts.service.models.is_empty() {
+            true => None,
+            false => Some(Provider::new(parts.service, parts.limits.clone(), seed()?).map_err(field(""))?),
+        };
+        let (command, commands) = mpsc::channel(COMMANDS);
+        let (note, notes) = mpsc::unbounded();
+        let driver = Driver {
+            clock: Clock::now(),
+            requester: Requester::new(parts.policy, parts.limits, seed()?).map_err(field("limits."))?,
+            provider,
+            engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
+            streams: Streams::new(parts.spawn),
+            desk: Desk::new(shared.clone()),
+            shared: shared.clone(),
+            window,
+            commands,
+            notes,
+            note,
+            orders: VecDeque::new(),
+            alarm: Alarm::default(),
+            stop: Stop::default(),
+        };
+        Ok((driver, Node::new(command, shared)))
+    }
+
+    /// Carries out what the machines have ordered. Call it until it has nothing more, after every other call.
+    pub fn pump(&mut self, sessions: &mut sessions::Behaviour) -> Option<Order> {
+        if let Some(order) = self.orders.pop_front() {
+            return Some(order);
+        }
+        self.pump_requester(sessions);
+        self.pump_provider(sessions);
+        if self.stop.until.is_some()
+            && self.desk.len() == 0
+            && self.provider.as_ref().is_none_or(|p| p.open_jobs() == 0)
+        {
+            self.streams.close_all();
+        }
+        self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
+        self.shared.streams_in.store(sessions.inbound_streams() as usize, Ordering::Relaxed);
+        self.orders.pop_front()
+    }
+
+    /// Waits until something happened inside the node and takes it in.
+    pub async fn next(&mut self) {
+        let requester = self.requester.poll_timeout();
+        let provider = self.provider.as_ref().and_then(Provider::poll_timeout);
+        let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).min();
+        let due = due.and_then(|at| self.clock.checked_add(Duration::from_millis(at.as_millis())));
+        let due = due.into_iter().chain(self.stop.until).min();
+        select! {
+            from = self.streams.received().next() => from.into_iter().for_each(|from| self.on_stream(from)),
+            from = self.engines.reports().next() => from.into_iter().for_each(|from| self.on_engine(from)),
+            note = self.notes.next() => note.into_iter().for_each(|note| self.on_note(note)),
+            command = self.commands.next() => self.on_command(command),
+            () = self.alarm.at(due).fuse() => self.on_timeout(),
+        }
+    }
+
+    /// True once a stopped node has said its goodbyes: drop the swarm, then the driver.
+    pub fn is_over(&self) -> bool {
+        self.stop.until.is_some_and(|until| self.streams.tasks() == 0 || Clock::now() >= until)
+    }
+
+    /// Takes an event of the sessions behaviour.
+    pub fn on_session(&mut self, event: sessions::Event) {
+        let now = self.now();
+        match event {
+            sessions::Event::Opened { id, stream, .. } => {
+                if let Some(key) = self.streams.opened(id, stream) {
+                    self.input(now, key, Input::StreamOpened);
+                }
+            }
+            sessions::Event::OpenFailed { id, peer, error } => {
+                self.shared.metrics.count("haggle_streams_failed_total", error.code(), 1);
+                tracing::debug!(%peer, %error, "no stream");
+                if let Some(key) = self.streams.open_failed(id) {
+                    let failure = streams::failure(&error);
+                    self.input(now, key, |stream| Input::StreamFailed(stream, failure));
+                }
+            }
+            sessions::Event::Inbound { peer, stream } => self.accept(now, peer, stream),
+            sessions::Event::Refused { peer, reason } => self.refused(peer, reason.code()),
+        }
+    }
+
+    /// The first connection to a peer is there.
+    pub fn on_connected(&mut self, peer: PeerId) {
+        if self.shared.connected().insert(peer) {
+            self.shared.tell(NodeEvent::PeerConnected { peer });
+            self.both(&peer, Input::PeerConnected);
+        }
+    }
+
+    /// The last connection to a peer is gone.
+    pub fn on_gone(&mut self, peer: PeerId) {
+        if self.shared.connected().remove(&peer) {
+            self.shared.tell(NodeEvent::PeerDisconnected { peer });
+            self.both(&peer, Input::PeerGone);
+        }
+    }
+
+    /// The node listens on an address.
+    pub fn on_listening(&mut self, address: Multiaddr) {
+        if self.shared.listening().insert(address.clone()) {
+            self.shared.tell(NodeEvent::Listening { address });
+        }
+    }
+
+    /// The node listens on an address no more.
+    pub fn on_not_listening(&mut self, address: &Multiaddr) {
+        self.shared.listening().remove(address);
+    }
+
+    /// Something of the network failed that no job tells of.
+    pub fn on_failure(&mut self, code: &'static str, detail: String) {
+        tracing::warn!(code, detail, "the network failed");
+        self.shared.tell(NodeEvent::Failed { code, detail });
+    }
+
+    /// A search has found peers. Their addresses are to be known to the swarm before.
+    pub fn peers_found(&mut self, query: QueryId, peers: impl IntoIterator<Item = PeerId>) {
+        let me = self.shared.me;
+        let peers: Vec<_> =
+            peers.into_iter().filter(|peer| *peer != me).filter_map(|peer| id::to_core(&peer)).collect();
+        if !peers.is_empty() {
+            self.requester.handle_input(self.now(), Input::PeersFound(query, &peers));
+        }
+    }
+
+    /// A search is over.
+    pub fn query_done(&mut self, query: QueryId, outcome: QueryOutcome) {
+        let name = match outcome {
+            QueryOutcome::Complete => "complete",
+            QueryOutcome::TimedOut => "timed_out",
+            QueryOutcome::NoSource => "no_source",
+        };
+        self.shared.metrics.count("haggle_queries_total", name, 1);
+        self.requester.handle_input(self.now(), Input::QueryDone(query, outcome));
+    }
+
+    /// The core's clock.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn tell(&self, event: NodeEvent) {
+        self.shared.tell(event);
+    }
+
+    /// Tells those who wait that the node is no more. Call it after the swarm was dropped.
+    pub fn finish(mut self) {
+        self.shared.connected().clear();
+        self.shared.listening().clear();
+        self.shared.tell(NodeEvent::Stopped);
+        self.shared.subscribers.close();
+        for reply in self.stop.replies.drain(..) {
+            let _ = reply.send(());
+        }
+    }
+
+    fn pump_requester(&mut self, sessions: &mut sessions::Behaviour) {
+        let now = self.now();
+        loop {
+            let mut after = None;
+            let mut failed = None;
+            let Some(output) = self.requester.poll_output() else { return };
+            match output {
+                Output::Open { stream, peer } => {
+                    let opened = id::to_libp2p(&peer).ok_or(sessions::OpenError::NoAddress);
+                    let opened = opened.and_then(|peer| self.streams.open(Key::Requester(stream), peer, sessions));
+                    failed = opened.err().map(|error| Input::StreamFailed(stream, streams::failure(&error)));
+                }
+                Output::Transmit { stream, bytes } => {
+                    if !self.streams.transmit(Key::Requester(stream), bytes) {
+                        failed = Some(Input::StreamClosed(stream));
+                    }
+                }
+                Output::Close(stream) => self.streams.close(Key::Requester(stream)),
+                Output::Reset(stream) => self.streams.reset(Key::Requester(stream), sessions),
+                Output::StartQuery { query, model } => {
+                    self.orders.push_back(Order::StartQuery { query, model: model.clone() });
+                }
+                Output::CancelQuery(query) => self.orders.push_back(Order::CancelQuery(query)),
+                Output::Event(event) => after = self.desk.on_event(event),
+            }
+            if let Some(input) = failed {
+                self.requester.handle_input(now, input);
+            }
+            match after {
+                Some(After::Consumed(job, n)) => self.requester.consumed(now, job, n),
+                Some(After::Cancel(job)) => drop(self.requester.cancel(now, job)),
+                None => {}
+            }
+        }
+    }
+
+    fn pump_provider(&mut self, sessions: &mut sessions::Behaviour) {
+        let now = self.now();
+        loop {
+            let Some(output) = self.provider.as_mut().and_then(Machine::poll_output) else { return };
+            match output {
+                Output::Transmit { stream, bytes } => {
+                    if !self.streams.transmit(Key::Provider(stream), bytes) {
+                        self.input(now, Key::Provider(stream), Input::StreamClosed);
+                    }
+                }
+                Output::Close(stream) => self.streams.close(Key::Provider(stream)),
+                Output::Reset(stream) => self.streams.reset(Key::Provider(stream), sessions),
+                Output::Event(event) => self.on_provider(now, event),
+                // A provider opens no streams and asks nobody.
+                Output::Open { .. } | Output::StartQuery { .. } | Output::CancelQuery(_) => {}
+            }
+        }
+    }
+
+    fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
+        match event {
+            ProviderEvent::Start { attempt, work } => {
+                if !self.engines.compute(attempt, work)
+                    && let Some(provider) = &mut self.provider
+                {
+                    let _ = provider.finish(now, attempt, EndReason::Engine);
+                }
+            }
+            ProviderEvent::Room { attempt, .. } => self.place(attempt),
+            ProviderEvent::Stop { attempt } => self.engines.stop(attempt),
+            ProviderEvent::Quoted { peer, model, answer } => {
+                if let Some(peer) = id::to_libp2p(&peer) {
+                    self.shared.tell(NodeEvent::Quoted { peer, model, answer });
+                }
+            }
+            ProviderEvent::Released { .. } => {}
+            ProviderEvent::Served { peer, model, reason, tokens, owed, .. } => {
+                self.shared.metrics.count("haggle_served_total", served(reason), 1);
+                self.shared.metrics.count("haggle_tokens_served_total", "", tokens);
+                if let Some(peer) = id::to_libp2p(&peer) {
+                    tracing::info!(%peer, ?model, ?reason, tokens, "served");
+                    self.shared.tell(NodeEvent::Served { peer, model, reason, tokens, owed });
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, from: FromStream<Key>) {
+        let now = self.now();
+        match from {
+            FromStream::Received(key, bytes) if self.streams.is_live(key) => {
+                self.input(now, key, |stream| Input::Received(stream, &bytes));
+            }
+            FromStream::Closed(key) if self.streams.is_live(key) => {
+                self.streams.closed(key);
+                self.input(now, key, Input::StreamClosed);
+            }
+            FromStream::Received(..) | FromStream::Closed(_) => {}
+        }
+    }
+
+    fn on_engine(&mut self, from: FromEngine) {
+        match from {
+            FromEngine::Started(attempt, prompt_tokens) => {
+                if let Some(provider) = &mut self.provider {
+                    provider.started(attempt, prompt_tokens);
+                }
+            }
+            FromEngine::Piece(attempt, piece) => {
+                self.engines.hold(attempt, piece);
+                self.place(attempt);
+            }
+            FromEngine::Ended(attempt, reason) => {
+                self.engines.hold_end(attempt, reason);
+                self.place(attempt);
+            }
+        }
+    }
+
+    /// Pushes an attempt's pieces as far as there is room, then its end.
+    fn place(&mut self, attempt: haggle_core::AttemptId) {
+        let now = self.now();
+        let Some(provider) = &mut self.provider else { return };
+        while let Some(piece) = self.engines.waiting(attempt) {
+            let ids: Option<Vec<u8>> =
+                piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
+            match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
+                Ok(_) => self.engines.placed(attempt),
+                Err(Refusal::NoRoom) => return,
+                Err(Refusal::UnknownAttempt) => return self.engines.stop(attempt),
+                Err(refusal) => {
+                    tracing::error!(%refusal, "the engine made a piece that cannot be sent");
+                    self.engines.stop(attempt);
+                    let _ = provider.finish(now, attempt, EndReason::Engine);
+                    return;
+                }
+            }
+        }
+        if let Some(reason) = self.engines.due_end(attempt) {
+            let _ = provider.finish(now, attempt, reason);
+        }
+    }
+
+    fn on_note(&mut self, note: Note) {
+        let now = self.now();
+        match note {
+            Note::Consumed(job) => self.requester.consumed(now, job, self.desk.take_consumed(job)),
+            // A job that is over needs no cancel.
+            Note::Cancel(job) => drop(self.requester.cancel(now, job)),
+            Note::Detach(job) => {
+                self.desk.detach(job);
+                // Nobody will take what waits in the channel.
+                self.requester.consumed(now, job, self.window as u64);
+            }
+        }
+    }
+
+    /// `None`: every handle is gone.
+    fn on_command(&mut self, command: Option<Command>) {
+        let now = self.now();
+        match command {
+            _ if self.stop.until.is_some() => {
+                if let Some(Command::Stop(reply)) = command {
+                    self.stop.replies.push(reply);
+                }
+            }
+            Some(Command::Submit(spec, node, reply)) => drop(reply.send(self.submit(now, spec, node))),
+            Some(Command::Quote(spec, reply)) => match self.requester.quote(now, spec) {
+                Ok(job) => self.desk.open(job, Waits::Quote(reply)),
+                Err(refusal) => drop(reply.send(Err(refusal.into()))),
+            },
+            Some(Command::Discover(criteria, deadline, reply)) => {
+                match self.requester.discover(now, criteria, deadline) {
+                    Ok(job) => self.desk.open(job, Waits::Discovery(reply)),
+                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
+                }
+            }
+            Some(Command::Award(job, peer, reply)) => {
+                let peer = id::to_core(&peer).ok_or(Refusal::NoSuchOffer);
+                let awarded = peer.and_then(|peer| self.requester.award(now, job, peer));
+                let _ = reply.send(awarded.map_err(Error::from));
+            }
+            Some(Command::SetAccountBudget(budget)) => self.requester.set_account_budget(budget),
+            Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
+            Some(Command::Drain) => {
+                if let Some(provider) = &mut self.provider {
+                    provider.drain();
+                }
+            }
+            Some(Command::Stop(reply)) => {
+                self.stop.replies.push(reply);
+                self.shut_down(now);
+            }
+            None => self.shut_down(now),
+        }
+    }
+
+    fn submit(&mut self, now: Instant, spec: JobSpec, node: Node) -> Result<Job, Error> {
+        let job = self.requester.submit(now, spec)?;
+        let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
+        let consumed = Arc::new(Consumed::default());
+        let ending = items.clone();
+        self.desk.open(job, Waits::Job { items, ending, consumed: consumed.clone(), detached: false });
+        Ok(Job::new(job, node, events, consumed, self.note.clone()))
+    }
+
+    /// Ends every job, typed, on both sides.
+    fn shut_down(&mut self, now: Instant) {
+        self.stop.until = Some(Clock::now() + GOODBYE);
+        for job in self.desk.open_jobs().collect::<Vec<_>>() {
+            let _ = self.requester.cancel(now, job);
+        }
+        if let Some(provider) = &mut self.provider {
+            provider.shut_down(now);
+        }
+    }
+
+    fn on_timeout(&mut self) {
+        let now = self.now();
+        self.requester.handle_input(now, Input::Timeout);
+        if let Some(provider) = &mut self.provider {
+            provider.handle_input(now, Input::Timeout);
+        }
+    }
+
+    fn accept(&mut self, now: Instant, peer: PeerId, stream: sessions::SessionStream) {
+        let Some(provider) = self.provider.as_mut().filter(|_| self.stop.until.is_none()) else {
+            return self.refused(peer, "not_serving");
+        };
+        let Some(core_peer) = id::to_core(&peer) else { return };
+        match provider.accept_stream(now, core_peer) {
+            Ok(id) => self.streams.accept(Key::Provider(id), stream),
+            Err(refusal) => self.refused(peer, refusal.code()),
+        }
+    }
+
+    fn refused(&self, peer: PeerId, reason: &'static str) {
+        self.shared.metrics.count("haggle_streams_refused_total", reason, 1);
+        tracing::debug!(%peer, reason, "refused a stream");
+    }
+
+    /// Hands a fact about a stream to the machine whose it is.
+    fn input<'a>(&mut self, now: Instant, key: Key, fact: impl FnOnce(haggle_core::StreamId) -> Input<'a>) {
+        match key {
+            Key::Requester(stream) => self.requester.handle_input(now, fact(stream)),
+            Key::Provider(stream) => {
+                if let Some(provider) = &mut self.provider {
+                    provider.handle_input(now, fact(stream));
+                }
+            }
+        }
+    }
+
+    fn both(&mut self, peer: &PeerId, fact: impl Fn(haggle_core::PeerId) -> Input<'static>) {
+        let now = self.now();
+        let Some(peer) = id::to_core(peer) else { return };
+        self.requester.handle_input(now, fact(peer));
+        if let Some(provider) = &mut self.provider {
+            provider.handle_input(now, fact(peer));
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("me", &self.shared.me).field("jobs", &self.desk.len()).finish_non_exhaustive()
+    }
+}
+
+/// Fresh for every machine: a seed used twice would mint the same ids.
+pub(crate) fn seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::Runtime(io::Error::other(error)))?;
+    Ok(seed)
+}
+
+fn served(reason: ServedReason) -> &'static str {
+    match reason {
+        ServedReason::Acknowledged(_) => "acknowledged",
+        ServedReason::Unacknowledged(_) => "unacknowledged",
+        ServedReason::Cancelled => "cancelled",
+        ServedReason::Lost => "lost",
+        ServedReason::Silent => "silent",
+        ServedReason::Violation(_) => "violation",
+        ServedReason::Declined(_) => "declined",
+    }
+}

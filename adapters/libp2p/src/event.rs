@@ -1,0 +1,235 @@
+//! What a node tells its application, with stable names.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::{Stream, channel::mpsc};
+use haggle_core::{
+    JobId, Model,
+    event::{Outcome, ServedReason},
+    money::Tariff,
+    wire::message::{Advert, DeclineReason},
+};
+use libp2p::{Multiaddr, PeerId};
+
+/// Something that happened at a node.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// The node runs.
+    Started {
+        /// Its id.
+        peer: PeerId,
+    },
+    /// The node listens on a further address.
+    Listening {
+        /// Which, with the node's id.
+        address: Multiaddr,
+    },
+    /// The first connection to a peer is there.
+    PeerConnected {
+        /// Whom.
+        peer: PeerId,
+    },
+    /// The last connection to a peer is gone.
+    PeerDisconnected {
+        /// Whom.
+        peer: PeerId,
+    },
+    /// A provider described itself.
+    Discovered {
+        /// Who.
+        peer: PeerId,
+        /// What it said.
+        advert: Advert,
+    },
+    /// A provider accepted a job.
+    Negotiated {
+        /// Which job.
+        job: JobId,
+        /// Who.
+        peer: PeerId,
+        /// At what price.
+        tariff: Tariff,
+    },
+    /// Tokens came.
+    Token {
+        /// Of which job.
+        job: JobId,
+        /// Index of the first.
+        seq: u64,
+        /// How many.
+        n: u32,
+        /// Their text.
+        text: Arc<str>,
+    },
+    /// A job, a quote or a discovery is over.
+    JobEnded {
+        /// Which.
+        job: JobId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A requester asked for a price.
+    Quoted {
+        /// Who.
+        peer: PeerId,
+        /// For which model.
+        model: Model,
+        /// The price, or why there is none.
+        answer: Result<Tariff, DeclineReason>,
+    },
+    /// An attempt was served for another node.
+    Served {
+        /// For whom.
+        peer: PeerId,
+        /// With which model.
+        model: Model,
+        /// How it ended.
+        reason: ServedReason,
+        /// Tokens written.
+        tokens: u64,
+        /// What is owed for those that were acknowledged.
+        owed: u128,
+    },
+    /// Something of the network failed. Jobs tell of their own failures.
+    Failed {
+        /// A stable name of the kind.
+        code: &'static str,
+        /// What happened.
+        detail: String,
+    },
+    /// The node was stopped. Nothing follows.
+    Stopped,
+    /// The application was too slow: so many events were left out here.
+    Missed(u64),
+}
+
+impl NodeEvent {
+    /// The event's stable name, the seed's where it has one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            NodeEvent::Started { .. } => "p2p:started",
+            NodeEvent::Listening { .. } => "p2p:listening",
+            NodeEvent::PeerConnected { .. } => "peer:connect",
+            NodeEvent::PeerDisconnected { .. } => "peer:disconnect",
+            NodeEvent::Discovered { .. } => "node:discovered",
+            NodeEvent::Negotiated { .. } => "job:negotiated",
+            NodeEvent::Token { .. } => "stream:token",
+            NodeEvent::JobEnded { .. } => "job:ended",
+            NodeEvent::Quoted { .. } => "job:quoted",
+            NodeEvent::Served { .. } => "job:served",
+            NodeEvent::Failed { .. } => "error:p2p",
+            NodeEvent::Stopped => "p2p:stopped",
+            NodeEvent::Missed(_) => "events:missed",
+        }
+    }
+}
+
+/// Events that may wait for one subscriber.
+const QUEUE: usize = 4_096;
+
+/// Events from the moment of subscription on. A subscriber that falls behind by more than 4,096 events misses some, and
+/// [`NodeEvent::Missed`] says how many.
+#[derive(Debug)]
+pub struct Events {
+    events: mpsc::Receiver<NodeEvent>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Stream for Events {
+    type Item = NodeEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        let next = Pin::new(&mut self.events).poll_next(cx);
+        // Nothing waits, so what was missed is next.
+        if !matches!(next, Poll::Ready(Some(_))) {
+            let missed = self.missed.swap(0, Ordering::Relaxed);
+            if missed > 0 {
+                return Poll::Ready(Some(NodeEvent::Missed(missed)));
+            }
+        }
+        next
+    }
+}
+
+/// All subscribers of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers(Mutex<Vec<Subscriber>>);
+
+#[derive(Debug)]
+struct Subscriber {
+    events: mpsc::Sender<NodeEvent>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Subscribers {
+    pub(crate) fn subscribe(&self) -> Events {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let missed = Arc::new(AtomicU64::new(0));
+        self.lock().push(Subscriber { events: sender, missed: missed.clone() });
+        Events { events, missed }
+    }
+
+    pub(crate) fn tell(&self, event: &NodeEvent) {
+        self.lock().retain_mut(|subscriber| {
+            // The gap is told where it is: before the first event that has room again.
+            let missed = subscriber.missed.swap(0, Ordering::Relaxed);
+            let gap = (missed > 0).then_some(NodeEvent::Missed(missed));
+            let sent = gap.into_iter().chain([event.clone()]).try_for_each(|event| subscriber.events.try_send(event));
+            match sent {
+                Ok(()) => true,
+                Err(error) if error.is_full() => {
+                    let lost = if matches!(error.into_inner(), NodeEvent::Missed(_)) { missed + 1 } else { 1 };
+                    subscriber.missed.fetch_add(lost, Ordering::Relaxed);
+                    true
+                }
+                Err(_) => false,
+            }
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Subscriber>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[test]
+    fn a_slow_subscriber_is_told_what_it_missed_and_where() {
+        let subscribers = Subscribers::default();
+        let mut events = subscribers.subscribe();
+        let listening = |n: u64| NodeEvent::Missed(1_000_000 + n);
+        let total = QUEUE as u64 + 100;
+        (0..total).for_each(|n| subscribers.tell(&listening(n)));
+        assert_eq!(events.next().now_or_never(), Some(Some(listening(0))));
+        assert_eq!(events.next().now_or_never(), Some(Some(listening(1))));
+        subscribers.tell(&listening(total));
+        subscribers.close();
+        let rest: Vec<_> = events.collect::<Vec<_>>().now_or_never().expect("closed");
+        let missed = rest.iter().position(|event| matches!(event, NodeEvent::Missed(n) if *n < 1_000_000));
+        let held = rest.len() - 2;
+        assert_eq!(missed, Some(held), "the gap comes before the event after it");
+        assert_eq!(rest[held], NodeEvent::Missed(total - held as u64 - 2));
+        assert_eq!(rest[held + 1], listening(total));
+    }
+}
