@@ -54,8 +54,3 @@ impl<K: Ord + Clone> Deadlines<K> {
         self.by_time.first().map(|(timeout, _)| *timeout)
     }
 }
-
-/// The earlier of deadlines that may not be set.
-pub(crate) fn earliest<const N: usize>(timeouts: [Option<Timeout>; N]) -> Option<Timeout> {
-    timeouts.into_iter().flatten().min()
-}

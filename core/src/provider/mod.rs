@@ -1,80 +1,96 @@
-//! Who sells.
+//! Who sells: offers, admits, and streams what its engine writes.
+//!
+//! A flow reads from file to file: `quoting` (what does it cost) → `admission` (is there room for it) → `stream` (body,
+//! tokens, end). `job` holds the state.
 
-use alloc::vec::Vec;
+mod admission;
+mod job;
+mod quoting;
+mod service;
+mod stream;
 
-use crate::{
-    event::ProviderEvent,
-    id::{AttemptId, PeerId, StreamId},
-    limits::{ConfigError, Limits},
-    machine::{Input, Machine, Output, Timeout},
-    rand::Rng,
-    refusal::Refusal,
-    time::{Instant, Millis},
-    wire::message::{Advert, EndReason, ModelAdvert},
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
 };
 
-/// What a provider serves, and how much of it at once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Service {
-    /// Models with their prices, at most 16.
-    pub models: Vec<Serving>,
-    /// Jobs computed at once, at least 1.
-    pub slots: u32,
-    /// Jobs that wait for a slot; further ones are told Busy.
-    pub queue: u32,
-    /// How long an offer binds.
-    pub offer_expiry: Millis,
-    /// A requester of whom nothing is heard for so long has left.
-    pub idle: Millis,
-    /// A sign of life is sent at least this often.
-    pub keepalive: Millis,
-    /// An inbound stream has to say something within.
-    pub handshake: Millis,
-    /// Bytes per second at which a body has to come, at least.
-    pub body_rate: u64,
-}
+use crate::{
+    bucket::Bucket,
+    deadlines::Deadlines,
+    digest::Digester,
+    event::{ProviderEvent, ServedReason, Violation},
+    id::{AttemptId, JobId, PeerId, StreamId},
+    limits::{ConfigError, Limits},
+    machine::{Cause, Input, Machine, Output, Timeout},
+    outbox::Outbox,
+    rand::Rng,
+    refusal::Refusal,
+    time::Instant,
+    wire::{
+        self, Deframer, Message,
+        message::{Advert, EndReason},
+    },
+};
 
-/// One model that is served.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Serving {
-    /// What the provider says of it.
-    pub advert: ModelAdvert,
-    /// The lowest price taken from a bidder, as thousandths of the posted one; 1000 does not haggle.
-    pub floor_permille: u32,
-}
+use self::{job::Job, quoting::Book};
 
-impl Default for Service {
-    fn default() -> Self {
-        Self {
-            models: Vec::new(),
-            slots: 1,
-            queue: 4,
-            offer_expiry: Millis::from_secs(60),
-            idle: Millis::from_secs(30),
-            keepalive: Millis::from_secs(10),
-            handshake: Millis::from_secs(10),
-            body_rate: 4 << 10,
-        }
-    }
-}
-
-/// Some tokens, as an engine yields them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Piece<'a> {
-    /// How many tokens.
-    pub n: u32,
-    /// Their text, whole characters only, 1 to 8192 bytes.
-    pub text: &'a str,
-    /// Their ids, four little-endian bytes each, if known.
-    pub ids: Option<&'a [u8]>,
-}
+pub use self::{
+    service::{Service, Serving},
+    stream::Piece,
+};
 
 /// Offers, admits and streams. See [`Machine`] for how to run it.
 #[derive(Clone, Debug)]
 pub struct Provider {
+    service: Service,
+    limits: Limits,
     rng: Rng,
+    now: Instant,
+    draining: bool,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Streams and jobs of each peer that has any.
+    peers: BTreeMap<PeerId, Load>,
+    book: Book,
+    jobs: BTreeMap<AttemptId, Job>,
+    by_name: BTreeMap<(PeerId, JobId, u32), AttemptId>,
+    /// Jobs whose body is complete and that wait for a slot.
+    queue: VecDeque<AttemptId>,
+    /// Slots taken.
+    running: u32,
+    /// Bytes of bodies that were admitted and not yet handed to the engine.
+    held: u64,
+    next_stream: u64,
+    next_attempt: u64,
+    deadlines: Deadlines<Key>,
+    outbox: Outbox<ProviderEvent>,
+}
+
+/// One conversation with a requester.
+#[derive(Clone, Hash, Debug)]
+struct Stream {
+    peer: PeerId,
+    job: Option<AttemptId>,
+    deframer: Deframer,
+    idle_frames: Bucket,
+    /// The peer has to say something until then, as long as no job is on the stream.
+    until: Instant,
+    /// Body bytes of a declined award that may still be on their way.
+    stray_body: u64,
+}
+
+/// What one peer has open here.
+#[derive(Clone, Copy, Hash, Debug, Default)]
+struct Load {
+    streams: u32,
+    jobs: u32,
+}
+
+/// Whose deadline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Stream(StreamId),
+    Job(AttemptId),
+    Offers,
 }
 
 impl Provider {
@@ -83,9 +99,27 @@ impl Provider {
     /// # Errors
     /// The first setting that can not work.
     pub fn new(service: Service, limits: Limits, seed: [u8; 32]) -> Result<Self, ConfigError> {
-        let _ = service;
+        service.validate()?;
         limits.validate()?;
-        Ok(Self { rng: Rng::new(seed) })
+        Ok(Self {
+            service,
+            limits,
+            rng: Rng::new(seed),
+            now: Instant::ZERO,
+            draining: false,
+            streams: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            book: Book::default(),
+            jobs: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            queue: VecDeque::new(),
+            running: 0,
+            held: 0,
+            next_stream: 0,
+            next_attempt: 0,
+            deadlines: Deadlines::new(),
+            outbox: Outbox::new(),
+        })
     }
 
     /// Admits a stream that a peer opened.
@@ -93,13 +127,32 @@ impl Provider {
     /// # Errors
     /// [`Refusal::TooManyStreams`]: close it at once.
     pub fn accept_stream(&mut self, now: Instant, peer: PeerId) -> Result<StreamId, Refusal> {
-        let _ = (now, peer);
-        Ok(StreamId(self.rng.bits()))
+        self.advance_clock(now);
+        let load = self.peers.get(&peer).copied().unwrap_or_default();
+        if self.streams.len() >= self.limits.streams as usize || load.streams >= self.limits.streams_per_peer {
+            return Err(Refusal::TooManyStreams);
+        }
+        self.peers.entry(peer).or_default().streams += 1;
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let stream = Stream {
+            peer,
+            job: None,
+            deframer: Deframer::default(),
+            idle_frames: Bucket::new(self.now, self.limits.idle_frames),
+            until: self.now.after(self.service.handshake),
+            stray_body: 0,
+        };
+        self.streams.insert(id, stream);
+        self.index_stream(id);
+        Ok(id)
     }
 
-    /// The engine has read the prompt, and counted so many tokens in it.
+    /// The engine has read the prompt, and counted so many tokens in it. Ignored when the attempt is over.
     pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64) {
-        let _ = (attempt, prompt_tokens);
+        if let Some(job) = self.jobs.get_mut(&attempt) {
+            job.prompt_tokens = prompt_tokens;
+        }
     }
 
     /// Sends tokens; says how many more there is room for. At 0, wait for [`ProviderEvent::Room`].
@@ -108,8 +161,8 @@ impl Provider {
     /// [`Refusal::NoRoom`]: keep the piece and push it again after `Room`; [`Refusal::BadPiece`];
     /// [`Refusal::UnknownAttempt`]: it was stopped, drop it.
     pub fn push(&mut self, now: Instant, attempt: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
-        let _ = (now, attempt, piece);
-        Ok(0)
+        self.advance_clock(now);
+        self.push_piece(attempt, piece)
     }
 
     /// The engine is done with an attempt, well or badly: its slot is free.
@@ -117,7 +170,11 @@ impl Provider {
     /// # Errors
     /// [`Refusal::UnknownAttempt`]: it was stopped before.
     pub fn finish(&mut self, now: Instant, attempt: AttemptId, reason: EndReason) -> Result<(), Refusal> {
-        let _ = (now, attempt, reason);
+        self.advance_clock(now);
+        if !self.jobs.get(&attempt).is_some_and(Job::is_running) {
+            return Err(Refusal::UnknownAttempt);
+        }
+        self.end_attempt(attempt, reason);
         Ok(())
     }
 
@@ -126,35 +183,251 @@ impl Provider {
     /// # Errors
     /// The first setting that can not work; nothing changed.
     pub fn set_models(&mut self, models: Vec<Serving>) -> Result<(), ConfigError> {
-        let _ = models;
+        let service = Service { models, ..self.service.clone() };
+        service.validate()?;
+        self.service = service;
         Ok(())
     }
 
     /// Takes no new jobs from now on; those that run go on.
-    pub fn drain(&mut self) {}
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
 
-    /// Ends every job now, typed.
+    /// Ends every job now, typed, and takes no new ones.
     pub fn shut_down(&mut self, now: Instant) {
-        let _ = now;
+        self.advance_clock(now);
+        self.draining = true;
+        let open: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| !job.is_ended()).map(|(id, _)| *id).collect();
+        for attempt in open {
+            if self.jobs.get(&attempt).is_some_and(Job::is_running) {
+                self.outbox.event(ProviderEvent::Stop { attempt });
+            }
+            self.end_attempt(attempt, EndReason::Shutdown);
+        }
     }
 
     /// What it says of itself now.
     #[must_use]
     pub fn advert(&self) -> Advert {
-        Advert::default()
+        let busy = u32::try_from(self.unended()).unwrap_or(u32::MAX);
+        Advert {
+            models: self.service.models.iter().map(|serving| serving.advert.clone()).collect(),
+            slots: self.service.slots,
+            free: if self.draining { 0 } else { self.service.slots.saturating_sub(busy) },
+            queued: busy.saturating_sub(self.service.slots),
+        }
     }
 
-    /// Jobs that compute, wait, or wait for their end to be acknowledged.
+    /// Jobs that receive their body, wait, compute, or wait for their end to be acknowledged.
     #[must_use]
     pub fn open_jobs(&self) -> usize {
-        0
+        self.jobs.len()
+    }
+
+    /// Slots that are taken.
+    #[must_use]
+    pub const fn taken_slots(&self) -> u32 {
+        self.running
+    }
+
+    /// Conversations that are open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Offers that bind.
+    #[must_use]
+    pub fn open_offers(&self) -> usize {
+        self.book.len()
+    }
+
+    /// Bytes of bodies that are held.
+    #[must_use]
+    pub const fn held_bytes(&self) -> u64 {
+        self.held
     }
 
     /// A digest of the whole state, times relative to `now`: equal states digest equally on every target.
+    /// What waits to be drained is not part of it.
     #[must_use]
     pub fn digest(&self, now: Instant) -> [u8; 32] {
-        let _ = now;
-        [0; 32]
+        Digester::new(now)
+            .with(&(&self.service, &self.limits, &self.rng, self.draining))
+            .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name))
+            .with(&(&self.queue, self.running, self.held, self.next_stream, self.next_attempt))
+            .done()
+    }
+
+    fn advance_clock(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Derives a stream's deadline anew: only one without a job has to say something.
+    fn index_stream(&mut self, id: StreamId) {
+        let due = self.streams.get(&id).filter(|stream| stream.job.is_none());
+        let due = due.map(|stream| Timeout { at: stream.until, cause: Cause::Handshake });
+        self.deadlines.set(Key::Stream(id), due);
+    }
+
+    /// Derives a job's deadline anew: the one place where it enters the index.
+    fn index_job(&mut self, id: AttemptId) {
+        let due = self.jobs.get(&id).map(|job| job.timeout(&self.service));
+        self.deadlines.set(Key::Job(id), due);
+    }
+
+    /// Forgets a stream; its job, if any, was dealt with before.
+    fn drop_stream(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.remove(&id) else { return false };
+        self.deadlines.set(Key::Stream(id), None);
+        if let Some(load) = self.peers.get_mut(&stream.peer) {
+            load.streams = load.streams.saturating_sub(1);
+        }
+        self.forget_idle_peer(stream.peer);
+        true
+    }
+
+    fn forget_idle_peer(&mut self, peer: PeerId) {
+        if self.peers.get(&peer).is_some_and(|load| load.streams == 0 && load.jobs == 0) {
+            self.peers.remove(&peer);
+        }
+    }
+
+    fn close_stream(&mut self, id: StreamId) {
+        if self.drop_stream(id) {
+            self.outbox.close(id);
+        }
+    }
+
+    fn reset_stream(&mut self, id: StreamId) {
+        if self.drop_stream(id) {
+            self.outbox.reset(id);
+        }
+    }
+
+    fn on_timeout(&mut self) {
+        for key in self.deadlines.take_due(self.now) {
+            match key {
+                Key::Offers => {
+                    self.book.expire(self.now);
+                    self.index_offers();
+                }
+                Key::Stream(id) => {
+                    let silent = self.streams.get(&id).is_some_and(|s| s.job.is_none() && s.until <= self.now);
+                    if silent {
+                        self.close_stream(id);
+                    }
+                    self.index_stream(id);
+                }
+                Key::Job(id) => {
+                    self.on_job_timeout(id);
+                    self.index_job(id);
+                }
+            }
+        }
+    }
+
+    fn on_received(&mut self, stream: StreamId, mut bytes: &[u8]) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let mut deframer = core::mem::take(&mut state.deframer);
+        let broken = loop {
+            // A handler may have ended the stream: what follows on it is not read.
+            if !self.streams.contains_key(&stream) {
+                return;
+            }
+            match deframer.next(&mut bytes) {
+                Ok(None) => break None,
+                Err(_) => break Some(Violation::Frame),
+                Ok(Some(payload)) => match wire::decode(payload) {
+                    Err(_) => break Some(Violation::Decode),
+                    Ok(message) => {
+                        if let Err(violation) = self.on_message(stream, payload, message) {
+                            break Some(violation);
+                        }
+                    }
+                },
+            }
+        };
+        match broken {
+            Some(violation) => self.on_violation(stream, violation),
+            None => {
+                if let Some(state) = self.streams.get_mut(&stream) {
+                    state.deframer = deframer;
+                }
+                self.index_stream(stream);
+            }
+        }
+    }
+
+    fn on_message(&mut self, id: StreamId, payload: &[u8], message: Message<'_>) -> Result<(), Violation> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if let Some(attempt) = stream.job {
+            let result = self.on_job_message(attempt, id, message);
+            self.index_job(attempt);
+            return result;
+        }
+        stream.until = self.now.after(self.service.idle);
+        if let Message::Body { bytes, .. } = message {
+            // The unasked part of an award that was declined meanwhile.
+            let left = stream.stray_body.checked_sub(bytes.len() as u64);
+            stream.stray_body = left.ok_or(Violation::Unexpected)?;
+            return Ok(());
+        }
+        if !stream.idle_frames.charge(self.now) {
+            return Err(Violation::Flood);
+        }
+        let peer = stream.peer;
+        match message {
+            Message::Describe => {
+                let advert = self.advert();
+                self.outbox.send(id, &Message::Advert(advert));
+                Ok(())
+            }
+            Message::Rfq(rfq) => {
+                self.on_rfq(id, peer, rfq);
+                Ok(())
+            }
+            Message::Counter(counter) => {
+                self.on_counter(id, peer, &counter);
+                Ok(())
+            }
+            Message::Release(reason) => {
+                self.outbox.event(ProviderEvent::Released { peer, reason });
+                Ok(())
+            }
+            Message::Award(award) => {
+                self.on_award(id, peer, payload, award);
+                Ok(())
+            }
+            Message::Cancel { job, attempt } => {
+                self.on_cancel(peer, job, attempt);
+                Ok(())
+            }
+            Message::Resume { .. } => {
+                // A cut ends the job in this version: there is never anything to resume.
+                self.outbox.send(id, &Message::Gone(wire::message::GoneReason::Unknown));
+                Ok(())
+            }
+            _ => Err(Violation::Unexpected),
+        }
+    }
+
+    fn on_violation(&mut self, stream: StreamId, violation: Violation) {
+        if let Some(attempt) = self.streams.get(&stream).and_then(|stream| stream.job) {
+            self.drop_job(attempt, ServedReason::Violation(violation));
+        }
+        self.reset_stream(stream);
+    }
+
+    fn on_stream_closed(&mut self, stream: StreamId) {
+        self.outbox.forget(stream);
+        let Some(job) = self.streams.get(&stream).map(|stream| stream.job) else { return };
+        self.drop_stream(stream);
+        if let Some(attempt) = job {
+            let ended = self.jobs.get(&attempt).and_then(Job::ended);
+            self.drop_job(attempt, ended.map_or(ServedReason::Lost, ServedReason::Unacknowledged));
+        }
     }
 }
 
@@ -162,14 +435,26 @@ impl Machine for Provider {
     type Event<'a> = ProviderEvent;
 
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input);
+        self.advance_clock(now);
+        match input {
+            Input::Timeout => self.on_timeout(),
+            Input::Received(stream, bytes) => self.on_received(stream, bytes),
+            Input::StreamClosed(stream) | Input::StreamFailed(stream, _) => self.on_stream_closed(stream),
+            Input::PeerGone(peer) => {
+                let lost: Vec<StreamId> =
+                    self.streams.iter().filter(|(_, stream)| stream.peer == peer).map(|(id, _)| *id).collect();
+                lost.into_iter().for_each(|stream| self.on_stream_closed(stream));
+            }
+            // A provider opens no streams and asks nobody.
+            Input::StreamOpened(_) | Input::PeersFound(..) | Input::QueryDone(..) | Input::PeerConnected(_) => {}
+        }
     }
 
     fn poll_output(&mut self) -> Option<Output<'_, ProviderEvent>> {
-        None
+        self.outbox.poll(|event| event)
     }
 
     fn poll_timeout(&self) -> Option<Timeout> {
-        None
+        self.deadlines.next()
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     /// SHA-256 of the Award: what Accepted has to echo.
     pub(super) terms: [u8; 32],
     pub(super) stage: Stage,
+    /// End came: the provider computes no more.
+    pub(super) ended: bool,
     /// Body bytes sent.
     pub(super) body_sent: u64,
     max_tokens: u64,
@@ -76,6 +78,7 @@ impl Attempt {
             quote,
             reserved,
             terms,
+            ended: false,
             stage: Stage::Sent { until: now.after(policy.request_timeout) },
             body_sent: 0,
             max_tokens,

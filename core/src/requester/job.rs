@@ -1,6 +1,6 @@
 //! A job and where it stands.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
     event::{Bill, BillLine, PassedOver, Quote},
@@ -68,7 +68,7 @@ pub(super) enum Phase {
     /// The application chooses.
     Choosing,
     /// One provider is awarded.
-    Awarded(Attempt),
+    Awarded(Box<Attempt>),
 }
 
 /// A conversation with one provider about a price.

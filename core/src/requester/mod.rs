@@ -19,10 +19,10 @@ use crate::{
     bucket::Bucket,
     deadlines::Deadlines,
     digest::{self, Digester},
-    event::{Bill, Ending, Event, Failure, Outcome, Violation},
+    event::{Bill, Ending, Event, Failure, Outcome, PassedOver, Violation},
     id::{JobId, PeerId, QueryId, StreamId},
     limits::{ConfigError, Limits, Policy},
-    machine::{Cause, Input, Machine, Output, Timeout},
+    machine::{Input, Machine, Output, StreamFailure, Timeout},
     money::{Account, Amount},
     outbox::Outbox,
     peers::directory::Directory,
@@ -150,9 +150,10 @@ impl Requester {
             time_value: spec.time_value,
             choose: spec.choose,
         };
-        let id = self.start(now, Goal::Answer(answer), spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)?;
+        // Counted before it starts: it may end at once.
         self.held += bytes;
-        Ok(id)
+        self.start(now, Goal::Answer(answer), spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)
+            .inspect_err(|_| self.held -= bytes)
     }
 
     /// Asks for prices, awards nothing. Ends with [`crate::event::Finished::Quotes`].
@@ -260,12 +261,14 @@ impl Requester {
         &mut self,
         now: Instant,
         goal: Goal,
-        criteria: Criteria,
+        mut criteria: Criteria,
         max_tokens: u64,
         haggle: Haggle,
         deadline: Option<Millis>,
     ) -> Result<JobId, Refusal> {
         self.advance_clock(now);
+        criteria.only.sort_unstable();
+        criteria.only.dedup();
         if max_tokens == 0 {
             return Err(Refusal::NoTokens);
         }
@@ -310,7 +313,7 @@ impl Requester {
     /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.
     fn end_job(&mut self, id: JobId, outcome: Outcome) {
         if matches!(self.jobs.get(&id), Some(Job { phase: Phase::Awarded(_), .. })) {
-            self.close_attempt(id, !matches!(outcome, Outcome::Finished(_)));
+            self.close_attempt(id);
         }
         self.release_talks(id, ReleaseReason::NoJob);
         let Some(job) = self.jobs.remove(&id) else { return };
@@ -383,12 +386,13 @@ impl Requester {
         if due.at > self.now {
             return;
         }
-        match (due.cause, &job.phase) {
-            (Cause::JobDeadline, _) => self.on_job_deadline(id),
-            (_, Phase::Searching { .. }) => self.advance_search(id),
-            (_, Phase::Asking { .. }) => self.on_offer_window(id),
-            (_, Phase::Choosing) => self.choose(id),
-            (_, Phase::Awarded(_)) => self.on_attempt_timeout(id),
+        match &job.phase {
+            // First: whatever else is due at the same moment comes too late.
+            _ if job.until <= self.now => self.on_job_deadline(id),
+            Phase::Searching { .. } => self.advance_search(id),
+            Phase::Asking { .. } => self.on_offer_window(id),
+            Phase::Choosing => self.choose(id),
+            Phase::Awarded(_) => self.on_attempt_timeout(id),
         }
     }
 
@@ -445,14 +449,14 @@ impl Requester {
     }
 
     /// A stream is over without a word.
-    fn on_stream_lost(&mut self, stream: StreamId, why: crate::event::PassedOver) {
+    fn on_stream_lost(&mut self, stream: StreamId, why: PassedOver) {
         self.outbox.forget(stream);
         let Some(Stream { peer, role, .. }) = self.streams.remove(&stream) else { return };
         match role {
             Role::Describe => {
                 let failure = match why {
-                    crate::event::PassedOver::Stream(failure) => failure,
-                    _ => crate::machine::StreamFailure::Unreachable,
+                    PassedOver::Stream(failure) => failure,
+                    _ => StreamFailure::Unreachable,
                 };
                 self.settle_describe(peer, Some(failure));
             }
@@ -468,7 +472,6 @@ impl Machine for Requester {
     type Event<'a> = Event<'a>;
 
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        use crate::event::PassedOver;
         self.advance_clock(now);
         match input {
             Input::Timeout => self.on_timeout(),

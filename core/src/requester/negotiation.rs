@@ -236,7 +236,9 @@ impl Requester {
                 talk.state = TalkState::Out;
                 talk.stream
             });
-            stream.map(|stream| self.close_stream(stream));
+            if let Some(stream) = stream {
+                self.close_stream(stream);
+            }
         }
     }
 

@@ -67,6 +67,7 @@ impl Requester {
             Goal::Answer(_) | Goal::Quote { .. } => {
                 let enough = survey.fit.len() >= self.policy.candidates as usize;
                 if survey.fit.is_empty() {
+                    *window = None;
                     if !pending {
                         self.fail_search(id, &survey);
                     }

@@ -1,6 +1,6 @@
 //! Award, body, tokens, end: the life of an attempt.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
     digest,
@@ -114,7 +114,7 @@ impl Requester {
             &self.limits,
         );
         let (stream, number) = (attempt.stream, attempt.number);
-        job.phase = Phase::Awarded(attempt);
+        job.phase = Phase::Awarded(Box::new(attempt));
         self.outbox.send(stream, &award);
         self.send_body(id, self.limits.body_unasked);
         self.tell(Event::Awarded { job: id, attempt: number, quote, reason });
@@ -219,6 +219,7 @@ impl Requester {
             return Err(Violation::Unexpected);
         }
         attempt.check_end(end)?;
+        attempt.ended = true;
         let (stream, tokens) = (attempt.stream, attempt.tokens());
         self.outbox.send(stream, &Message::Ack { next: tokens, end: true });
         match end.reason {
@@ -246,7 +247,7 @@ impl Requester {
         if tokens > 0 {
             return self.fail_job(id, Failure::Interrupted(why));
         }
-        self.close_attempt(id, true);
+        self.close_attempt(id);
         self.pass_over(id, peer, PassedOver::Interrupted(why));
         self.choose(id);
     }
@@ -287,7 +288,8 @@ impl Requester {
         if !self.is_attempt_of(id, peer) {
             return self.on_talk_lost(id, peer, why);
         }
-        if let PassedOver::Stream(_) = why {
+        if let PassedOver::Stream(failure) = why {
+            self.directory.fail(self.now, &self.limits, peer, failure);
             // The Award was never sent: nothing happened, and it does not count.
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.tries -= 1;
@@ -304,10 +306,10 @@ impl Requester {
     }
 
     /// Fences the attempt for good: what is owed is owed, the rest of the reservation is free, the provider is told.
-    pub(super) fn close_attempt(&mut self, id: JobId, cancel: bool) {
+    pub(super) fn close_attempt(&mut self, id: JobId) {
         let Some(Job { phase: Phase::Awarded(attempt), lines, .. }) = self.jobs.get_mut(&id) else { return };
         lines.push(attempt.line());
-        let (stream, attempt) = (attempt.stream, attempt.number);
+        let (stream, cancel, attempt) = (attempt.stream, !attempt.ended, attempt.number);
         if cancel && self.streams.contains_key(&stream) {
             self.outbox.send(stream, &Message::Cancel { job: id, attempt });
         }

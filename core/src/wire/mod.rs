@@ -1,10 +1,13 @@
 //! The wire: messages, their canonical encoding, and frames. The only place that parses bytes from peers.
 
+mod bounds;
 mod codec;
 mod deframer;
 pub mod message;
 mod prompt;
+mod reason;
 
+pub use bounds::{MAX_OVERLAP, MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES};
 pub use codec::{DecodeError, decode, encode, encode_frame};
 pub use deframer::{Deframer, FrameError};
 pub use message::Message;

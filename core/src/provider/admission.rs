@@ -1,0 +1,143 @@
+//! Is there room for it: slots, the queue, and what one peer may have.
+
+use crate::{
+    digest,
+    event::{ProviderEvent, Work},
+    id::{AttemptId, PeerId, StreamId},
+    wire::{
+        Message, Prompt,
+        message::{Accepted, Award, DeclineReason, EndReason, Offer},
+    },
+};
+
+use super::{
+    Provider,
+    job::{Job, Stage},
+};
+
+/// Beyond this, a temperature is a mistake.
+const MAX_TEMPERATURE_MILLI: u32 = 100_000;
+/// Tokens of evidence that a requester may ask for.
+const MAX_OVERLAP: u32 = 8;
+
+impl Provider {
+    pub(super) fn on_award(&mut self, stream: StreamId, peer: PeerId, payload: &[u8], award: Award) {
+        if let Err((reason, offer)) = self.admit(peer, &award) {
+            if let Some(stream) = self.streams.get_mut(&stream) {
+                stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
+            }
+            return self.decline(stream, reason, offer);
+        }
+        let id = AttemptId(self.next_attempt);
+        self.next_attempt += 1;
+        let accepted = Accepted {
+            terms: digest::sha256(payload),
+            body_credit: award.body_bytes,
+            window_tokens: award.window_tokens.min(self.limits.window_tokens),
+            window_bytes: award.window_bytes.min(self.limits.window_bytes),
+        };
+        self.held += award.body_bytes;
+        self.by_name.insert((peer, award.job, award.attempt), id);
+        self.peers.entry(peer).or_default().jobs += 1;
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.job = Some(id);
+            stream.stray_body = 0;
+        }
+        self.jobs.insert(id, Job::new(self.now, peer, stream, award, &accepted));
+        self.outbox.send(stream, &Message::Accepted(accepted));
+        self.on_body_complete(id);
+        self.index_job(id);
+    }
+
+    /// Everything that an award must fit, cheapest check first.
+    fn admit(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
+        let no = |reason| Err((reason, None));
+        if self.by_name.contains_key(&(peer, award.job, award.attempt)) {
+            return no(DeclineReason::Conflict);
+        }
+        let sampling = &award.sampling;
+        let senseless = sampling.temperature_milli > MAX_TEMPERATURE_MILLI
+            || !(1..=1000).contains(&sampling.top_p_milli)
+            || award.window_tokens == 0
+            || award.window_bytes == 0
+            || award.body_bytes == 0
+            || award.body_bytes > self.limits.body_bytes
+            || award.prefix_bytes > award.body_bytes
+            || award.overlap > MAX_OVERLAP;
+        let continues = award.prefix_bytes > 0;
+        let can_continue = self.service.find(&award.model).is_none_or(|serving| serving.advert.can_continue);
+        if senseless || (continues && !can_continue) {
+            return no(DeclineReason::Unsupported);
+        }
+        let load = self.peers.get(&peer).copied().unwrap_or_default();
+        if load.jobs >= self.limits.jobs_per_peer {
+            return no(DeclineReason::PeerLimit);
+        }
+        let full = self.held.saturating_add(award.body_bytes) > self.limits.node_bytes;
+        if !self.draining && (self.is_busy() || full) {
+            return no(DeclineReason::Busy);
+        }
+        self.check_terms(peer, award)
+    }
+
+    /// Whether every slot and every place in the queue is taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unended() as u64 >= u64::from(self.service.slots) + u64::from(self.service.queue)
+    }
+
+    /// Jobs that hold a slot or a place in the queue.
+    pub(super) fn unended(&self) -> usize {
+        self.jobs.values().filter(|job| !job.is_ended()).count()
+    }
+
+    /// Queues a job whose body is complete, or ends it if the body is not what was awarded.
+    pub(super) fn on_body_complete(&mut self, id: AttemptId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if !job.is_body_complete() {
+            return;
+        }
+        if digest::sha256(&job.body) != job.award.body_hash {
+            return self.end_attempt(id, EndReason::Violation);
+        }
+        job.stage = Stage::Queued;
+        self.queue.push_back(id);
+        self.start_queued();
+    }
+
+    /// Fills free slots from the queue.
+    pub(super) fn start_queued(&mut self) {
+        while self.running < self.service.slots {
+            let Some(id) = self.queue.pop_front() else { return };
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let body = core::mem::take(&mut job.body);
+            self.held -= job.award.body_bytes;
+            job.stage = Stage::Running;
+            self.running += 1;
+            let own_name = self.service.find(&job.award.model).map(|serving| serving.advert.model.clone());
+            match work(job, &body, own_name) {
+                Some(work) => self.outbox.event(ProviderEvent::Start { attempt: id, work }),
+                None => self.end_attempt(id, EndReason::BadRequest),
+            }
+            self.index_job(id);
+        }
+    }
+}
+
+/// Makes work of a job's body; `None` if the body is not what its kind says.
+fn work(job: &mut Job, body: &[u8], model: Option<crate::id::Model>) -> Option<Work> {
+    let award = &job.award;
+    let prompt_bytes = body.len().checked_sub(usize::try_from(award.prefix_bytes).ok()?)?;
+    let (prompt, prefix) = body.split_at_checked(prompt_bytes)?;
+    let prefix = alloc::string::String::from_utf8(prefix.to_vec()).ok()?;
+    job.text_hash.update(prefix.as_bytes());
+    Some(Work {
+        peer: job.peer,
+        model: model?,
+        prompt: Prompt::decode(award.kind, prompt).ok()?,
+        prefix,
+        prefix_tokens: award.prefix_tokens,
+        max_tokens: award.max_tokens,
+        sampling: award.sampling,
+        stop: award.stop.clone(),
+    })
+}

@@ -1,0 +1,210 @@
+//! What does it cost: requests for quote, offers and bids. An offer reserves nothing.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    event::ProviderEvent,
+    id::{Model, PeerId, StreamId},
+    limits::Limits,
+    machine::{Cause, Timeout},
+    money::{self, Tariff},
+    time::{Instant, Millis},
+    wire::{
+        Message,
+        message::{Award, Counter, Decline, DeclineReason, Offer, Rfq},
+    },
+};
+
+use super::{Key, Provider};
+
+/// Counters that a requester may make to one offer.
+const ROUNDS: u32 = 2;
+
+/// Offers that bind. They all bind equally long, so that the oldest expires first.
+#[derive(Clone, Hash, Debug, Default)]
+pub(super) struct Book {
+    offers: BTreeMap<u64, Open>,
+    by_age: VecDeque<(Instant, u64)>,
+    by_peer: BTreeMap<PeerId, VecDeque<u64>>,
+}
+
+#[derive(Clone, Hash, Debug)]
+struct Open {
+    peer: PeerId,
+    rfq: Rfq,
+    tariff: Tariff,
+    round: u32,
+}
+
+impl Book {
+    pub(super) fn len(&self) -> usize {
+        self.offers.len()
+    }
+
+    /// Keeps an offer; the oldest of the same peer makes room for it. `false`: there is none.
+    fn keep(&mut self, limits: &Limits, id: u64, expires: Instant, open: Open) -> bool {
+        let own = self.by_peer.get(&open.peer).map_or(0, VecDeque::len);
+        if own >= limits.offers_per_peer as usize {
+            let oldest = self.by_peer.get(&open.peer).and_then(|offers| offers.front().copied());
+            oldest.map(|oldest| self.take(oldest));
+        } else if self.offers.len() >= limits.offers as usize {
+            return false;
+        }
+        self.by_peer.entry(open.peer).or_default().push_back(id);
+        self.by_age.push_back((expires, id));
+        self.offers.insert(id, open);
+        true
+    }
+
+    fn take(&mut self, id: u64) -> Option<Open> {
+        let open = self.offers.remove(&id)?;
+        self.by_age.retain(|(_, other)| *other != id);
+        if let Some(offers) = self.by_peer.get_mut(&open.peer) {
+            offers.retain(|other| *other != id);
+            if offers.is_empty() {
+                self.by_peer.remove(&open.peer);
+            }
+        }
+        Some(open)
+    }
+
+    /// Drops what binds no longer.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((_, id)) = self.by_age.front().copied().filter(|(expires, _)| *expires <= now) {
+            self.take(id);
+        }
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        self.by_age.front().map(|(expires, _)| *expires)
+    }
+}
+
+impl Provider {
+    pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
+        let model = rfq.model.clone();
+        let mut answer = self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens);
+        if answer.is_ok() && self.is_busy() {
+            answer = Err(DeclineReason::Busy);
+        }
+        self.outbox.event(ProviderEvent::Quoted { peer, model, answer });
+        match answer {
+            Ok(tariff) => self.offer(stream, peer, rfq, tariff, 0),
+            Err(reason) => self.decline(stream, reason, None),
+        }
+    }
+
+    /// A bid: taken down to the floor, or answered with a lower offer, or refused with the last one.
+    pub(super) fn on_counter(&mut self, stream: StreamId, peer: PeerId, counter: &Counter) {
+        self.book.expire(self.now);
+        let known = self.book.offers.get(&counter.offer);
+        let Some(open) = known.filter(|open| open.peer == peer && open.rfq.rfq == counter.rfq).cloned() else {
+            return self.decline(stream, DeclineReason::Stale, None);
+        };
+        let Some(serving) = self.service.find(&open.rfq.model) else {
+            return self.decline(stream, DeclineReason::UnknownModel, None);
+        };
+        let Some(posted) = serving.posted(open.rfq.body_bytes) else {
+            return self.decline(stream, DeclineReason::Unsupported, None);
+        };
+        let floor = serving.floor(&posted);
+        let bid = counter.tariff;
+        self.book.take(counter.offer);
+        if bid.fee_in >= floor.fee_in && bid.price_out >= floor.price_out {
+            let tariff = Tariff {
+                fee_in: bid.fee_in.min(open.tariff.fee_in),
+                price_out: bid.price_out.min(open.tariff.price_out),
+            };
+            return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
+        }
+        // Half of the way down to the floor, which the ask never leaves.
+        let down = |ask: u64, floor: u64| floor.saturating_add(ask.saturating_sub(floor) / 2).min(ask);
+        let tariff = Tariff {
+            fee_in: down(open.tariff.fee_in, floor.fee_in),
+            price_out: down(open.tariff.price_out, floor.price_out),
+        };
+        if open.round + 1 < ROUNDS {
+            return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
+        }
+        let last = self.make_offer(peer, open.rfq, tariff, ROUNDS);
+        self.decline(stream, DeclineReason::TooCheap, last);
+    }
+
+    /// Whether an award's terms are offered; if not, why, with what would be taken now.
+    pub(super) fn check_terms(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
+        self.book.expire(self.now);
+        let posted = self.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
+        let size = money::quoted_size(award.body_bytes);
+        let agreed = match award.offer {
+            None => posted == award.tariff,
+            Some(id) => self.book.offers.get(&id).is_some_and(|open| {
+                open.peer == peer
+                    && open.rfq.model == award.model
+                    && open.tariff == award.tariff
+                    && size <= open.rfq.body_bytes
+                    && award.max_tokens <= open.rfq.max_tokens
+            }),
+        };
+        if agreed {
+            award.offer.map(|id| self.book.take(id));
+            self.index_offers();
+            return Ok(());
+        }
+        let rfq = Rfq { rfq: 0, model: award.model.clone(), body_bytes: size, max_tokens: award.max_tokens };
+        Err((DeclineReason::Stale, self.make_offer(peer, rfq, posted, ROUNDS)))
+    }
+
+    pub(super) fn decline(&mut self, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
+        let retry_after = (reason == DeclineReason::Busy).then(|| self.wait());
+        self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer }));
+    }
+
+    pub(super) fn index_offers(&mut self) {
+        let due = self.book.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
+        self.deadlines.set(Key::Offers, due);
+    }
+
+    /// The posted price of a request, or why it gets none.
+    fn price(&self, model: &Model, body_bytes: u64, max_tokens: u64) -> Result<Tariff, DeclineReason> {
+        if self.draining {
+            return Err(DeclineReason::Draining);
+        }
+        let serving = self.service.find(model).ok_or(DeclineReason::UnknownModel)?;
+        // How many tokens the prompt has, the engine alone can tell; so many it has at least one.
+        if max_tokens >= u64::from(serving.advert.context) {
+            return Err(DeclineReason::Context);
+        }
+        if max_tokens == 0 || body_bytes > money::quoted_size(self.limits.body_bytes) {
+            return Err(DeclineReason::Unsupported);
+        }
+        serving.posted(body_bytes).ok_or(DeclineReason::Unsupported)
+    }
+
+    fn offer(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) {
+        match self.make_offer(peer, rfq, tariff, round) {
+            Some(offer) => self.outbox.send(stream, &Message::Offer(offer)),
+            None => self.decline(stream, DeclineReason::Busy, None),
+        }
+    }
+
+    fn make_offer(&mut self, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) -> Option<Offer> {
+        let offer = Offer {
+            rfq: rfq.rfq,
+            offer: self.rng.bits().max(1),
+            tariff,
+            eta: self.service.find(&rfq.model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait()),
+            expires_in: self.service.offer_expiry,
+        };
+        let expires = self.now.after(self.service.offer_expiry);
+        let kept = self.book.keep(&self.limits, offer.offer, expires, Open { peer, rfq, tariff, round });
+        self.index_offers();
+        kept.then_some(offer)
+    }
+
+    /// Expected time until a job that came now would have its first token.
+    fn wait(&self) -> Millis {
+        let ahead = (self.unended() as u64 + 1).saturating_sub(u64::from(self.service.slots));
+        let slowest = self.service.models.iter().map(|serving| serving.advert.eta).max();
+        slowest.unwrap_or_default().times(ahead)
+    }
+}

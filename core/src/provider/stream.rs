@@ -1,0 +1,208 @@
+//! Body, tokens, end: the life of an attempt at its provider.
+
+use crate::{
+    event::{ProviderEvent, ServedReason, Violation},
+    id::{AttemptId, JobId, PeerId, StreamId},
+    money::Tariff,
+    refusal::Refusal,
+    window,
+    wire::{
+        MAX_CHUNK_TEXT, Message,
+        message::{End, EndReason},
+    },
+};
+
+use super::{
+    Key, Provider,
+    job::{Job, Stage},
+};
+
+/// Some tokens, as an engine yields them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece<'a> {
+    /// How many tokens, at least 1.
+    pub n: u32,
+    /// Their text, whole characters only, 1 to 8192 bytes.
+    pub text: &'a str,
+    /// Their ids, four little-endian bytes each, if known.
+    pub ids: Option<&'a [u8]>,
+}
+
+impl Provider {
+    /// Cuts a piece into a Chunk: here and nowhere else, so that draining changes nothing.
+    pub(super) fn push_piece(&mut self, id: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
+        let job = self.jobs.get_mut(&id).filter(|job| job.is_running()).ok_or(Refusal::UnknownAttempt)?;
+        let Piece { n, text, ids } = piece;
+        let seq = job.window.end();
+        let tokens = seq.saturating_add(u64::from(n));
+        let text_bytes = job.text_bytes.saturating_add(text.len() as u64);
+        let counted = n >= 1 && tokens <= text_bytes && tokens <= job.award.max_tokens;
+        let ids_fit = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(n) && ids.len() <= MAX_CHUNK_TEXT / 2);
+        if !counted || !ids_fit || !(1..=MAX_CHUNK_TEXT).contains(&text.len()) || n > job.window.max_tokens() {
+            return Err(Refusal::BadPiece);
+        }
+        if !job.window.take(n, window::cost(text, ids)) {
+            job.blocked = true;
+            return Err(Refusal::NoRoom);
+        }
+        job.text_bytes = text_bytes;
+        job.text_hash.update(text.as_bytes());
+        job.sent = self.now;
+        let room = job.window.room();
+        job.blocked = room == 0;
+        let stream = job.stream;
+        self.outbox.send(stream, &Message::Chunk { seq, n, text, ids });
+        Ok(room)
+    }
+
+    pub(super) fn on_job_message(
+        &mut self,
+        id: AttemptId,
+        stream: StreamId,
+        message: Message<'_>,
+    ) -> Result<(), Violation> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        job.heard = self.now;
+        match message {
+            Message::Body { offset, bytes } => self.on_body(id, offset, bytes),
+            Message::Ack { next, end } => self.on_ack(id, stream, next, end),
+            Message::Cancel { job: name, attempt } if (name, attempt) == (job.award.job, job.award.attempt) => {
+                self.drop_job(id, ServedReason::Cancelled);
+                self.close_stream(stream);
+                Ok(())
+            }
+            // The other offers were still open when this one was awarded: nothing of it matters here.
+            _ => Err(Violation::Unexpected),
+        }
+    }
+
+    fn on_body(&mut self, id: AttemptId, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        if job.is_ended() {
+            return Ok(());
+        }
+        let end = offset.saturating_add(bytes.len() as u64);
+        let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
+        if !matches!(job.stage, Stage::Receiving) || !fits {
+            return Err(Violation::Body);
+        }
+        job.body.extend_from_slice(bytes);
+        self.on_body_complete(id);
+        Ok(())
+    }
+
+    fn on_ack(&mut self, id: AttemptId, stream: StreamId, next: u64, end: bool) -> Result<(), Violation> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        if next < job.window.start() || next > job.window.end() {
+            return Err(Violation::Seq);
+        }
+        if end {
+            let Stage::Ended { reason, .. } = job.stage else { return Err(Violation::Unexpected) };
+            job.window.free(next);
+            self.drop_job(id, ServedReason::Acknowledged(reason));
+            self.close_stream(stream);
+            return Ok(());
+        }
+        let progress = next > job.window.start();
+        job.window.free(next);
+        let room = job.window.room();
+        if job.blocked && room > 0 && job.is_running() {
+            job.blocked = false;
+            self.outbox.event(ProviderEvent::Room { attempt: id, tokens: room });
+        }
+        let now = self.now;
+        let paid = progress || self.streams.get_mut(&stream).is_none_or(|stream| stream.idle_frames.charge(now));
+        if paid { Ok(()) } else { Err(Violation::Flood) }
+    }
+
+    /// A Cancel that comes on another stream than the job's.
+    pub(super) fn on_cancel(&mut self, peer: PeerId, job: JobId, attempt: u32) {
+        let Some(id) = self.by_name.get(&(peer, job, attempt)).copied() else { return };
+        let stream = self.jobs.get(&id).map(|job| job.stream);
+        self.drop_job(id, ServedReason::Cancelled);
+        if let Some(stream) = stream {
+            self.close_stream(stream);
+        }
+    }
+
+    pub(super) fn on_job_timeout(&mut self, id: AttemptId) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let stream = job.stream;
+        match job.stage {
+            Stage::Ended { reason, until } => {
+                if until <= now {
+                    self.drop_job(id, ServedReason::Unacknowledged(reason));
+                    self.close_stream(stream);
+                }
+            }
+            Stage::Receiving if job.body_due(&self.service) <= now => self.end_attempt(id, EndReason::TooSlow),
+            _ if job.heard.after(self.service.idle) <= now => {
+                self.drop_job(id, ServedReason::Silent);
+                self.reset_stream(stream);
+            }
+            _ => {
+                if job.sent.after(self.service.keepalive) <= now {
+                    job.sent = now;
+                    self.outbox.send(stream, &Message::Keepalive);
+                }
+            }
+        }
+    }
+
+    /// Sends End: the slot or the place in the queue is free; the books stay until it is acknowledged.
+    pub(super) fn end_attempt(&mut self, id: AttemptId, reason: EndReason) {
+        self.vacate(id);
+        let until = self.now.after(self.service.idle);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.stage = Stage::Ended { reason, until };
+        let end =
+            End { reason, prompt_tokens: job.prompt_tokens, tokens: job.window.end(), hash: job.text_hash.value() };
+        let stream = job.stream;
+        self.outbox.send(stream, &Message::End(end));
+        self.index_job(id);
+        self.start_queued();
+    }
+
+    /// Forgets a job: whatever it held is free, and the application is told what came of it.
+    pub(super) fn drop_job(&mut self, id: AttemptId, reason: ServedReason) {
+        if self.jobs.get(&id).is_some_and(Job::is_running) {
+            self.outbox.event(ProviderEvent::Stop { attempt: id });
+        }
+        self.vacate(id);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.deadlines.set(Key::Job(id), None);
+        self.by_name.remove(&(job.peer, job.award.job, job.award.attempt));
+        if let Some(load) = self.peers.get_mut(&job.peer) {
+            load.jobs = load.jobs.saturating_sub(1);
+        }
+        self.forget_idle_peer(job.peer);
+        if let Some(stream) = self.streams.get_mut(&job.stream) {
+            stream.job = None;
+        }
+        let tariff: Tariff = job.award.tariff;
+        self.outbox.event(ProviderEvent::Served {
+            peer: job.peer,
+            model: job.award.model,
+            reason,
+            tokens: job.window.end(),
+            acked: job.window.start(),
+            owed: tariff.owed(job.window.start()),
+        });
+        self.start_queued();
+    }
+
+    /// Gives back what a job holds by its stage: the slot, the place in the queue, the body's bytes.
+    fn vacate(&mut self, id: AttemptId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match job.stage {
+            Stage::Running => self.running -= 1,
+            Stage::Receiving | Stage::Queued => {
+                self.held -= job.award.body_bytes;
+                job.body = alloc::vec::Vec::new();
+                self.queue.retain(|queued| *queued != id);
+            }
+            Stage::Ended { .. } => {}
+        }
+    }
+}

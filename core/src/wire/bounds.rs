@@ -1,0 +1,70 @@
+//! What a message can tell of its own soundness. What takes knowledge of the conversation is the machines' to check.
+
+use super::{MAX_BODY_PIECE, MAX_CHUNK_TEXT, message::*};
+use crate::{limits::CHUNK_COST, money::BODY_QUANTUM};
+
+/// Tokens in a window, at most.
+pub const MAX_WINDOW_TOKENS: u32 = 8192;
+/// Bytes in a window, at least: two chunks of the largest text fit.
+pub const MIN_WINDOW_BYTES: u32 = 2 * (MAX_CHUNK_TEXT as u32 + CHUNK_COST);
+/// Bytes in a window, at most.
+pub const MAX_WINDOW_BYTES: u32 = 1 << 20;
+/// Tokens of an answer that a failover asks to be written again, at most.
+pub const MAX_OVERLAP: u32 = 8;
+
+impl Message<'_> {
+    /// Whether every field is within its bounds. A decoded message is; one that is to be encoded has to be.
+    #[must_use]
+    pub fn is_in_bounds(&self) -> bool {
+        match self {
+            Self::Describe | Self::Release(_) | Self::Keepalive | Self::Ack { .. } => true,
+            Self::Resumed { .. } | Self::Gone(_) | Self::End(_) => true,
+            Self::Advert(advert) => advert.is_in_bounds(),
+            Self::Rfq(rfq) => rfq.rfq > 0 && rfq.body_bytes.is_multiple_of(BODY_QUANTUM) && rfq.max_tokens > 0,
+            Self::Offer(offer) => offer.rfq > 0 && offer.offer > 0,
+            Self::Counter(counter) => counter.rfq > 0 && counter.offer > 0,
+            Self::Decline(decline) => decline.is_in_bounds(),
+            Self::Award(award) => award.is_in_bounds(),
+            Self::Body { bytes, .. } => (1..=MAX_BODY_PIECE).contains(&bytes.len()),
+            Self::Accepted(accepted) => window_is_in_bounds(accepted.window_tokens, accepted.window_bytes),
+            Self::Chunk { n, text, ids, .. } => {
+                let counted = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(*n));
+                *n > 0 && (1..=MAX_CHUNK_TEXT).contains(&text.len()) && counted
+            }
+            Self::Cancel { attempt, .. } => *attempt > 0,
+            Self::Resume { attempt, epoch, .. } => *attempt > 0 && *epoch > 0,
+        }
+    }
+}
+
+impl Advert {
+    fn is_in_bounds(&self) -> bool {
+        let sound = |model: &ModelAdvert| model.aliases.len() <= MAX_ALIASES && model.bytes_per_token > 0;
+        self.models.len() <= MAX_MODELS && self.models.iter().all(sound)
+    }
+}
+
+impl Decline {
+    fn is_in_bounds(&self) -> bool {
+        let sells_otherwise = matches!(self.reason, DeclineReason::Stale | DeclineReason::TooCheap);
+        self.offer.as_ref().is_none_or(|offer| sells_otherwise && offer.offer > 0)
+    }
+}
+
+impl Award {
+    fn is_in_bounds(&self) -> bool {
+        let named = self.attempt > 0 && self.epoch > 0 && self.offer != Some(0);
+        let prefix = self.prefix_bytes < self.body_bytes
+            && self.prefix_tokens <= self.prefix_bytes
+            && (self.prefix_tokens == 0) == (self.prefix_bytes == 0)
+            && self.overlap <= MAX_OVERLAP
+            && u64::from(self.overlap) <= self.prefix_tokens;
+        let stops =
+            self.stop.len() <= MAX_STOPS && self.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
+        named && self.max_tokens > 0 && prefix && stops && window_is_in_bounds(self.window_tokens, self.window_bytes)
+    }
+}
+
+fn window_is_in_bounds(tokens: u32, bytes: u32) -> bool {
+    (1..=MAX_WINDOW_TOKENS).contains(&tokens) && (MIN_WINDOW_BYTES..=MAX_WINDOW_BYTES).contains(&bytes)
+}

@@ -1,0 +1,112 @@
+//! Why something is refused, released, over or gone.
+
+use minicbor::{Decode, Encode};
+
+/// Why a provider refuses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum DeclineReason {
+    /// All slots and the queue are taken.
+    #[n(0)]
+    Busy,
+    /// The awarded terms are not, or no longer, offered.
+    #[n(1)]
+    Stale,
+    /// The model is not served.
+    #[n(2)]
+    UnknownModel,
+    /// Prompt and answer do not fit the model's context.
+    #[n(3)]
+    Context,
+    /// The bid is below what the provider takes.
+    #[n(4)]
+    TooCheap,
+    /// The peer has as much open here as one peer may.
+    #[n(5)]
+    PeerLimit,
+    /// The provider takes no new jobs.
+    #[n(6)]
+    Draining,
+    /// The same job and attempt are known with another body.
+    #[n(7)]
+    Conflict,
+    /// The request asks for something the provider can not do.
+    #[n(8)]
+    Unsupported,
+    /// The body does not have the awarded size or hash.
+    #[n(9)]
+    BodyMismatch,
+}
+
+/// Why a provider that was asked is not awarded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum ReleaseReason {
+    /// Another offer was cheaper.
+    #[n(0)]
+    Price,
+    /// Another offer was faster.
+    #[n(1)]
+    Time,
+    /// The offer came too late.
+    #[n(2)]
+    Late,
+    /// Only the price was asked for, or the job ended without an award.
+    #[n(3)]
+    NoJob,
+    /// The offer is beyond the budget or the deadline.
+    #[n(4)]
+    Unaffordable,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum EndReason {
+    /// The model ended its answer, or a stop string came.
+    #[n(0)]
+    Stop,
+    /// `max_tokens` were written.
+    #[n(1)]
+    Length,
+    /// Prompt and answer did not fit the context.
+    #[n(2)]
+    Context,
+    /// The engine could not make sense of the request; no other provider could.
+    #[n(3)]
+    BadRequest,
+    /// The engine broke; another provider may do better.
+    #[n(4)]
+    Engine,
+    /// The provider stopped serving.
+    #[n(5)]
+    Shutdown,
+    /// The requester cancelled: the answer to Cancel.
+    #[n(6)]
+    Cancelled,
+    /// The requester broke the protocol or its limits.
+    #[n(7)]
+    Violation,
+    /// The requester was too slow: its body or its acknowledgements did not come in time.
+    #[n(8)]
+    TooSlow,
+}
+
+/// Why there is nothing to resume.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum GoneReason {
+    /// The job is not known here.
+    #[n(0)]
+    Unknown,
+    /// The tokens asked for are no longer held.
+    #[n(1)]
+    Evicted,
+    /// A later epoch is known.
+    #[n(2)]
+    Stale,
+}
