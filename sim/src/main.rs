@@ -1,0 +1,80 @@
+//! `haggle-sim`: runs random worlds and reports broken rules.
+
+use std::process::ExitCode;
+
+use haggle_sim::swarm;
+
+const HELP: &str = "\
+Runs random worlds over the shipped core, one per seed, and checks every rule.
+
+usage: haggle-sim run --seeds N [--from S]
+
+  --seeds N   how many seeds; at least 1
+  --from S    the first seed (default 0)
+
+Exits with 0 if every rule was kept, 1 if one was broken, 2 on wrong usage.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match parse(&args) {
+        Ok(Some((from, seeds))) => run(from, seeds),
+        Ok(None) => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("haggle-sim: {message}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// First seed and number of seeds; `None` asks for help.
+fn parse(args: &[String]) -> Result<Option<(u64, u64)>, String> {
+    let mut words = args.iter().map(String::as_str);
+    match words.next() {
+        None | Some("help" | "--help" | "-h") => return Ok(None),
+        Some("run") => {}
+        Some(other) => return Err(format!("there is no command '{other}'")),
+    }
+    let (mut from, mut seeds) = (0, None);
+    while let Some(flag) = words.next() {
+        let mut number = || {
+            let value = words.next().ok_or_else(|| format!("{flag} needs a number"))?;
+            value.parse::<u64>().map_err(|_| format!("{flag} needs a number, not '{value}'"))
+        };
+        match flag {
+            "--seeds" => seeds = Some(number()?),
+            "--from" => from = number()?,
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("there is no option '{other}'")),
+        }
+    }
+    match seeds {
+        None => Err("--seeds says how many seeds to run".into()),
+        Some(0) => Err("--seeds 0 would check nothing: ask for at least 1".into()),
+        Some(seeds) if from.checked_add(seeds).is_none() => Err("--from and --seeds together are too large".into()),
+        Some(seeds) => Ok(Some((from, seeds))),
+    }
+}
+
+fn run(from: u64, seeds: u64) -> ExitCode {
+    let (mut jobs, mut finished, mut events, mut faults, mut bad) = (0, 0, 0, 0, 0_u64);
+    for seed in from..from + seeds {
+        let report = swarm::run(seed);
+        jobs += report.jobs;
+        finished += report.finished;
+        events += report.events;
+        faults += report.faults.values().sum::<u64>();
+        if let Err(broken) = report.verdict() {
+            bad += 1;
+            println!("BROKEN {broken}\n  again: cargo run -p haggle-sim -- run --seeds 1 --from {seed}");
+        }
+        let done = seed - from + 1;
+        if done % 1000 == 0 {
+            eprintln!("{done} of {seeds} seeds, {bad} broken");
+        }
+    }
+    println!("{seeds} seeds: {events} events, {jobs} jobs, {finished} finished, {faults} faults, {bad} seeds broken");
+    if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,226 @@
+//! Nodes: who takes part in a world.
+
+use std::{collections::BTreeMap, fmt};
+
+use haggle_core::{
+    AttemptId, Limits, Machine, Model, PeerId, Policy, Provider, Requester, StreamId,
+    event::Work,
+    money::{Amount, Price},
+    provider::{Service, Serving},
+    time::Millis,
+    wire::message::{Exactness, ModelAdvert},
+};
+
+use crate::{
+    engine::{Answer, EngineScript},
+    script::Script,
+};
+
+/// A node of a world.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The peer id that the node is known by.
+    #[must_use]
+    pub fn peer(self) -> PeerId {
+        peer_id(self.0)
+    }
+}
+
+pub(crate) fn peer_id(node: u32) -> PeerId {
+    let name = format!("node-{node:08}");
+    match PeerId::new(name.as_bytes()) {
+        Some(peer) => peer,
+        None => unreachable!("13 bytes are a peer id"),
+    }
+}
+
+/// The node that a peer id names.
+pub(crate) fn node_of(peer: PeerId) -> Option<u32> {
+    std::str::from_utf8(peer.as_bytes()).ok()?.strip_prefix("node-")?.parse().ok()
+}
+
+/// A provider to be added: the core's settings and an engine's script.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProviderConfig {
+    /// What it serves.
+    pub service: Service,
+    /// The core's limits.
+    pub limits: Limits,
+    /// How its engine behaves.
+    pub engine: EngineScript,
+    /// Whether queries find it.
+    pub published: bool,
+}
+
+impl ProviderConfig {
+    /// A provider of one model with one slot, at these prices per 1,000,000 tokens.
+    ///
+    /// # Panics
+    /// If the model's name is empty or longer than 128 bytes.
+    #[must_use]
+    pub fn new(model: &str, price_in: Price, price_out: Price) -> Self {
+        let advert = ModelAdvert {
+            model: name(model),
+            aliases: Vec::new(),
+            context: 1 << 20,
+            price_in,
+            bytes_per_token: 4,
+            price_out,
+            eta: Millis(100),
+            can_continue: false,
+            exactness: Exactness::default(),
+        };
+        let models = vec![Serving { advert, floor_permille: 1000 }];
+        Self {
+            service: Service { models, ..Service::default() },
+            limits: Limits::default(),
+            engine: EngineScript::default(),
+            published: true,
+        }
+    }
+
+    /// With so many slots.
+    #[must_use]
+    pub const fn slots(mut self, slots: u32) -> Self {
+        self.service.slots = slots;
+        self
+    }
+
+    /// With another expected time to the first token, in ms, and an engine that takes as long.
+    #[must_use]
+    pub fn eta(mut self, eta: u64) -> Self {
+        self.service.models[0].advert.eta = Millis(eta);
+        self.engine.prefill = eta;
+        self
+    }
+
+    /// With another engine.
+    #[must_use]
+    pub fn engine(mut self, engine: EngineScript) -> Self {
+        self.engine = engine;
+        self
+    }
+}
+
+/// A model of that name.
+///
+/// # Panics
+/// If the name is empty or longer than 128 bytes.
+#[must_use]
+pub fn name(model: &str) -> Model {
+    match Model::new(model.as_bytes()) {
+        Some(model) => model,
+        None => panic!("a model's name has 1 to 128 bytes"),
+    }
+}
+
+/// A requester to be added.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RequesterConfig {
+    /// The core's times and tries.
+    pub policy: Policy,
+    /// The core's limits.
+    pub limits: Limits,
+    /// What all its jobs together may come to owe.
+    pub account_budget: Option<Amount>,
+    /// How fast its application takes tokens.
+    pub pace: Pace,
+}
+
+/// How fast an application takes tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Pace {
+    /// All there are, 1 ms after the first of them came.
+    #[default]
+    AtOnce,
+    /// One every so many ms.
+    Every(u64),
+    /// None at all.
+    Never,
+}
+
+/// A machine with its streams and its timer.
+#[derive(Clone)]
+pub(crate) struct Side<M> {
+    pub(crate) machine: M,
+    pub(crate) streams: BTreeMap<StreamId, u64>,
+    /// When its one live timer goes off, and which of those in the queue it is.
+    pub(crate) timer: Option<u64>,
+    pub(crate) generation: u64,
+    /// A late drain is in the queue.
+    pub(crate) drain_due: bool,
+}
+
+impl<M: Machine> Side<M> {
+    pub(crate) const fn new(machine: M) -> Self {
+        Self { machine, streams: BTreeMap::new(), timer: None, generation: 0, drain_due: false }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) alive: bool,
+    /// How often it was restarted: what belongs to an earlier life is stale.
+    pub(crate) life: u32,
+    pub(crate) requester: Option<Side<Requester>>,
+    pub(crate) provider: Option<Side<Provider>>,
+    pub(crate) script: Option<Box<dyn Script>>,
+    pub(crate) requester_config: Option<RequesterConfig>,
+    pub(crate) provider_config: Option<ProviderConfig>,
+    pub(crate) runs: BTreeMap<AttemptId, Run>,
+}
+
+impl Clone for Box<dyn Script> {
+    fn clone(&self) -> Self {
+        self.fork()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("alive", &self.alive).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// An attempt in a scripted engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) answer: Answer,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) end: u64,
+    pub(crate) reason: haggle_core::wire::message::EndReason,
+    pub(crate) next: u64,
+    pub(crate) started: bool,
+    /// The window is full: `Room` will say when it is not.
+    pub(crate) blocked: bool,
+    pub(crate) trouble: Option<(u64, crate::engine::Trouble)>,
+}
+
+impl Run {
+    pub(crate) fn new(work: &Work, engine: &EngineScript) -> Self {
+        use haggle_core::wire::message::EndReason;
+        let end = engine.length.max(1).min(work.max_tokens);
+        Self {
+            answer: Answer::new(work.model.as_bytes(), &work.prompt, work.sampling.seed),
+            prompt_tokens: prompt_tokens(&work.prompt),
+            end,
+            reason: if engine.length.max(1) > work.max_tokens { EndReason::Length } else { EndReason::Stop },
+            next: 0,
+            started: false,
+            blocked: false,
+            trouble: engine.trouble,
+        }
+    }
+}
+
+fn prompt_tokens(prompt: &haggle_core::wire::Prompt) -> u64 {
+    use haggle_core::wire::Prompt;
+    let bytes = match prompt {
+        Prompt::Raw(text) => text.len(),
+        Prompt::Chat(messages) => messages.iter().map(|message| message.role.len() + message.content.len()).sum(),
+        Prompt::Tokens(ids) => return ids.len() as u64,
+    };
+    (bytes as u64).div_ceil(4)
+}

@@ -1,0 +1,559 @@
+//! The rules, kept by separate books: nothing here asks the core what is right.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+};
+
+use haggle_core::{
+    Event, JobId, JobSpec, PeerId, ProviderEvent,
+    event::{Bill, Finished, Outcome, Work},
+    money::Tariff,
+    wire::{self, Message, Prompt},
+};
+
+use crate::engine::Answer;
+
+/// A rule that every run keeps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Rule {
+    /// Each job has exactly one ending, and nothing comes after it.
+    Ending,
+    /// It comes by the deadline.
+    Deadline,
+    /// Tokens are dense from 0, once and in order.
+    Seq,
+    /// The text is a prefix of what the provider's engine wrote; a finished answer is all of it.
+    Text,
+    /// What is owed and reserved is within the job's budget at every event.
+    Budget,
+    /// What is owed and reserved is within the account's budget at every event.
+    Account,
+    /// The bill is the oracle's own count.
+    Bill,
+    /// What is agreed is what was awarded.
+    Terms,
+    /// A prompt goes to those who were awarded, and to nobody else.
+    Secrecy,
+    /// A body is what was asked to be sent, and within its credit.
+    Body,
+    /// A provider sends no more than the window.
+    Window,
+    /// A requester acknowledges no more than its application consumed.
+    Ack,
+    /// A provider computes no more than its slots, and all are free in the end.
+    Slots,
+    /// What a provider computes is what was asked.
+    Work,
+    /// When everything has ended, nothing is left.
+    Tables,
+    /// After a due timeout was handled the next one is later.
+    Timer,
+    /// The world comes to rest.
+    Rest,
+    /// Transmitted bytes are whole frames.
+    Frames,
+    /// A calm network wastes nothing.
+    Calm,
+    /// What can be served is served once the network is calm.
+    Liveness,
+    /// Equal seeds run alike.
+    Determinism,
+}
+
+/// A broken rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// Which.
+    pub rule: Rule,
+    /// When, in virtual ms.
+    pub at: u64,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {} ms: {}", self.rule, self.at, self.what)
+    }
+}
+
+/// What is owed for an attempt, by the oracle's own formula (rule M2).
+#[must_use]
+pub fn owed(tariff: Tariff, tokens: u64) -> u128 {
+    if tokens == 0 { 0 } else { cost(tariff, tokens) }
+}
+
+fn cost(tariff: Tariff, tokens: u64) -> u128 {
+    let micros = u128::from(tariff.price_out) * u128::from(tokens);
+    let whole = micros / 1_000_000 + u128::from(micros % 1_000_000 > 0);
+    u128::from(tariff.fee_in) + whole
+}
+
+/// A model's own name and its aliases, and the length of the answers of the engine behind it.
+type Listing = (Vec<Vec<u8>>, u64);
+
+/// The oracle's books.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judge {
+    pub(crate) broken: Vec<Broken>,
+    pub(crate) now: u64,
+    jobs: BTreeMap<JobId, Book>,
+    /// Jobs by requester whose ending is still to come.
+    open: BTreeSet<(u32, JobId)>,
+    accounts: BTreeMap<u32, Option<u64>>,
+    /// Owed by ended jobs.
+    closed: BTreeMap<u32, u128>,
+    /// Models and names of honest providers, with the length of their engine's answers.
+    catalog: BTreeMap<PeerId, Vec<Listing>>,
+    streams: BTreeMap<u64, StreamBook>,
+    slots: BTreeMap<u32, (u32, u32)>,
+    /// What was asked to be computed, ended jobs included: a cancelled one may still start.
+    asked: BTreeSet<(u32, Answer, u64)>,
+}
+
+#[derive(Clone, Debug)]
+struct Book {
+    node: u32,
+    deadline: u64,
+    spec: Option<JobSpecFacts>,
+    tokens: u64,
+    consumed: u64,
+    lines: Vec<Line>,
+    ended: bool,
+}
+
+#[derive(Clone, Debug)]
+struct JobSpecFacts {
+    model: Vec<u8>,
+    prompt: Prompt,
+    seed: u64,
+    max_tokens: u64,
+    budget: u128,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    attempt: u32,
+    peer: PeerId,
+    tariff: Tariff,
+    tokens: u64,
+    answer: Option<(Answer, u64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct StreamBook {
+    award: Option<JobId>,
+    unasked: u64,
+    body_sent: u64,
+    body_credit: u64,
+    window: Option<(u64, u64)>,
+    sent: u64,
+    acked: u64,
+    costs: VecDeque<(u64, u64)>,
+}
+
+/// What a frame of text costs of the window beyond its bytes, as the protocol says.
+const CHUNK_COST: u64 = 64;
+/// Bytes of a prompt that give it away.
+const MARK: usize = 16;
+
+impl Judge {
+    pub(crate) fn fail(&mut self, rule: Rule, what: impl fmt::Display) {
+        if self.broken.len() < 100 {
+            self.broken.push(Broken { rule, at: self.now, what: what.to_string() });
+        }
+    }
+
+    pub(crate) fn provider(&mut self, node: u32, peer: PeerId, models: Vec<Listing>, slots: u32) {
+        self.catalog.insert(peer, models);
+        self.slots.insert(node, (0, slots));
+    }
+
+    pub(crate) fn account(&mut self, node: u32, budget: Option<u64>) {
+        self.accounts.insert(node, budget);
+    }
+
+    pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, spec: Option<&JobSpec>) {
+        if let Some(spec) = spec {
+            self.asked.insert((node, Answer::new(&[], &spec.prompt, spec.sampling.seed), spec.max_tokens));
+        }
+        let spec = spec.map(|spec| JobSpecFacts {
+            model: spec.criteria.model.as_bytes().to_vec(),
+            prompt: spec.prompt.clone(),
+            seed: spec.sampling.seed,
+            max_tokens: spec.max_tokens,
+            budget: spec.budget.map_or(0, u128::from),
+        });
+        let book = Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), ended: false };
+        if self.jobs.insert(job, book).is_some() {
+            self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
+        }
+        self.open.insert((node, job));
+    }
+
+    /// The node is dead: its jobs can not be ended any more, its slots are gone.
+    pub(crate) fn died(&mut self, node: u32) {
+        let jobs: Vec<_> = self.open.iter().filter(|(owner, _)| *owner == node).copied().collect();
+        for (node, job) in jobs {
+            self.close(node, job);
+        }
+        if let Some((used, _)) = self.slots.get_mut(&node) {
+            *used = 0;
+        }
+    }
+
+    /// Jobs that have not ended on living nodes.
+    pub(crate) fn unended(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.open.iter().map(|(_, job)| *job)
+    }
+
+    fn close(&mut self, node: u32, job: JobId) {
+        self.open.remove(&(node, job));
+        if let Some(book) = self.jobs.get_mut(&job) {
+            book.ended = true;
+            *self.closed.entry(node).or_default() += book.owed();
+            // Texts are not needed any more.
+            book.spec = None;
+        }
+    }
+
+    pub(crate) fn event(&mut self, node: u32, event: &Event<'_>) {
+        let Some(job) = job_of(event) else { return };
+        let Some(book) = self.jobs.get(&job) else {
+            return self.fail(Rule::Ending, format_args!("{} for unknown {job:?}", event.name()));
+        };
+        if book.ended || book.node != node {
+            return self.fail(Rule::Ending, format_args!("{} after the ending of {job:?}", event.name()));
+        }
+        match event {
+            Event::Awarded { attempt, quote, .. } => self.awarded(job, *attempt, quote.peer, quote.tariff),
+            Event::Negotiated { attempt, peer, tariff, .. } => {
+                let line = self.jobs[&job].lines.last().cloned();
+                let agreed = (*attempt, *peer, *tariff);
+                if line.as_ref().is_none_or(|line| (line.attempt, line.peer, line.tariff) != agreed) {
+                    self.fail(Rule::Terms, format_args!("{job:?} agreed {tariff:?}, awarded {line:?}"));
+                }
+            }
+            Event::Tokens { peer, seq, n, text, ids, .. } => {
+                self.tokens(job, *peer, *seq, u64::from(*n), text, *ids);
+            }
+            Event::Ended { ending, .. } => {
+                self.ended(job, &ending.outcome, &ending.bill);
+                self.close(node, job);
+            }
+            _ => {}
+        }
+        self.check_money(node, job);
+    }
+
+    fn awarded(&mut self, job: JobId, attempt: u32, peer: PeerId, tariff: Tariff) {
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        let Some(spec) = &book.spec else {
+            return self.fail(Rule::Terms, format_args!("{job:?} awards, but only asked"));
+        };
+        let names = self.catalog.get(&peer).and_then(|models| {
+            models.iter().find(|(names, _)| names.contains(&spec.model)).map(|(names, length)| (&names[0], *length))
+        });
+        let answer = names.map(|(own, length)| (Answer::new(own, &spec.prompt, spec.seed), length));
+        let last = book.lines.last();
+        let follows = attempt == last.map_or(1, |line| line.attempt + 1)
+            || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0);
+        book.lines.push(Line { attempt, peer, tariff, tokens: 0, answer });
+        if !follows {
+            self.fail(Rule::Terms, format_args!("{job:?} awards attempt {attempt} out of turn"));
+        }
+    }
+
+    fn tokens(&mut self, job: JobId, peer: PeerId, seq: u64, n: u64, text: &str, ids: Option<&[u8]>) {
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        let expected = book.tokens;
+        book.tokens += n;
+        let max = book.spec.as_ref().map_or(0, |spec| spec.max_tokens);
+        let over = book.tokens > max;
+        let Some(line) = book.lines.last_mut().filter(|line| line.peer == peer) else {
+            return self.fail(Rule::Seq, format_args!("{job:?}: tokens of {peer:?}, who was not awarded last"));
+        };
+        line.tokens += n;
+        let differs = line.answer.is_some_and(|(answer, _)| {
+            let ids_differ = ids.is_some_and(|ids| {
+                !ids.chunks(4)
+                    .map(<[u8]>::to_vec)
+                    .eq((seq..seq + n).map(|index| answer.id(index).to_le_bytes().to_vec()))
+            });
+            ids_differ || text != (seq..seq + n).map(|index| answer.token(index)).collect::<String>()
+        });
+        if seq != expected || n == 0 || over {
+            self.fail(Rule::Seq, format_args!("{job:?}: {n} tokens at {seq}, expected {expected} of {max}"));
+        }
+        if differs {
+            self.fail(Rule::Text, format_args!("{job:?}: token {seq} is not the engine's"));
+        }
+    }
+
+    fn ended(&mut self, job: JobId, outcome: &Outcome, bill: &Bill) {
+        let Some(book) = self.jobs.get(&job) else { return };
+        let (own, tokens) = (book.owed(), book.tokens);
+        let late = self.now > book.deadline;
+        let lines: Vec<_> = book.lines.iter().filter(|line| line.tokens > 0).map(Line::figures).collect();
+        let billed: Vec<_> = bill.lines.iter().filter(|line| line.tokens > 0).collect();
+        let agree = lines.len() == billed.len()
+            && lines
+                .iter()
+                .zip(&billed)
+                .all(|(own, line)| *own == (line.attempt, line.peer, line.tariff, line.tokens, line.owed));
+        let whole = match (outcome, book.lines.last().and_then(|line| line.answer)) {
+            (Outcome::Finished(Finished::Answer { .. }), Some((_, length))) => {
+                tokens == length.max(1).min(book.spec.as_ref().map_or(0, |spec| spec.max_tokens))
+            }
+            _ => true,
+        };
+        let counted = !matches!(outcome, Outcome::Finished(Finished::Answer { tokens: told, .. }) if *told != tokens);
+        let idle = bill.lines.iter().any(|line| line.tokens == 0 && line.owed > 0);
+        let deadline = book.deadline;
+        if bill.owed != own || bill.tokens != tokens || !agree || !counted || idle {
+            self.fail(Rule::Bill, format_args!("{job:?}: billed {bill:?}, own count {own} for {tokens} tokens"));
+        }
+        if !whole {
+            self.fail(
+                Rule::Text,
+                format_args!("{job:?} finished after {tokens} tokens, which is not the whole answer"),
+            );
+        }
+        if late {
+            self.fail(Rule::Deadline, format_args!("{job:?} should have ended by {deadline} ms"));
+        }
+    }
+
+    fn check_money(&mut self, node: u32, job: JobId) {
+        let Some(book) = self.jobs.get(&job) else { return };
+        if let Some(spec) = &book.spec
+            && book.owed().max(book.held()) > spec.budget
+        {
+            let (held, budget) = (book.held(), spec.budget);
+            self.fail(Rule::Budget, format_args!("{job:?} holds {held} of {budget}"));
+        }
+        let Some(Some(limit)) = self.accounts.get(&node).copied() else { return };
+        let open = self.open.range((node, JobId([0; 16]))..=(node, JobId([255; 16])));
+        let held: u128 = open.filter_map(|(_, job)| self.jobs.get(job)).map(Book::held).sum();
+        let held = held + self.closed.get(&node).copied().unwrap_or(0);
+        if held > u128::from(limit) {
+            self.fail(Rule::Account, format_args!("all jobs hold {held} of {limit}"));
+        }
+    }
+
+    /// Bytes that a requester of the core, or a script, sends to a provider.
+    pub(crate) fn requester_sent(
+        &mut self,
+        node: u32,
+        stream: u64,
+        to: PeerId,
+        bytes: &[u8],
+        core: bool,
+        unasked: u64,
+    ) {
+        for frame in self.frames(bytes, core) {
+            let Ok(message) = wire::decode(frame) else { continue };
+            let book = self.streams.entry(stream).or_default();
+            if let Message::Ack { next, .. } = message {
+                book.acked = book.acked.max(next);
+            }
+            if !core {
+                continue;
+            }
+            let body = matches!(message, Message::Body { .. });
+            match message {
+                Message::Award(award) => {
+                    book.award = Some(award.job);
+                    book.unasked = unasked;
+                    self.award_sent(award.job, to, award.tariff, award.max_tokens);
+                }
+                Message::Body { offset, bytes } => self.body_sent(stream, offset, bytes),
+                Message::Ack { next, end } => {
+                    let job = book.award;
+                    self.ack_sent(job, next, end);
+                }
+                _ => {}
+            }
+            if !body && self.tells_prompt(node, frame) {
+                self.fail(Rule::Secrecy, format_args!("a prompt is told to {to:?} outside of a body"));
+            }
+        }
+    }
+
+    /// The application has taken `tokens` in all.
+    pub(crate) fn consumed(&mut self, job: JobId, tokens: u64) {
+        if let Some(book) = self.jobs.get_mut(&job) {
+            book.consumed = tokens;
+        }
+    }
+
+    fn ack_sent(&mut self, job: Option<JobId>, next: u64, end: bool) {
+        let book = job.and_then(|job| self.jobs.get(&job));
+        // The end's acknowledgement says that all has arrived; nothing depends on the application any more.
+        let consumed = book.map_or(0, |book| if end { book.tokens } else { book.consumed });
+        if next > consumed {
+            self.fail(Rule::Ack, format_args!("{job:?} acknowledges {next}, {consumed} were consumed"));
+        }
+    }
+
+    fn award_sent(&mut self, job: JobId, to: PeerId, tariff: Tariff, max_tokens: u64) {
+        let Some(book) = self.jobs.get(&job) else { return };
+        let Some(spec) = &book.spec else { return };
+        let owed: u128 =
+            book.lines.iter().filter(|line| line.tokens > 0).map(|line| owed(line.tariff, line.tokens)).sum();
+        let total = owed + cost(tariff, max_tokens);
+        let budget = spec.budget;
+        if total > budget {
+            self.fail(Rule::Budget, format_args!("{job:?} awards {to:?} for {total} of {budget}"));
+        }
+    }
+
+    fn body_sent(&mut self, stream: u64, offset: u64, bytes: &[u8]) {
+        let book = self.streams.entry(stream).or_default();
+        let in_order = book.body_sent == offset;
+        book.body_sent += bytes.len() as u64;
+        let (sent, credit) = (book.body_sent, book.body_credit.max(book.unasked));
+        let Some(job) = book.award else {
+            return self.fail(Rule::Secrecy, "a body is sent where nothing was awarded");
+        };
+        let spec = self.jobs.get(&job).and_then(|book| book.spec.as_ref());
+        let Some(JobSpecFacts { prompt: Prompt::Raw(text), .. }) = spec else { return };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let same = text.as_bytes().get(start..).is_some_and(|rest| rest.starts_with(bytes));
+        if !in_order || !same || sent > credit {
+            self.fail(
+                Rule::Body,
+                format_args!("{job:?}: {sent} bytes of body sent, credit {credit}, as asked: {same}"),
+            );
+        }
+    }
+
+    fn tells_prompt(&self, node: u32, frame: &[u8]) -> bool {
+        let open = self.open.range((node, JobId([0; 16]))..=(node, JobId([255; 16])));
+        open.filter_map(|(_, job)| self.jobs.get(job)?.spec.as_ref()).any(|spec| match &spec.prompt {
+            Prompt::Raw(text) if text.len() >= MARK => {
+                let (head, tail) = (&text.as_bytes()[..MARK], &text.as_bytes()[text.len() - MARK..]);
+                frame.windows(MARK).any(|window| window == head || window == tail)
+            }
+            _ => false,
+        })
+    }
+
+    /// Bytes that a provider of the core sends.
+    pub(crate) fn provider_sent(&mut self, stream: u64, bytes: &[u8]) {
+        for frame in self.frames(bytes, true) {
+            let Ok(message) = wire::decode(frame) else { continue };
+            let book = self.streams.entry(stream).or_default();
+            match message {
+                Message::Accepted(accepted) => {
+                    book.window = Some((u64::from(accepted.window_tokens), u64::from(accepted.window_bytes)));
+                    book.body_credit = accepted.body_credit;
+                }
+                Message::Chunk { n, text, ids, .. } => {
+                    let cost = text.len() as u64 + ids.map_or(0, <[u8]>::len) as u64 + CHUNK_COST;
+                    book.costs.push_back((book.sent, cost));
+                    book.sent += u64::from(n);
+                    while book.costs.front().is_some_and(|(seq, _)| *seq < book.acked) {
+                        book.costs.pop_front();
+                    }
+                    let held: u64 = book.costs.iter().map(|(_, cost)| cost).sum();
+                    let ahead = book.sent.saturating_sub(book.acked);
+                    if !book.window.is_some_and(|(tokens, bytes)| ahead <= tokens && held <= bytes) {
+                        let window = book.window;
+                        self.fail(Rule::Window, format_args!("{ahead} tokens, {held} bytes ahead; window {window:?}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn stream_gone(&mut self, stream: u64) {
+        self.streams.remove(&stream);
+    }
+
+    /// Checks what a provider's engine is given; a slot is taken.
+    pub(crate) fn started(&mut self, node: u32, work: &Work, honest: bool) {
+        let (used, slots) = self.slots.entry(node).or_default();
+        *used += 1;
+        let (used, slots) = (*used, *slots);
+        if used > slots {
+            self.fail(Rule::Slots, format_args!("{used} jobs on {slots} slots"));
+        }
+        let content = Answer::new(&[], &work.prompt, work.sampling.seed);
+        let asked =
+            crate::node::node_of(work.peer).is_some_and(|node| self.asked.contains(&(node, content, work.max_tokens)));
+        if honest && !asked {
+            self.fail(Rule::Work, format_args!("{:?} did not ask for what is computed", work.peer));
+        }
+    }
+
+    /// A slot is free again.
+    pub(crate) fn stopped(&mut self, node: u32) {
+        if let Some((used, _)) = self.slots.get_mut(&node) {
+            *used = used.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn provider_event(&mut self, event: &ProviderEvent) {
+        if let ProviderEvent::Served { tokens, acked, .. } = event
+            && acked > tokens
+        {
+            self.fail(Rule::Ack, format_args!("{acked} of {tokens} tokens acknowledged"));
+        }
+    }
+
+    /// Payloads of whole frames.
+    fn frames<'a>(&mut self, mut bytes: &'a [u8], core: bool) -> Vec<&'a [u8]> {
+        let mut frames = Vec::new();
+        while let [high, low, rest @ ..] = bytes {
+            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            let Some(frame) = rest.get(..len) else { break };
+            frames.push(frame);
+            bytes = &rest[len..];
+        }
+        if core && !bytes.is_empty() {
+            self.fail(Rule::Frames, "a transmission is not whole frames");
+        }
+        frames
+    }
+}
+
+impl Book {
+    /// Owed for all attempts so far.
+    fn owed(&self) -> u128 {
+        self.lines.iter().map(|line| owed(line.tariff, line.tokens)).sum()
+    }
+
+    /// Owed for closed attempts, and reserved for the open one.
+    fn held(&self) -> u128 {
+        let Some((open, closed)) = self.lines.split_last() else { return 0 };
+        let closed: u128 = closed.iter().map(|line| owed(line.tariff, line.tokens)).sum();
+        let Some(spec) = self.spec.as_ref().filter(|_| !self.ended) else {
+            return closed + owed(open.tariff, open.tokens);
+        };
+        let before: u64 = self.tokens - open.tokens;
+        closed + cost(open.tariff, spec.max_tokens.saturating_sub(before))
+    }
+}
+
+impl Line {
+    fn figures(&self) -> (u32, PeerId, Tariff, u64, u128) {
+        (self.attempt, self.peer, self.tariff, self.tokens, owed(self.tariff, self.tokens))
+    }
+}
+
+fn job_of(event: &Event<'_>) -> Option<JobId> {
+    match event {
+        Event::Discovered { .. } => None,
+        Event::Asked { job, .. }
+        | Event::Offered { job, .. }
+        | Event::PassedOver { job, .. }
+        | Event::ChoiceDue { job, .. }
+        | Event::Awarded { job, .. }
+        | Event::Negotiated { job, .. }
+        | Event::Tokens { job, .. }
+        | Event::Ended { job, .. } => Some(*job),
+    }
+}

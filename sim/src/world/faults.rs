@@ -1,0 +1,139 @@
+//! Faults, as they strike.
+
+use haggle_core::{Instant, money::Price};
+
+use super::{Happening, World, kind};
+use crate::{
+    net::{EndState, Link, Role},
+    node::NodeId,
+    schedule::FaultKind,
+};
+
+impl World {
+    pub(super) fn fault(&mut self, fault: FaultKind) {
+        *self.faults.entry(fault.name()).or_default() += 1;
+        self.trace.record(self.now, 0, 0, 40, fault.name().as_bytes());
+        match fault {
+            FaultKind::Cut(a, b) => self.cut(a, b, [Some(1), Some(1)]),
+            FaultKind::HalfCut(a, b) => self.cut(a, b, [Some(1), None]),
+            FaultKind::Stall(a, b, ms) => {
+                let until = self.now + ms;
+                self.both(a, b, |link| link.stalled_until = link.stalled_until.max(until));
+            }
+            FaultKind::Dial(a, b, dial) => self.both(a, b, |link| link.config.dial = dial),
+            FaultKind::Delay(a, b, delay, jitter) => self.both(a, b, |link| {
+                link.config.delay = delay;
+                link.config.jitter = jitter;
+            }),
+            FaultKind::Split(a, b, mean) => self.both(a, b, |link| link.config.split = mean),
+            FaultKind::Kill(node, seen_after) => self.kill(node.0, seen_after),
+            FaultKind::Restart(node) => self.restart(node.0),
+            FaultKind::Engine(node, trouble) => {
+                if let Some(config) = &mut self.nodes[node.0 as usize].provider_config {
+                    config.engine.trouble = trouble;
+                }
+            }
+            FaultKind::Lookup(lookup) => self.dht.lookup = lookup,
+            FaultKind::Price(node, price_in, price_out) => self.reprice(node.0, price_in, price_out),
+            FaultKind::Drain(node) => {
+                if let Some(side) = &mut self.nodes[node.0 as usize].provider {
+                    side.machine.drain();
+                }
+                self.after(node.0, Role::Provider);
+            }
+            FaultKind::ShutDown(node) => {
+                if let Some(side) = &mut self.nodes[node.0 as usize].provider {
+                    side.machine.shut_down(Instant::from_millis(self.now));
+                }
+                self.after(node.0, Role::Provider);
+            }
+            FaultKind::Cancel(nth) => {
+                if let Some(job) = self.submissions.get(nth).copied().flatten()
+                    && !self.job(job).orphaned
+                {
+                    // Refused if it has ended.
+                    let _refusal = self.cancel(job);
+                }
+            }
+        }
+    }
+
+    fn both(&mut self, a: NodeId, b: NodeId, change: impl Fn(&mut Link)) {
+        change(self.link(a.0, b.0));
+        change(self.link(b.0, a.0));
+    }
+
+    /// Cuts all streams between two nodes; `seen_after` is for `a` and `b`.
+    fn cut(&mut self, a: NodeId, b: NodeId, seen_after: [Option<u64>; 2]) {
+        for (conn, swapped) in self.between(a.0, b.0) {
+            self.sever(conn, if swapped { [seen_after[1], seen_after[0]] } else { seen_after });
+        }
+    }
+
+    /// Streams between two nodes, and whether `b` dialled.
+    fn between(&self, a: u32, b: u32) -> Vec<(u64, bool)> {
+        let side = |ends: [u32; 2]| (ends == [a, b]).then_some(false).or((ends == [b, a]).then_some(true));
+        self.conns
+            .iter()
+            .filter_map(|(conn, record)| Some((*conn, side([record.ends[0].node, record.ends[1].node])?)))
+            .collect()
+    }
+
+    fn kill(&mut self, node: u32, seen_after: Option<u64>) {
+        let place = &mut self.nodes[node as usize];
+        if !place.alive {
+            return;
+        }
+        place.alive = false;
+        place.runs.clear();
+        place.requester = None;
+        place.provider = None;
+        let conns: Vec<u64> = self
+            .conns
+            .iter()
+            .filter(|(_, record)| record.ends.iter().any(|end| end.node == node))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in conns {
+            let own = usize::from(self.conns[&conn].ends[0].node != node);
+            let mut seen = [None, None];
+            seen[1 - own] = seen_after;
+            self.sever(conn, seen);
+            // A dial to a dead node that nobody hears of hangs until the dialler gives up.
+            let dialling = self.conns.get(&conn).is_some_and(|record| record.ends[0].state == EndState::Dialling);
+            self.set_closed(conn, own);
+            if dialling && own == 1 && seen_after.is_none() {
+                self.sever(conn, [Some(crate::net::DIAL_TIMEOUT), None]);
+            }
+        }
+        self.connected.retain(|(a, _)| *a != node);
+        self.dht.live.retain(|(owner, _)| *owner != node);
+        self.judge.died(node);
+        for job in self.jobs.values_mut().filter(|job| job.node.0 == node && job.ending.is_none()) {
+            job.orphaned = true;
+        }
+    }
+
+    fn restart(&mut self, node: u32) {
+        self.kill(node, Some(1));
+        self.nodes[node as usize].life += 1;
+        self.boot(node);
+        if self.nodes[node as usize].script.is_some() {
+            let life = self.nodes[node as usize].life;
+            self.push(self.now, node, kind::WORLD, node, Happening::Start { node, life });
+        }
+    }
+
+    fn reprice(&mut self, node: u32, price_in: Price, price_out: Price) {
+        let place = &mut self.nodes[node as usize];
+        let (Some(config), Some(side)) = (&mut place.provider_config, &mut place.provider) else { return };
+        for serving in &mut config.service.models {
+            serving.advert.price_in = price_in;
+            serving.advert.price_out = price_out;
+        }
+        // The same models as before: nothing to refuse.
+        let changed = side.machine.set_models(config.service.models.clone());
+        debug_assert!(changed.is_ok());
+        self.after(node, Role::Provider);
+    }
+}

@@ -1,0 +1,546 @@
+//! Inputs for the machines, and what becomes of their outputs.
+
+use haggle_core::{
+    AttemptId, Event, Input, Instant, JobId, Machine, Model, Output, PeerId, ProviderEvent, QueryId, Refusal, StreamId,
+    machine::QueryOutcome, provider::Piece, wire::message::EndReason,
+};
+
+use super::{Drain, Happening, Lane, World, kind};
+use crate::{
+    engine::Trouble,
+    job::keep,
+    net::{Lookup, Role},
+    node::{Pace, Run},
+    oracle::Rule,
+    script::{Heard, Say, Talk},
+};
+
+/// An output without its borrow.
+enum Order {
+    Open(StreamId, PeerId),
+    Transmit(StreamId, Vec<u8>),
+    Close(StreamId),
+    Reset(StreamId),
+    StartQuery(QueryId, Model),
+    CancelQuery(QueryId),
+}
+
+/// Kinds of trace records; inputs have theirs from [`input_kind`].
+mod record {
+    pub(super) const TRANSMIT: u8 = 32;
+    pub(super) const EVENT: u8 = 33;
+    pub(super) const ORDER: u8 = 34;
+}
+
+impl World {
+    pub(super) fn happen(&mut self, lane: Lane, happening: Happening) {
+        match happening {
+            Happening::Timer { node, role, generation } => self.timer(node, role, generation),
+            Happening::Drain { node, role } => self.late_drain(node, role),
+            Happening::Dial { conn } => self.dial_arrives(lane, conn),
+            Happening::Dialled { conn, result } => self.dialled(conn, result),
+            Happening::Pump { conn, from } => self.pump(lane, conn, from),
+            Happening::Severed { conn, end } => self.end_closes(conn, end, true),
+            Happening::Echo { node, life, role, id } => {
+                if self.lives(node, life) {
+                    self.input(node, role, Input::StreamClosed(id));
+                }
+            }
+            Happening::Found { node, life, query, peers } => {
+                if self.lives(node, life) && self.dht.live.contains(&(node, query)) {
+                    self.input(node, Role::Requester, Input::PeersFound(query, &peers));
+                }
+            }
+            Happening::QueryDone { node, life, query, outcome } => {
+                if self.lives(node, life) && self.dht.live.remove(&(node, query)) {
+                    self.input(node, Role::Requester, Input::QueryDone(query, outcome));
+                }
+            }
+            Happening::Engine { node, life, attempt } => {
+                if self.lives(node, life) {
+                    self.engine_step(node, attempt);
+                }
+            }
+            Happening::App { job } => self.app_step(job),
+            Happening::Wake { node, life, conn } => {
+                if self.lives(node, life) {
+                    self.hear(node, conn, Heard::Woken);
+                }
+            }
+            Happening::Start { node, life } => {
+                if self.lives(node, life) {
+                    self.hear(node, 0, Heard::Start);
+                }
+            }
+            Happening::Fault(fault) => self.fault(fault),
+            Happening::Submit { nth, node, spec } => {
+                // A refusal is an answer; the number stays without a job.
+                if self.nodes[node as usize].alive {
+                    let _refusal = self.submit_nth(nth, node, *spec);
+                }
+            }
+        }
+    }
+
+    fn lives(&self, node: u32, life: u32) -> bool {
+        let node = &self.nodes[node as usize];
+        node.alive && node.life == life
+    }
+
+    /// Hands a fact to a machine and carries out what follows.
+    pub(super) fn input(&mut self, node: u32, role: Role, input: Input<'_>) {
+        let place = &mut self.nodes[node as usize];
+        if !place.alive {
+            return;
+        }
+        let bytes = if let Input::Received(_, bytes) = input { bytes } else { &[] };
+        self.trace.record(self.now, node, node, input_kind(&input) | ((role as u8) << 4), bytes);
+        let now = Instant::from_millis(self.now);
+        match role {
+            Role::Requester => {
+                if let Some(side) = &mut place.requester {
+                    side.machine.handle_input(now, input);
+                }
+            }
+            Role::Provider => {
+                if let Some(side) = &mut place.provider {
+                    side.machine.handle_input(now, input);
+                }
+            }
+            Role::Script => return,
+        }
+        self.after(node, role);
+    }
+
+    /// What follows every call of a machine: its outputs, and its next deadline.
+    pub(super) fn after(&mut self, node: u32, role: Role) {
+        match self.drain {
+            Drain::AtOnce => {
+                self.drain_some(node, role, u32::MAX);
+            }
+            Drain::Late => self.drain_later(node, role),
+            Drain::Batches(size) => {
+                self.drain_some(node, role, size);
+                self.drain_later(node, role);
+            }
+        }
+        self.arm(node, role);
+    }
+
+    fn drain_later(&mut self, node: u32, role: Role) {
+        let place = &mut self.nodes[node as usize];
+        let due = match role {
+            Role::Requester => place.requester.as_mut().map(|side| &mut side.drain_due),
+            Role::Provider => place.provider.as_mut().map(|side| &mut side.drain_due),
+            Role::Script => None,
+        };
+        if let Some(due) = due.filter(|due| !**due) {
+            *due = true;
+            self.push(self.now, u32::MAX, role as u8, node, Happening::Drain { node, role });
+        }
+    }
+
+    fn late_drain(&mut self, node: u32, role: Role) {
+        let place = &mut self.nodes[node as usize];
+        match role {
+            Role::Requester => place.requester.as_mut().map(|side| side.drain_due = false),
+            Role::Provider => place.provider.as_mut().map(|side| side.drain_due = false),
+            Role::Script => None,
+        };
+        let size = if let Drain::Batches(size) = self.drain { size.max(1) } else { u32::MAX };
+        if self.drain_some(node, role, size) == size {
+            self.drain_later(node, role);
+        }
+        self.arm(node, role);
+    }
+
+    /// Carries out at most `max` outputs; says how many there were.
+    fn drain_some(&mut self, node: u32, role: Role, max: u32) -> u32 {
+        let mut done = 0;
+        while done < max {
+            let more = match role {
+                Role::Requester => self.drain_requester(node),
+                Role::Provider => self.drain_provider(node),
+                Role::Script => false,
+            };
+            if !more {
+                break;
+            }
+            done += 1;
+        }
+        done
+    }
+
+    fn drain_requester(&mut self, node: u32) -> bool {
+        let Some(side) = &mut self.nodes[node as usize].requester else { return false };
+        let order = match side.machine.poll_output() {
+            None => return false,
+            Some(Output::Event(event)) => {
+                self.trace.record(self.now, node, node, record::EVENT, event.name().as_bytes());
+                self.judge.event(node, &event);
+                if let Some((job, at)) = note(&mut self.jobs, self.now, &event) {
+                    self.push(at, node, kind::APP, node, Happening::App { job });
+                }
+                return true;
+            }
+            Some(output) => own(output),
+        };
+        self.obey(node, Role::Requester, order);
+        true
+    }
+
+    fn drain_provider(&mut self, node: u32) -> bool {
+        let Some(side) = &mut self.nodes[node as usize].provider else { return false };
+        let order = match side.machine.poll_output() {
+            None => return false,
+            Some(Output::Event(event)) => {
+                self.trace.record(self.now, node, node, record::EVENT, &[]);
+                self.provider_event(node, event);
+                return true;
+            }
+            Some(output) => own(output),
+        };
+        self.obey(node, Role::Provider, order);
+        true
+    }
+
+    fn obey(&mut self, node: u32, role: Role, order: Option<Order>) {
+        let Some(order) = order else { return };
+        match order {
+            Order::Open(stream, peer) => self.open(node, role, stream, peer),
+            Order::Transmit(stream, bytes) => {
+                self.trace.record(self.now, node, node, record::TRANSMIT, &bytes);
+                self.transmit(node, role, stream, bytes);
+            }
+            Order::Close(stream) => {
+                self.trace.record(self.now, node, node, record::ORDER, &[1]);
+                self.close(node, role, stream, false);
+            }
+            Order::Reset(stream) => {
+                self.trace.record(self.now, node, node, record::ORDER, &[2]);
+                self.close(node, role, stream, true);
+            }
+            Order::StartQuery(query, model) => self.start_query(node, query, &model),
+            Order::CancelQuery(query) => {
+                self.trace.record(self.now, node, node, record::ORDER, &[3]);
+                self.dht.live.remove(&(node, query));
+            }
+        }
+    }
+
+    fn start_query(&mut self, node: u32, query: QueryId, model: &Model) {
+        self.trace.record(self.now, node, node, record::ORDER, model.as_bytes());
+        self.dht.queries += 1;
+        self.dht.live.insert((node, query));
+        let life = self.nodes[node as usize].life;
+        let known = self.dht.records.get(model.as_bytes()).cloned().unwrap_or_default();
+        let (half, whole) = ((self.dht.delay / 2).max(1), self.dht.delay.max(1));
+        let (parts, end): (Vec<(u64, Vec<PeerId>)>, _) = match self.dht.lookup {
+            Lookup::Answers => {
+                let (first, second) = known.split_at(known.len().div_ceil(2));
+                (vec![(half, first.to_vec()), (whole, second.to_vec())], Some((whole, QueryOutcome::Complete)))
+            }
+            Lookup::Partial(count) => {
+                let first = known.into_iter().take(count as usize).collect();
+                (vec![(half, first)], Some((whole * 10, QueryOutcome::TimedOut)))
+            }
+            Lookup::Empty => (Vec::new(), Some((whole, QueryOutcome::Complete))),
+            Lookup::TimesOut => (Vec::new(), Some((whole * 10, QueryOutcome::TimedOut))),
+            Lookup::Silent => (Vec::new(), None),
+            Lookup::NoSource => (Vec::new(), Some((1, QueryOutcome::NoSource))),
+        };
+        for (after, peers) in parts.into_iter().filter(|(_, peers)| !peers.is_empty()) {
+            self.push(self.now + after, node, kind::QUERY, node, Happening::Found { node, life, query, peers });
+        }
+        if let Some((after, outcome)) = end {
+            self.push(self.now + after, node, kind::QUERY, node, Happening::QueryDone { node, life, query, outcome });
+        }
+    }
+
+    /// Sees to it that a timer goes off no later than the machine's next deadline.
+    fn arm(&mut self, node: u32, role: Role) {
+        let now = self.now;
+        let place = &mut self.nodes[node as usize];
+        let (due, timer, generation) = match role {
+            Role::Requester => match &mut place.requester {
+                Some(side) => (side.machine.poll_timeout(), &mut side.timer, &mut side.generation),
+                None => return,
+            },
+            Role::Provider => match &mut place.provider {
+                Some(side) => (side.machine.poll_timeout(), &mut side.timer, &mut side.generation),
+                None => return,
+            },
+            Role::Script => return,
+        };
+        let Some(at) = due.map(|due| due.at.as_millis().max(now)) else { return };
+        // A timer that goes off too early looks again; only one that would come too late is replaced.
+        if at < u64::MAX && timer.is_none_or(|armed| at < armed) {
+            *timer = Some(at);
+            *generation += 1;
+            let generation = *generation;
+            self.push(at, node, kind::TIMER, role as u32, Happening::Timer { node, role, generation });
+        }
+    }
+
+    fn timer(&mut self, node: u32, role: Role, generation: u64) {
+        let now = Instant::from_millis(self.now);
+        let place = &mut self.nodes[node as usize];
+        let (due, timer, live) = match role {
+            Role::Requester => match &mut place.requester {
+                Some(side) => (side.machine.poll_timeout(), &mut side.timer, side.generation),
+                None => return,
+            },
+            Role::Provider => match &mut place.provider {
+                Some(side) => (side.machine.poll_timeout(), &mut side.timer, side.generation),
+                None => return,
+            },
+            Role::Script => return,
+        };
+        if !place.alive || live != generation {
+            return;
+        }
+        *timer = None;
+        if due.is_none_or(|due| due.at > now) {
+            return self.arm(node, role);
+        }
+        self.input_timeout(node, role);
+    }
+
+    fn input_timeout(&mut self, node: u32, role: Role) {
+        let now = Instant::from_millis(self.now);
+        self.trace.record(self.now, node, node, role as u8, &[]);
+        let place = &mut self.nodes[node as usize];
+        let next = match role {
+            Role::Requester => place.requester.as_mut().and_then(|side| {
+                side.machine.handle_input(now, Input::Timeout);
+                side.machine.poll_timeout()
+            }),
+            Role::Provider => place.provider.as_mut().and_then(|side| {
+                side.machine.handle_input(now, Input::Timeout);
+                side.machine.poll_timeout()
+            }),
+            Role::Script => None,
+        };
+        if let Some(next) = next.filter(|next| next.at <= now) {
+            self.judge.fail(Rule::Timer, format_args!("{role:?} {node}: {next:?} after the timeout of {now:?}"));
+            // Time goes on, or the run would hang here.
+            self.drain_some(node, role, u32::MAX);
+            return;
+        }
+        self.after(node, role);
+    }
+
+    fn provider_event(&mut self, node: u32, event: ProviderEvent) {
+        self.judge.provider_event(&event);
+        let now = self.now;
+        let place = &mut self.nodes[node as usize];
+        let life = place.life;
+        match event {
+            ProviderEvent::Start { attempt, work } => {
+                let Some(config) = &place.provider_config else { return };
+                place.runs.insert(attempt, Run::new(&work, &config.engine));
+                let at = now + config.engine.prefill.max(1);
+                self.judge.started(node, &work, self.is_core_requester(work.peer));
+                self.push(at, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+            }
+            ProviderEvent::Room { attempt, .. } => {
+                if let Some(run) = place.runs.get_mut(&attempt).filter(|run| run.blocked) {
+                    run.blocked = false;
+                    self.push(now + 1, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+                }
+            }
+            ProviderEvent::Stop { attempt } => self.engine_stops(node, attempt),
+            ProviderEvent::Quoted { .. } | ProviderEvent::Released { .. } | ProviderEvent::Served { .. } => {}
+        }
+    }
+
+    fn is_core_requester(&self, peer: PeerId) -> bool {
+        let node = crate::node::node_of(peer).and_then(|node| self.nodes.get(node as usize));
+        node.is_some_and(|node| node.requester.is_some())
+    }
+
+    fn engine_stops(&mut self, node: u32, attempt: AttemptId) {
+        if self.nodes[node as usize].runs.remove(&attempt).is_some() {
+            self.judge.stopped(node);
+        }
+    }
+
+    fn engine_step(&mut self, node: u32, attempt: AttemptId) {
+        let now = Instant::from_millis(self.now);
+        let place = &mut self.nodes[node as usize];
+        let (Some(run), Some(side), Some(config)) =
+            (place.runs.get_mut(&attempt), &mut place.provider, &place.provider_config)
+        else {
+            return;
+        };
+        let (life, engine) = (place.life, &config.engine);
+        if !run.started {
+            run.started = true;
+            side.machine.started(attempt, run.prompt_tokens);
+        }
+        let mut n = u64::from(engine.piece.clamp(1, 1000)).min(run.end - run.next);
+        match run.trouble {
+            Some((at, Trouble::Panic)) if run.next + n > at => {
+                return self.engine_ends(node, attempt, EndReason::Engine);
+            }
+            Some((at, Trouble::Fail(reason))) if run.next >= at => return self.engine_ends(node, attempt, reason),
+            Some((at, Trouble::Hang)) if run.next >= at => return,
+            Some((at, Trouble::Pause(ms))) if run.next >= at => {
+                run.trouble = None;
+                let again = Happening::Engine { node, life, attempt };
+                return self.push(self.now + ms.max(1), node, kind::ENGINE, node, again);
+            }
+            Some((at, Trouble::Fail(_) | Trouble::Hang | Trouble::Pause(_))) => n = n.min(at - run.next),
+            _ => {}
+        }
+        let tokens = run.next..run.next + n;
+        let text: String = tokens.clone().map(|index| run.answer.token(index)).collect();
+        let ids: Vec<u8> = tokens.flat_map(|index| run.answer.id(index).to_le_bytes()).collect();
+        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids) };
+        match side.machine.push(now, attempt, piece) {
+            Ok(room) => {
+                run.next += n;
+                let (over, reason) = (run.next == run.end, run.reason);
+                run.blocked = room == 0 && !over;
+                let (pause, blocked) = ((engine.token * n).max(1), run.blocked);
+                if over {
+                    return self.engine_ends(node, attempt, reason);
+                }
+                if !blocked {
+                    let again = Happening::Engine { node, life, attempt };
+                    self.push(self.now + pause, node, kind::ENGINE, node, again);
+                }
+            }
+            Err(Refusal::NoRoom) => run.blocked = true,
+            Err(Refusal::UnknownAttempt) => self.engine_stops(node, attempt),
+            Err(other) => self.judge.fail(Rule::Work, format_args!("a piece of {n} tokens was refused: {other}")),
+        }
+        self.after(node, Role::Provider);
+    }
+
+    fn engine_ends(&mut self, node: u32, attempt: AttemptId, reason: EndReason) {
+        self.engine_stops(node, attempt);
+        if let Some(side) = &mut self.nodes[node as usize].provider {
+            // Refused only if it was stopped before.
+            let _stopped = side.machine.finish(Instant::from_millis(self.now), attempt, reason);
+        }
+        self.after(node, Role::Provider);
+    }
+
+    fn app_step(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.app_due = false;
+        let waiting = job.tokens - job.consumed;
+        let (n, again) = match job.pace {
+            Pace::AtOnce => (waiting, None),
+            Pace::Every(ms) => (waiting.min(1), Some(ms.max(1)).filter(|_| waiting > 1)),
+            Pace::Never => return,
+        };
+        job.consumed += n;
+        let (node, consumed, orphaned) = (job.node.0, job.consumed, job.orphaned);
+        if let Some(ms) = again {
+            job.app_due = true;
+            self.push(self.now + ms, node, kind::APP, node, Happening::App { job: id });
+        }
+        if orphaned {
+            return;
+        }
+        self.judge.consumed(id, consumed);
+        if let Some(side) = &mut self.nodes[node as usize].requester {
+            side.machine.consumed(Instant::from_millis(self.now), id, n);
+        }
+        self.after(node, Role::Requester);
+    }
+
+    /// Lets a script hear something, and does what it says.
+    pub(super) fn hear(&mut self, node: u32, conn: u64, heard: Heard<'_>) {
+        let Some(mut script) = self.nodes[node as usize].script.take() else { return };
+        let mut orders = Vec::new();
+        script.hear(&mut Talk { now: self.now, stream: conn, orders: &mut orders }, heard);
+        let place = &mut self.nodes[node as usize];
+        place.script = Some(script);
+        let life = place.life;
+        for order in orders {
+            match order {
+                Say::Open(peer) => {
+                    let id = StreamId(self.next_conn);
+                    self.open(node, Role::Script, id, crate::node::peer_id(peer));
+                }
+                Say::Bytes(conn, bytes) => self.send(node, Role::Script, conn, bytes),
+                Say::Close(conn) => self.close_conn(node, Role::Script, conn, false),
+                Say::Reset(conn) => self.close_conn(node, Role::Script, conn, true),
+                Say::Wake(conn, after) => {
+                    self.push(self.now + after, node, kind::APP, node, Happening::Wake { node, life, conn });
+                }
+            }
+        }
+    }
+}
+
+fn own<E>(output: Output<'_, E>) -> Option<Order> {
+    Some(match output {
+        Output::Open { stream, peer } => Order::Open(stream, peer),
+        Output::Transmit { stream, bytes } => Order::Transmit(stream, bytes.to_vec()),
+        Output::Close(stream) => Order::Close(stream),
+        Output::Reset(stream) => Order::Reset(stream),
+        Output::StartQuery { query, model } => Order::StartQuery(query, model.clone()),
+        Output::CancelQuery(query) => Order::CancelQuery(query),
+        Output::Event(_) => return None,
+    })
+}
+
+const fn input_kind(input: &Input<'_>) -> u8 {
+    match input {
+        Input::Timeout => 0,
+        Input::StreamOpened(_) => 1,
+        Input::StreamFailed(..) => 2,
+        Input::Received(..) => 3,
+        Input::StreamClosed(_) => 4,
+        Input::PeersFound(..) => 5,
+        Input::QueryDone(..) => 6,
+        Input::PeerConnected(_) => 7,
+        Input::PeerGone(_) => 8,
+    }
+}
+
+/// Tells the application's record of an event; a job whose application is to look at its tokens at the time named.
+fn note(
+    jobs: &mut std::collections::BTreeMap<JobId, crate::job::Job>,
+    now: u64,
+    event: &Event<'_>,
+) -> Option<(JobId, u64)> {
+    let id = match event {
+        // Not of one job: every open job of the node may use it, none owns it.
+        Event::Discovered { .. } => return None,
+        Event::Asked { job, .. }
+        | Event::Offered { job, .. }
+        | Event::PassedOver { job, .. }
+        | Event::ChoiceDue { job, .. }
+        | Event::Awarded { job, .. }
+        | Event::Negotiated { job, .. }
+        | Event::Tokens { job, .. }
+        | Event::Ended { job, .. } => *job,
+    };
+    let job = jobs.get_mut(&id)?;
+    if let Some(event) = keep(event) {
+        if let Event::Ended { ending, .. } = &event {
+            job.ending.get_or_insert((now, ending.clone()));
+        }
+        job.events.push((now, event));
+        return None;
+    }
+    let Event::Tokens { n, text, .. } = event else { return None };
+    job.tokens += u64::from(*n);
+    job.text.push_str(text);
+    job.first_token.get_or_insert(now);
+    let pause = match job.pace {
+        Pace::AtOnce => 1,
+        Pace::Every(ms) => ms.max(1),
+        Pace::Never => return None,
+    };
+    if job.app_due {
+        return None;
+    }
+    job.app_due = true;
+    Some((id, now + pause))
+}

@@ -1,0 +1,568 @@
+//! The world: nodes, network, clock, and the loop that runs them.
+
+mod faults;
+mod machines;
+mod streams;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use haggle_core::{
+    AttemptId, Criteria, Instant, JobId, JobSpec, Machine, PeerId, Provider, QueryId, Refusal, Requester,
+    event::Outcome,
+    machine::{QueryOutcome, StreamFailure},
+    money::Amount,
+    spec::QuoteSpec,
+    time::Millis,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    dice::{self, Purpose, Stream},
+    job::{Ask, Job},
+    net::{Conn, Dht, Link, LinkConfig, Role},
+    node::{Node, NodeId, Pace, ProviderConfig, RequesterConfig, Side},
+    oracle::{Judge, Rule},
+    queue::{Lane, Queue},
+    report::Report,
+    schedule::{FaultKind, Schedule},
+    script::Script,
+    trace::Trace,
+};
+
+/// When a machine's outputs are drained. No outcome depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Drain {
+    /// After every input, all of them.
+    #[default]
+    AtOnce,
+    /// All of them, at the end of the instant.
+    Late,
+    /// So many after every input, and so many at a time at the end of the instant until none is left.
+    Batches(u32),
+}
+
+/// A deterministic world. Clones are forks: each goes on by itself, and equal inputs keep them equal.
+#[derive(Clone)]
+pub struct World {
+    /// How links behave that were not set apart.
+    pub default_link: LinkConfig,
+    /// When outputs are drained.
+    pub drain: Drain,
+    /// Whether a machine is told of the end of streams that it closed itself; adapters differ.
+    pub echo_close: bool,
+    /// Events after which a run is taken to be endless.
+    pub max_events: u64,
+    /// Who serves what.
+    pub dht: Dht,
+    seed: u64,
+    now: u64,
+    events: u64,
+    queue: Queue<Happening>,
+    nodes: Vec<Node>,
+    links: BTreeMap<(u32, u32), Link>,
+    conns: BTreeMap<u64, Conn>,
+    next_conn: u64,
+    /// Who has a connection to whom, as each end sees it.
+    connected: BTreeSet<(u32, u32)>,
+    jobs: BTreeMap<JobId, Job>,
+    /// Ids in the order of submission; `None` where it was refused, or is still to come.
+    submissions: Vec<Option<JobId>>,
+    judge: Judge,
+    trace: Trace,
+    dials: u64,
+    faults: BTreeMap<&'static str, u64>,
+    /// Most bytes that were ever on their way in one direction of a stream.
+    peak_in_flight: usize,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.seed)
+            .field("now", &self.now)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is in the queue.
+#[derive(Clone)]
+enum Happening {
+    Timer { node: u32, role: Role, generation: u64 },
+    Drain { node: u32, role: Role },
+    Dial { conn: u64 },
+    Dialled { conn: u64, result: Result<(), StreamFailure> },
+    Pump { conn: u64, from: usize },
+    Severed { conn: u64, end: usize },
+    Echo { node: u32, life: u32, role: Role, id: haggle_core::StreamId },
+    Found { node: u32, life: u32, query: QueryId, peers: Vec<PeerId> },
+    QueryDone { node: u32, life: u32, query: QueryId, outcome: QueryOutcome },
+    Engine { node: u32, life: u32, attempt: AttemptId },
+    App { job: JobId },
+    Wake { node: u32, life: u32, conn: u64 },
+    Start { node: u32, life: u32 },
+    Fault(FaultKind),
+    Submit { nth: usize, node: u32, spec: Box<JobSpec> },
+}
+
+/// The order of lanes within an instant, for one node.
+mod kind {
+    pub(super) const WORLD: u8 = 0;
+    pub(super) const TIMER: u8 = 1;
+    pub(super) const NET: u8 = 2;
+    pub(super) const QUERY: u8 = 3;
+    pub(super) const ENGINE: u8 = 4;
+    pub(super) const APP: u8 = 5;
+}
+
+impl World {
+    /// An empty world. Equal seeds, nodes and schedules run alike.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            default_link: LinkConfig::default(),
+            drain: Drain::default(),
+            echo_close: false,
+            max_events: 20_000_000,
+            dht: Dht::new(),
+            seed,
+            now: 0,
+            events: 0,
+            queue: Queue::new(),
+            nodes: Vec::new(),
+            links: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            connected: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            submissions: Vec::new(),
+            judge: Judge::default(),
+            trace: Trace::new(),
+            dials: 0,
+            faults: BTreeMap::new(),
+            peak_in_flight: 0,
+        }
+    }
+
+    /// Adds a node that sells.
+    ///
+    /// # Panics
+    /// If the core refuses the settings.
+    pub fn add_provider(&mut self, config: ProviderConfig) -> NodeId {
+        self.add_node(None, Some(config))
+    }
+
+    /// Adds a node that buys.
+    ///
+    /// # Panics
+    /// If the core refuses the settings.
+    pub fn add_requester(&mut self, config: RequesterConfig) -> NodeId {
+        self.add_node(Some(config), None)
+    }
+
+    /// Adds a node that does both, or either.
+    ///
+    /// # Panics
+    /// If the core refuses the settings.
+    pub fn add_node(&mut self, requester: Option<RequesterConfig>, provider: Option<ProviderConfig>) -> NodeId {
+        let id = NodeId(self.nodes.len() as u32);
+        self.nodes.push(Node {
+            alive: true,
+            life: 0,
+            requester: None,
+            provider: None,
+            script: None,
+            requester_config: requester,
+            provider_config: provider,
+            runs: BTreeMap::new(),
+        });
+        self.boot(id.0);
+        id
+    }
+
+    /// Adds a peer that is scripted; it is found as a provider of these models.
+    pub fn add_script(&mut self, models: &[&str], script: impl Script + 'static) -> NodeId {
+        let id = self.add_node(None, None);
+        self.nodes[id.0 as usize].script = Some(Box::new(script));
+        for model in models {
+            self.dht.publish(model.as_bytes(), id.peer());
+        }
+        self.push(self.now, id.0, kind::WORLD, id.0, Happening::Start { node: id.0, life: 0 });
+        id
+    }
+
+    /// Sets how the links between two nodes behave, in both directions.
+    pub fn set_link(&mut self, a: NodeId, b: NodeId, config: LinkConfig) {
+        self.link(a.0, b.0).config = config;
+        self.link(b.0, a.0).config = config;
+    }
+
+    /// Puts faults in.
+    pub fn apply(&mut self, schedule: &Schedule) {
+        for fault in &schedule.faults {
+            self.push(fault.at, 0, kind::WORLD, 0, Happening::Fault(fault.what));
+        }
+    }
+
+    /// Submits a job now.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn submit(&mut self, node: NodeId, spec: JobSpec) -> Result<JobId, Refusal> {
+        self.submissions.push(None);
+        self.submit_nth(self.submissions.len() - 1, node.0, spec)
+    }
+
+    /// Submits a job at a later time; [`World::nth`] finds it by the number returned.
+    pub fn submit_at(&mut self, at: u64, node: NodeId, spec: JobSpec) -> usize {
+        self.submissions.push(None);
+        let nth = self.submissions.len() - 1;
+        let submit = Happening::Submit { nth, node: node.0, spec: Box::new(spec) };
+        self.push(at, node.0, kind::APP, node.0, submit);
+        nth
+    }
+
+    /// Asks for prices now.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn quote(&mut self, node: NodeId, spec: QuoteSpec) -> Result<JobId, Refusal> {
+        let (ask, deadline) = (Ask::Quote(spec.clone()), spec.deadline);
+        self.ask(node.0, ask, deadline, None, |requester, now| requester.quote(now, spec))
+    }
+
+    /// Asks who serves a model, now.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn discover(&mut self, node: NodeId, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
+        let ask = Ask::Discover(criteria.clone());
+        self.ask(node.0, ask, deadline, None, |requester, now| requester.discover(now, criteria, deadline))
+    }
+
+    /// Chooses an offer, for a job whose application chooses.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn award(&mut self, job: JobId, peer: PeerId) -> Result<(), Refusal> {
+        let node = self.job(job).node.0;
+        self.command(node, |requester, now| requester.award(now, job, peer))
+    }
+
+    /// Cancels a job now.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn cancel(&mut self, job: JobId) -> Result<(), Refusal> {
+        let node = self.job(job).node.0;
+        self.command(node, |requester, now| requester.cancel(now, job))
+    }
+
+    /// Bounds what all jobs of a node together may come to owe.
+    pub fn set_account_budget(&mut self, node: NodeId, budget: Option<Amount>) {
+        self.judge.account(node.0, budget);
+        let _refusal = self.command(node.0, |requester, _| {
+            requester.set_account_budget(budget);
+            Ok(())
+        });
+    }
+
+    /// Runs one event. `false`: there is none left.
+    pub fn step(&mut self) -> bool {
+        let Some((at, lane, happening)) = self.queue.pop() else { return false };
+        self.now = at.max(self.now);
+        self.judge.now = self.now;
+        self.events += 1;
+        self.happen(lane, happening);
+        true
+    }
+
+    /// Runs until a virtual time, in ms, that time's events included.
+    pub fn run_until(&mut self, at: u64) {
+        while self.queue.next_at().is_some_and(|next| next <= at) && self.events < self.max_events {
+            self.step();
+        }
+        self.now = self.now.max(at);
+        self.judge.now = self.now;
+    }
+
+    /// Runs until nothing is left to happen, then checks that nothing is left over.
+    pub fn run_to_end(&mut self) {
+        while self.events < self.max_events && self.step() {}
+        if self.queue.len() > 0 {
+            return self.judge.fail(Rule::Rest, format_args!("no rest after {} events", self.events));
+        }
+        self.check_rest();
+    }
+
+    /// The virtual time, in ms.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A job by its id.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> &Job {
+        &self.jobs[&id]
+    }
+
+    /// A job by its number of submission, from 0.
+    ///
+    /// # Panics
+    /// If it was refused, or is still to come.
+    #[must_use]
+    pub fn nth(&self, nth: usize) -> &Job {
+        match self.submissions[nth] {
+            Some(id) => &self.jobs[&id],
+            None => panic!("job {nth} was not submitted"),
+        }
+    }
+
+    /// All jobs, quotes and discoveries.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &Job)> {
+        self.jobs.iter().map(|(id, job)| (*id, job))
+    }
+
+    /// A node's requester.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn requester(&self, node: NodeId) -> &Requester {
+        match &self.nodes[node.0 as usize].requester {
+            Some(side) => &side.machine,
+            None => panic!("{node:?} is no requester"),
+        }
+    }
+
+    /// A node's provider.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn provider(&self, node: NodeId) -> &Provider {
+        match &self.nodes[node.0 as usize].provider {
+            Some(side) => &side.machine,
+            None => panic!("{node:?} is no provider"),
+        }
+    }
+
+    /// Tokens that a node's engine handed over in attempts that still run.
+    #[must_use]
+    pub fn engine_progress(&self, node: NodeId) -> Vec<u64> {
+        self.nodes[node.0 as usize].runs.values().map(|run| run.next).collect()
+    }
+
+    /// Streams that are not over at both ends.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Most bytes that were ever on their way in one direction of a stream.
+    #[must_use]
+    pub const fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight
+    }
+
+    /// A digest over the states of all machines.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let now = Instant::from_millis(self.now);
+        for node in &self.nodes {
+            hash.update([u8::from(node.alive)]);
+            if let Some(side) = &node.requester {
+                hash.update(side.machine.digest(now));
+            }
+            if let Some(side) = &node.provider {
+                hash.update(side.machine.digest(now));
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// The hash over everything that happened.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What the run came to so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut report = Report {
+            now: self.now,
+            events: self.events,
+            jobs: self.jobs.len(),
+            queries: self.dht.queries,
+            dials: self.dials,
+            faults: self.faults.clone(),
+            trace: self.trace.hash(),
+            broken: self.judge.broken.clone(),
+            ..Report::default()
+        };
+        for job in self.jobs.values() {
+            report.tokens += job.tokens;
+            report.owed += job.owed();
+            report.orphaned += usize::from(job.orphaned);
+            match job.ending.as_ref().map(|(_, ending)| &ending.outcome) {
+                Some(Outcome::Finished(_)) => report.finished += 1,
+                Some(Outcome::Failed(failure)) => *report.failed.entry(failure.code()).or_default() += 1,
+                None => {}
+            }
+        }
+        report
+    }
+
+    /// Notes a broken rule that an embedder's own oracle found.
+    pub fn fail(&mut self, rule: Rule, what: &str) {
+        self.judge.fail(rule, what);
+    }
+
+    fn push(&mut self, at: u64, dst: u32, kind: u8, src: u32, happening: Happening) {
+        self.queue.push(at.max(self.now), Lane { dst, kind, src }, happening);
+    }
+
+    fn link(&mut self, src: u32, dst: u32) -> &mut Link {
+        let config = self.default_link;
+        self.links.entry((src, dst)).or_insert(Link { config, stalled_until: 0, opened: 0 })
+    }
+
+    /// Gives a node fresh machines, as its process does when it starts.
+    fn boot(&mut self, node: u32) {
+        let id = NodeId(node);
+        let seed = |machine: u64, life: u32| {
+            let mut seed = [0; 32];
+            for (index, word) in seed.chunks_mut(8).enumerate() {
+                let counter = (u64::from(life) << 8) | (machine << 4) | index as u64;
+                let draw = dice::rand(self.seed, Stream::new(node, node, Purpose::Machine), counter);
+                word.copy_from_slice(&draw.to_le_bytes());
+            }
+            seed
+        };
+        let place = &mut self.nodes[node as usize];
+        place.alive = true;
+        place.runs.clear();
+        place.requester = place.requester_config.as_ref().map(|config| {
+            match Requester::new(config.policy.clone(), config.limits.clone(), seed(1, place.life)) {
+                Ok(mut requester) => {
+                    requester.set_account_budget(config.account_budget);
+                    self.judge.account(node, config.account_budget);
+                    Side::new(requester)
+                }
+                Err(error) => panic!("a requester with {error}"),
+            }
+        });
+        place.provider = place.provider_config.as_ref().map(|config| {
+            match Provider::new(config.service.clone(), config.limits.clone(), seed(2, place.life)) {
+                Ok(provider) => Side::new(provider),
+                Err(error) => panic!("a provider with {error}"),
+            }
+        });
+        if let Some(config) = &place.provider_config {
+            let models: Vec<Vec<Vec<u8>>> = config
+                .service
+                .models
+                .iter()
+                .map(|serving| {
+                    let names = std::iter::once(&serving.advert.model).chain(&serving.advert.aliases);
+                    names.map(|name| name.as_bytes().to_vec()).collect()
+                })
+                .collect();
+            for name in models.iter().flatten().filter(|_| config.published) {
+                self.dht.publish(name, id.peer());
+            }
+            let models = models.into_iter().map(|names| (names, config.engine.length)).collect();
+            self.judge.provider(node, id.peer(), models, config.service.slots);
+        }
+    }
+
+    fn submit_nth(&mut self, nth: usize, node: u32, spec: JobSpec) -> Result<JobId, Refusal> {
+        let (ask, deadline) = (Ask::Job(spec.clone()), spec.deadline);
+        let job = self.ask(node, ask, deadline, Some(&spec.clone()), |requester, now| requester.submit(now, spec))?;
+        self.submissions[nth] = Some(job);
+        Ok(job)
+    }
+
+    fn ask(
+        &mut self,
+        node: u32,
+        ask: Ask,
+        deadline: Option<Millis>,
+        spec: Option<&JobSpec>,
+        command: impl FnOnce(&mut Requester, Instant) -> Result<JobId, Refusal>,
+    ) -> Result<JobId, Refusal> {
+        let now = self.now;
+        let place = &mut self.nodes[node as usize];
+        let (Some(side), Some(config)) = (&mut place.requester, &place.requester_config) else {
+            panic!("node {node} is no requester")
+        };
+        let limit = config.policy.job_deadline;
+        let deadline = now + deadline.unwrap_or(limit).min(limit).0;
+        let pace = config.pace;
+        let job = command(&mut side.machine, Instant::from_millis(now))?;
+        self.judge.submitted(job, node, deadline, spec);
+        self.jobs.insert(job, Job::new(NodeId(node), ask, now, pace));
+        self.after(node, Role::Requester);
+        Ok(job)
+    }
+
+    fn command(
+        &mut self,
+        node: u32,
+        command: impl FnOnce(&mut Requester, Instant) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let Some(side) = &mut self.nodes[node as usize].requester else { panic!("node {node} is no requester") };
+        let result = command(&mut side.machine, Instant::from_millis(self.now));
+        self.after(node, Role::Requester);
+        result
+    }
+
+    /// How fast the application of a job takes its tokens from now on.
+    pub fn set_pace(&mut self, id: JobId, pace: Pace) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.pace = pace;
+            if !job.app_due && pace != Pace::Never && job.consumed < job.tokens {
+                job.app_due = true;
+                let node = job.node.0;
+                self.push(self.now + 1, node, kind::APP, node, Happening::App { job: id });
+            }
+        }
+    }
+
+    /// Checks that nothing is left over when nothing is left to happen.
+    fn check_rest(&mut self) {
+        let unended: Vec<JobId> = self.judge.unended().collect();
+        for job in unended {
+            self.judge.fail(Rule::Ending, format_args!("{job:?} never ended"));
+        }
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            if let Some(side) = &node.requester {
+                let (jobs, streams) = (side.machine.open_jobs(), side.streams.len());
+                if jobs + streams > 0 {
+                    self.judge
+                        .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
+                }
+                debug_assert!(side.machine.poll_timeout().is_none());
+            }
+            let (Some(side), Some(config)) = (&node.provider, &node.provider_config) else { continue };
+            let (jobs, streams, runs) = (side.machine.open_jobs(), side.streams.len(), node.runs.len());
+            if jobs + streams + runs > 0 {
+                let what = format_args!("provider {index}: {jobs} jobs, {streams} streams, {runs} computations left");
+                self.judge.fail(Rule::Tables, what);
+            }
+            let (free, slots) = (side.machine.advert().free, config.service.slots);
+            if free != slots {
+                self.judge.fail(Rule::Slots, format_args!("provider {index}: {free} of {slots} slots free"));
+            }
+        }
+    }
+}

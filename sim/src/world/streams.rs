@@ -1,0 +1,375 @@
+//! Streams: dials, bytes on their way, ends.
+
+use haggle_core::{
+    Input, Instant, PeerId, StreamId,
+    machine::StreamFailure,
+    wire::{self, Deframer},
+};
+
+use super::{Happening, Lane, World, kind};
+use crate::{
+    dice::{self, Purpose},
+    net::{Conn, DIAL_TIMEOUT, Dial, End, EndState, Item, Pipe, Role, draws},
+    node::{node_of, peer_id},
+    script::Heard,
+};
+
+/// The node of a peer that is not there.
+const NOWHERE: u32 = u32::MAX;
+
+impl World {
+    pub(super) fn open(&mut self, node: u32, role: Role, id: StreamId, peer: PeerId) {
+        self.dials += 1;
+        self.trace.record(self.now, node, node, 35, peer.as_bytes());
+        let conn = self.next_conn;
+        self.next_conn += 1;
+        let dst = node_of(peer).filter(|dst| (*dst as usize) < self.nodes.len()).unwrap_or(NOWHERE);
+        let link = self.link(node, dst);
+        link.opened += 1;
+        let (key, config) = (link.opened, link.config);
+        let end = |node, role, id| End { node, role, id, state: EndState::Dialling, deframer: Deframer::default() };
+        let ends = [end(node, role, id), end(dst, Role::Provider, StreamId(0))];
+        let pipes = [Pipe::default(), Pipe::default()];
+        let (waiting, closing, severed) = (Vec::new(), false, false);
+        self.conns.insert(conn, Conn { ends, pipes, key, waiting, closing, severed });
+        self.bind(node, role, id, conn);
+        let travel = config.delay.max(1) + self.jitter(node, dst);
+        let (after, happening) = match config.dial {
+            _ if dst == NOWHERE => (1, Happening::Dialled { conn, result: Err(StreamFailure::Unreachable) }),
+            Dial::Answers => (travel, Happening::Dial { conn }),
+            Dial::Slow(late) => (travel + late, Happening::Dial { conn }),
+            Dial::Refused(failure) => (2 * travel, Happening::Dialled { conn, result: Err(failure) }),
+            Dial::Hangs => (DIAL_TIMEOUT, Happening::Dialled { conn, result: Err(StreamFailure::TimedOut) }),
+        };
+        let (to, from) = if matches!(happening, Happening::Dial { .. }) { (dst, node) } else { (node, dst) };
+        self.push(self.now + after, to, kind::NET, from, happening);
+    }
+
+    /// How much longer than the delay things travel that are sent at this instant.
+    fn jitter(&mut self, src: u32, dst: u32) -> u64 {
+        let jitter = self.link(src, dst).config.jitter;
+        dice::below(self.seed, draws(src, dst, Purpose::Jitter), self.now, jitter.saturating_add(1))
+    }
+
+    /// A dial is heard at its target.
+    pub(super) fn dial_arrives(&mut self, lane: Lane, conn: u64) {
+        let Some(record) = self.conns.get(&conn) else { return };
+        let (src, dst) = (record.ends[0].node, record.ends[1].node);
+        let until = self.link(src, dst).stalled_until;
+        if until > self.now {
+            return self.push(until, lane.dst, lane.kind, lane.src, Happening::Dial { conn });
+        }
+        let record = &self.conns[&conn];
+        if record.severed || (record.ends[0].state == EndState::Closed && !record.closing) {
+            self.set_closed(conn, 1);
+            return;
+        }
+        let back = self.link(dst, src).config.delay.max(1);
+        let at = self.now + back;
+        let result = self.admit(dst, src, conn);
+        if let Some(record) = self.conns.get_mut(&conn) {
+            match result {
+                Ok((role, id)) => {
+                    record.ends[1].role = role;
+                    record.ends[1].id = id;
+                    record.ends[1].state = EndState::Open;
+                    // Nothing that the target says is heard before its answer to the dial.
+                    record.pipes[1].hold(at);
+                }
+                Err(_) => record.ends[1].state = EndState::Closed,
+            }
+        }
+        self.push(at, src, kind::NET, dst, Happening::Dialled { conn, result: result.map(|_| ()) });
+        if let Ok((role, id)) = result {
+            self.bind(dst, role, id, conn);
+            self.meet(dst, src);
+            if role == Role::Script {
+                self.hear(dst, conn, Heard::Opened);
+            } else {
+                self.after(dst, role);
+            }
+        }
+    }
+
+    fn admit(&mut self, dst: u32, src: u32, conn: u64) -> Result<(Role, StreamId), StreamFailure> {
+        let now = Instant::from_millis(self.now);
+        let node = &mut self.nodes[dst as usize];
+        if !node.alive {
+            return Err(StreamFailure::Unreachable);
+        }
+        if node.script.is_some() {
+            return Ok((Role::Script, StreamId(conn)));
+        }
+        let provider = node.provider.as_mut().ok_or(StreamFailure::Unsupported)?;
+        match provider.machine.accept_stream(now, peer_id(src)) {
+            Ok(id) => Ok((Role::Provider, id)),
+            Err(_) => Err(StreamFailure::Refused),
+        }
+    }
+
+    /// The answer to a dial is heard.
+    pub(super) fn dialled(&mut self, conn: u64, result: Result<(), StreamFailure>) {
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let (node, role, id, state) =
+            (record.ends[0].node, record.ends[0].role, record.ends[0].id, record.ends[0].state);
+        let dst = record.ends[1].node;
+        let result = if record.severed { Err(StreamFailure::Unreachable) } else { result };
+        match result {
+            Ok(()) => {
+                let waiting = std::mem::take(&mut record.waiting);
+                if !waiting.is_empty() {
+                    self.put(conn, 0, Item::Bytes(waiting));
+                }
+                if self.conns[&conn].closing {
+                    self.put(conn, 0, Item::Closed);
+                }
+                if state != EndState::Dialling {
+                    return;
+                }
+                self.conns.entry(conn).and_modify(|record| record.ends[0].state = EndState::Open);
+                self.meet(node, dst);
+                if role == Role::Script {
+                    self.hear(node, conn, Heard::Opened);
+                } else {
+                    self.input(node, role, Input::StreamOpened(id));
+                }
+            }
+            Err(failure) => {
+                self.set_closed(conn, 0);
+                self.set_closed(conn, 1);
+                if state == EndState::Dialling {
+                    self.unbind(node, role, id);
+                    if role == Role::Script {
+                        self.hear(node, conn, Heard::Failed);
+                    } else {
+                        self.input(node, role, Input::StreamFailed(id, failure));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn transmit(&mut self, node: u32, role: Role, id: StreamId, bytes: Vec<u8>) {
+        if let Some(conn) = self.conn_of(node, role, id) {
+            self.send(node, role, conn, bytes);
+        }
+    }
+
+    pub(super) fn send(&mut self, node: u32, role: Role, conn: u64, bytes: Vec<u8>) {
+        let Some(end) = self.end_of(node, role, conn) else { return };
+        let other = self.conns[&conn].ends[1 - end].node;
+        if end == 0 {
+            let core = role == Role::Requester;
+            let config = self.nodes[node as usize].requester_config.as_ref();
+            let unasked = config.map_or(0, |config| config.limits.body_unasked);
+            let to = if other == NOWHERE { peer_id(NOWHERE) } else { peer_id(other) };
+            self.judge.requester_sent(node, conn, to, &bytes, core, unasked);
+        } else if role == Role::Provider {
+            self.judge.provider_sent(conn, &bytes);
+        }
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        match record.ends[end].state {
+            EndState::Dialling => record.waiting.extend_from_slice(&bytes),
+            EndState::Open => self.put(conn, end, Item::Bytes(bytes)),
+            EndState::Closed => {}
+        }
+    }
+
+    /// Puts something on its way.
+    fn put(&mut self, conn: u64, end: usize, item: Item) {
+        let Some(record) = self.conns.get(&conn) else { return };
+        if record.severed {
+            return;
+        }
+        let (src, dst) = (record.ends[end].node, record.ends[1 - end].node);
+        let travel = self.link(src, dst).config.delay.max(1) + self.jitter(src, dst);
+        let at = self.now + travel;
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let due = record.pipes[end].put(at, item);
+        self.peak_in_flight = self.peak_in_flight.max(record.pipes[end].len());
+        if let Some(at) = due {
+            self.push(at, dst, kind::NET, src, Happening::Pump { conn, from: end });
+        }
+    }
+
+    /// What is due on a stream arrives.
+    pub(super) fn pump(&mut self, lane: Lane, conn: u64, from: usize) {
+        let Some(record) = self.conns.get(&conn) else { return };
+        let (src, dst) = (record.ends[from].node, record.ends[1 - from].node);
+        let link = self.link(src, dst);
+        let (until, mean) = (link.stalled_until, link.config.split);
+        if until > self.now {
+            return self.push(until, lane.dst, lane.kind, lane.src, Happening::Pump { conn, from });
+        }
+        let (seed, stream) = (self.seed, draws(src, dst, Purpose::Split));
+        while let Some(record) = self.conns.get_mut(&conn) {
+            let Some(item) = record.pipes[from].take(self.now) else { return };
+            match item {
+                Item::Closed => return self.end_closes(conn, 1 - from, false),
+                Item::Bytes(bytes) => {
+                    let cuts = record.pipes[from].split(&bytes, seed, stream, record.key, mean);
+                    let mut start = 0;
+                    for cut in cuts {
+                        self.arrive(conn, 1 - from, &bytes[start..cut]);
+                        start = cut;
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, conn: u64, end: usize, bytes: &[u8]) {
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let End { node, role, id, state, .. } = record.ends[end];
+        if state == EndState::Closed {
+            return;
+        }
+        if role != Role::Script {
+            return self.input(node, role, Input::Received(id, bytes));
+        }
+        let mut deframer = std::mem::take(&mut record.ends[end].deframer);
+        let mut rest = bytes;
+        loop {
+            match deframer.next(&mut rest) {
+                Ok(None) => break,
+                Ok(Some(frame)) => match wire::decode(frame) {
+                    Ok(message) => self.hear(node, conn, Heard::Message(message)),
+                    Err(_) => self.hear(node, conn, Heard::Garbage),
+                },
+                Err(_) => {
+                    self.hear(node, conn, Heard::Garbage);
+                    break;
+                }
+            }
+        }
+        if let Some(record) = self.conns.get_mut(&conn) {
+            record.ends[end].deframer = deframer;
+        }
+    }
+
+    pub(super) fn close(&mut self, node: u32, role: Role, id: StreamId, reset: bool) {
+        if let Some(conn) = self.conn_of(node, role, id) {
+            self.close_conn(node, role, conn, reset);
+        }
+    }
+
+    /// An end closes a stream by itself.
+    pub(super) fn close_conn(&mut self, node: u32, role: Role, conn: u64, reset: bool) {
+        let Some(end) = self.end_of(node, role, conn) else { return };
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let (id, state) = (record.ends[end].id, record.ends[end].state);
+        if state == EndState::Closed {
+            return;
+        }
+        if state == EndState::Dialling {
+            record.closing = !reset;
+            if reset {
+                record.waiting.clear();
+            }
+        }
+        if reset {
+            record.pipes[end].clear();
+        }
+        if state == EndState::Open || (reset && record.ends[1 - end].state == EndState::Open) {
+            self.put(conn, end, Item::Closed);
+        }
+        self.unbind(node, role, id);
+        self.set_closed(conn, end);
+        if self.echo_close && role != Role::Script {
+            let life = self.nodes[node as usize].life;
+            self.push(self.now + 1, node, kind::NET, node, Happening::Echo { node, life, role, id });
+        }
+    }
+
+    /// The other side, or the network, ended a stream: this end learns it.
+    pub(super) fn end_closes(&mut self, conn: u64, end: usize, lost: bool) {
+        let Some(record) = self.conns.get(&conn) else { return };
+        let (node, role, id, state) =
+            (record.ends[end].node, record.ends[end].role, record.ends[end].id, record.ends[end].state);
+        let other = record.ends[1 - end].node;
+        if state == EndState::Closed {
+            return;
+        }
+        if state == EndState::Dialling {
+            // The dial fails instead.
+            return self.dialled(conn, Err(StreamFailure::Unreachable));
+        }
+        self.unbind(node, role, id);
+        self.set_closed(conn, end);
+        if role == Role::Script {
+            self.hear(node, conn, Heard::Closed);
+        } else {
+            self.input(node, role, Input::StreamClosed(id));
+        }
+        if lost && self.connected.remove(&(node, other)) {
+            for role in [Role::Requester, Role::Provider] {
+                self.input(node, role, Input::PeerGone(peer_id(other)));
+            }
+        }
+    }
+
+    /// Cuts a stream: what is on its way is lost. Each end learns it after its own time, or never.
+    pub(super) fn sever(&mut self, conn: u64, seen_after: [Option<u64>; 2]) {
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        record.severed = true;
+        record.pipes.iter_mut().for_each(Pipe::clear);
+        let nodes = [record.ends[0].node, record.ends[1].node];
+        for end in [0, 1] {
+            if let Some(after) = seen_after[end] {
+                let severed = Happening::Severed { conn, end };
+                self.push(self.now + after.max(1), nodes[end], kind::NET, nodes[1 - end], severed);
+            }
+        }
+    }
+
+    pub(super) fn set_closed(&mut self, conn: u64, end: usize) {
+        let Some(record) = self.conns.get_mut(&conn) else { return };
+        record.ends[end].state = EndState::Closed;
+        let others = &record.ends[1 - end];
+        let waits = record.closing && !record.severed && others.state == EndState::Dialling;
+        if others.state == EndState::Closed || (others.node == NOWHERE && !waits) {
+            self.conns.remove(&conn);
+            self.judge.stream_gone(conn);
+        }
+    }
+
+    fn meet(&mut self, node: u32, other: u32) {
+        if self.connected.insert((node, other)) {
+            for role in [Role::Requester, Role::Provider] {
+                self.input(node, role, Input::PeerConnected(peer_id(other)));
+            }
+        }
+    }
+
+    fn end_of(&self, node: u32, role: Role, conn: u64) -> Option<usize> {
+        let record = self.conns.get(&conn)?;
+        record.ends.iter().position(|end| end.node == node && end.role == role)
+    }
+
+    fn conn_of(&self, node: u32, role: Role, id: StreamId) -> Option<u64> {
+        let node = &self.nodes[node as usize];
+        match role {
+            Role::Requester => node.requester.as_ref()?.streams.get(&id).copied(),
+            Role::Provider => node.provider.as_ref()?.streams.get(&id).copied(),
+            Role::Script => Some(id.0),
+        }
+    }
+
+    fn bind(&mut self, node: u32, role: Role, id: StreamId, conn: u64) {
+        let node = &mut self.nodes[node as usize];
+        match role {
+            Role::Requester => node.requester.as_mut().and_then(|side| side.streams.insert(id, conn)),
+            Role::Provider => node.provider.as_mut().and_then(|side| side.streams.insert(id, conn)),
+            Role::Script => None,
+        };
+    }
+
+    fn unbind(&mut self, node: u32, role: Role, id: StreamId) {
+        let node = &mut self.nodes[node as usize];
+        match role {
+            Role::Requester => node.requester.as_mut().and_then(|side| side.streams.remove(&id)),
+            Role::Provider => node.provider.as_mut().and_then(|side| side.streams.remove(&id)),
+            Role::Script => None,
+        };
+    }
+}
