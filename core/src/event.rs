@@ -16,6 +16,7 @@ use crate::{
 
 /// What a [`crate::Requester`] tells.
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Event<'a> {
     /// A provider described itself.
     Discovered {
@@ -102,6 +103,7 @@ pub enum Event<'a> {
 
 /// An offer as the requester holds it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Quote {
     /// From whom.
     pub peer: PeerId,
@@ -185,6 +187,7 @@ pub enum Violation {
 
 /// How a job ended. Every accepted job has exactly one.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Ending {
     /// Finished, or failed and why.
     pub outcome: Outcome,
@@ -194,6 +197,7 @@ pub struct Ending {
 
 /// Finished, or failed and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Outcome {
     /// The answer is complete.
     Finished(Finished),
@@ -203,6 +207,7 @@ pub enum Outcome {
 
 /// A complete answer, to each kind of request.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Finished {
     /// A job's text has ended.
     Answer {
@@ -227,6 +232,7 @@ pub enum Finished {
 /// Why a job failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Failure {
     /// The application cancelled.
     Cancelled,
@@ -284,6 +290,7 @@ pub enum Interrupted {
 
 /// What a job costs: the requester's own count (rule M2). `settlement: none`: nothing is paid in this version.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Bill {
     /// One line per attempt that was awarded.
     pub lines: Vec<BillLine>,
@@ -295,6 +302,7 @@ pub struct Bill {
 
 /// One attempt's line of a bill.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct BillLine {
     /// Which attempt.
     pub attempt: u32,
@@ -312,6 +320,7 @@ pub struct BillLine {
 
 /// What a [`crate::Provider`] tells.
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum ProviderEvent {
     /// A requester asked for a quote and was answered.
     Quoted {
@@ -387,14 +396,17 @@ pub enum ServedReason {
 
 /// What a provider computes for one attempt.
 #[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Work {
     /// For whom.
     pub peer: PeerId,
     /// The model, by its own name.
     pub model: Model,
     /// What it is given.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub prompt: Prompt,
     /// Text already delivered, to be continued.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub prefix: alloc::string::String,
     /// Tokens in the prefix.
     pub prefix_tokens: u64,
@@ -403,6 +415,7 @@ pub struct Work {
     /// How to draw them.
     pub sampling: Sampling,
     /// Texts that end the answer.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub stop: Vec<alloc::string::String>,
 }
 

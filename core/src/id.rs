@@ -146,7 +146,61 @@ pub struct QueryId(pub u64);
 
 /// A provider's own handle of one attempt that it computes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AttemptId(pub u64);
+
+#[cfg(feature = "serde")]
+mod as_hex {
+    //! Ids in text formats: lower-case hexadecimal.
+
+    use alloc::{format, string::String, vec::Vec};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::{JobId, PeerId, hex};
+
+    struct Hex<'a>(&'a [u8]);
+
+    impl core::fmt::Display for Hex<'_> {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            hex(f, self.0)
+        }
+    }
+
+    fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.as_bytes().chunks(2);
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2);
+        let bytes: Option<Vec<u8>> = digits.map(byte).collect();
+        bytes.ok_or_else(|| D::Error::custom(format!("{text:?} is not hexadecimal")))
+    }
+
+    impl Serialize for PeerId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(&Hex(self.as_bytes()))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for PeerId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Self::new(&bytes(deserializer)?).ok_or_else(|| D::Error::custom("a peer id has 1 to 64 bytes"))
+        }
+    }
+
+    impl Serialize for JobId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(self)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for JobId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let bytes = bytes(deserializer)?.try_into().map_err(|_| D::Error::custom("a job id has 16 bytes"))?;
+            Ok(Self(bytes))
+        }
+    }
+}
 
 fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -63,8 +63,7 @@ impl JobSpec {
 
 /// Which providers come into question. Applied after every cache, so that a change acts at once.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(deny_unknown_fields))]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Criteria {
     /// The model, by name or alias.
     pub model: Model,
@@ -78,13 +77,13 @@ pub struct Criteria {
     #[cfg_attr(feature = "serde", serde(default))]
     pub min_context: u32,
     /// Asked first, if they fit.
-    #[cfg_attr(feature = "serde", serde(skip, default))]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub prefer: Vec<PeerId>,
     /// Never asked.
-    #[cfg_attr(feature = "serde", serde(skip, default))]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub exclude: Vec<PeerId>,
     /// If any: only these, and no search.
-    #[cfg_attr(feature = "serde", serde(skip, default))]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub only: Vec<PeerId>,
     /// Providers to be found, at most; 0 is no limit.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -149,4 +148,33 @@ pub struct QuoteSpec {
     pub deadline: Option<Millis>,
     /// Whether to bid.
     pub haggle: Haggle,
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+    use crate::{Limits, Policy};
+
+    #[test]
+    fn settings_and_specs_survive_a_text_format() {
+        let mut spec = JobSpec::new(Model::new(b"m").unwrap(), Prompt::Raw("p".into()), 5);
+        spec.criteria.only = alloc::vec![PeerId::new(&[1, 0xab]).unwrap()];
+        spec.haggle = Haggle::Bid(900);
+        let text = serde_json::to_string(&spec).unwrap();
+        assert!(text.contains("\"01ab\""), "{text}");
+        assert!(serde_json::from_str::<JobSpec>(&text).unwrap() == spec);
+        let limits = serde_json::to_string(&Limits::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&limits).unwrap(), Limits::default());
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        let wrong = serde_json::from_str::<Limits>(r#"{"jobz": 1}"#).unwrap_err();
+        assert!(wrong.to_string().contains("jobz"));
+        assert!(
+            serde_json::from_str::<JobSpec>(r#"{"criteria": {"model": ""}, "prompt": {"raw": "p"}, "max_tokens": 1}"#)
+                .is_err()
+        );
+    }
 }
