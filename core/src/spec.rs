@@ -154,6 +154,7 @@ pub struct QuoteSpec {
 mod tests {
     use super::*;
     use crate::{Limits, Policy};
+    use alloc::string::ToString as _;
 
     #[test]
     fn settings_and_specs_survive_a_text_format() {
