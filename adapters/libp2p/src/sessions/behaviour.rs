@@ -21,7 +21,7 @@ use libp2p::{
 
 use super::{
     Config, Event, FromHandler, Handler, OpenError, OpenId, Refusal, SessionStream, ToHandler,
-    gate::{Gate, Slot},
+    gate::{Gate, OutboundSlot, Slot},
     handler::Negotiated,
 };
 use crate::bucket::Bucket;
@@ -162,9 +162,13 @@ impl Behaviour {
     /// Gives waiting opens to connections, or dials.
     fn advance(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        let negotiating: usize = peer.connections.iter().map(|connection| connection.negotiating.len()).sum();
+        let taken = peer.gate.outbound() as usize + negotiating;
+        let mut room = (self.config.max_outbound_per_peer as usize).saturating_sub(taken);
         for connection in &mut peer.connections {
-            while connection.negotiating.len() < self.config.max_negotiating {
+            while room > 0 && connection.negotiating.len() < self.config.max_negotiating {
                 let Some(open) = peer.waiting.pop_front() else { return };
+                room -= 1;
                 connection.negotiating.push(open);
                 self.out.push_back(ToSwarm::NotifyHandler {
                     peer_id: id,
@@ -184,7 +188,11 @@ impl Behaviour {
         // An open that was cancelled or timed out is not there any more.
         let Some(peer) = self.opens.remove(&id) else { return };
         let event = match result {
-            Ok(stream) => Event::Opened { id, peer, stream: SessionStream::outbound(stream) },
+            Ok(stream) => {
+                let node = self.node.clone();
+                let slot = OutboundSlot::take(&self.peer(peer).gate, &node);
+                Event::Opened { id, peer, stream: SessionStream::outbound(stream, slot) }
+            }
             Err(error) => Event::OpenFailed { id, peer, error },
         };
         self.out.push_back(ToSwarm::GenerateEvent(event));
@@ -268,10 +276,24 @@ impl Behaviour {
                 return;
             }
             self.deadlines.pop_front();
-            if let Some(peer) = self.opens.get(&id).and_then(|peer| self.peers.get_mut(peer)) {
-                peer.waiting.retain(|waiting| *waiting != id);
+            let mut error = OpenError::TimedOut;
+            if let Some(peer) = self.opens.get(&id).and_then(|peer| self.peers.get_mut(peer))
+                && let Some(at) = peer.waiting.iter().position(|waiting| *waiting == id)
+            {
+                peer.waiting.remove(at);
+                if !peer.connections.is_empty() {
+                    error = OpenError::Busy;
+                }
             }
-            self.answer(id, Err(OpenError::TimedOut));
+            self.answer(id, Err(error));
+        }
+    }
+
+    /// Streams may have ended and made room for opens that wait.
+    fn refill(&mut self) {
+        let waiting = |(id, peer): (&PeerId, &Peer)| (!peer.waiting.is_empty()).then_some(*id);
+        for id in self.peers.iter().filter_map(waiting).collect::<Vec<_>>() {
+            self.advance(id);
         }
     }
 
@@ -375,6 +397,13 @@ impl NetworkBehaviour for Behaviour {
         loop {
             if let Some(event) = self.out.pop_front() {
                 return Poll::Ready(event);
+            }
+            if !self.opens.is_empty() {
+                self.node.freed().register(cx.waker());
+                self.refill();
+                if !self.out.is_empty() {
+                    continue;
+                }
             }
             let now = Instant::now();
             self.expire(now);

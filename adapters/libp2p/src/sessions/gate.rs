@@ -1,20 +1,33 @@
-//! Slots of inbound streams, given back when the stream is dropped, wherever that happens.
+//! Slots of streams, given back when the stream is dropped, wherever that happens.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
 
-/// How many inbound streams live, and how many ended without a byte since somebody looked.
+use futures::task::AtomicWaker;
+
+/// How many streams live, and how many inbound ones ended without a byte since somebody looked.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     live: AtomicU32,
     fruitless: AtomicU32,
+    outbound: AtomicU32,
+    /// Of the behaviour: an outbound stream has made room for the next.
+    freed: AtomicWaker,
 }
 
 impl Gate {
     pub(super) fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn outbound(&self) -> u32 {
+        self.outbound.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn freed(&self) -> &AtomicWaker {
+        &self.freed
     }
 
     pub(super) fn take_fruitless(&self) -> u32 {
@@ -50,6 +63,27 @@ impl Drop for Slot {
         if !self.fruitful {
             self.peer.fruitless.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// One outbound stream's place among those to its peer.
+#[derive(Debug)]
+pub(super) struct OutboundSlot {
+    peer: Arc<Gate>,
+    node: Arc<Gate>,
+}
+
+impl OutboundSlot {
+    pub(super) fn take(peer: &Arc<Gate>, node: &Arc<Gate>) -> Self {
+        peer.outbound.fetch_add(1, Ordering::Relaxed);
+        OutboundSlot { peer: peer.clone(), node: node.clone() }
+    }
+}
+
+impl Drop for OutboundSlot {
+    fn drop(&mut self) {
+        self.peer.outbound.fetch_sub(1, Ordering::Relaxed);
+        self.node.freed.wake();
     }
 }
 

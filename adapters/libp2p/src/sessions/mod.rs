@@ -38,6 +38,9 @@ pub struct Config {
     pub max_waiting: usize,
     /// Negotiations at once on one connection; further opens wait their turn.
     pub max_negotiating: usize,
+    /// Live streams to one peer that this node opened; further opens wait until one ends. A peer refuses more than it
+    /// likes, and Yamux kills a connection that has more streams than it allows.
+    pub max_outbound_per_peer: u32,
     /// Live inbound streams of one peer, over all its connections.
     pub max_inbound_per_peer: u32,
     /// Live inbound streams in all.
@@ -55,6 +58,7 @@ impl Default for Config {
             max_waiting_per_peer: 256,
             max_waiting: 2_048,
             max_negotiating: 16,
+            max_outbound_per_peer: 24,
             max_inbound_per_peer: 32,
             max_inbound: 256,
             max_resets_per_second: 8,

@@ -7,7 +7,7 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::Stream;
 
-use super::gate::Slot;
+use super::gate::{OutboundSlot, Slot};
 
 /// A stream to a peer whose key was proved.
 ///
@@ -18,15 +18,17 @@ pub struct SessionStream {
     stream: Stream,
     /// Inbound streams only.
     slot: Option<Slot>,
+    /// Outbound streams only.
+    _outbound: Option<OutboundSlot>,
 }
 
 impl SessionStream {
-    pub(super) fn outbound(stream: Stream) -> Self {
-        SessionStream { stream, slot: None }
+    pub(super) fn outbound(stream: Stream, slot: OutboundSlot) -> Self {
+        SessionStream { stream, slot: None, _outbound: Some(slot) }
     }
 
     pub(super) fn inbound(stream: Stream, slot: Slot) -> Self {
-        SessionStream { stream, slot: Some(slot) }
+        SessionStream { stream, slot: Some(slot), _outbound: None }
     }
 }
 

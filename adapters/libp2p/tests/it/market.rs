@@ -1,0 +1,379 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::Ordering},
+};
+
+use futures::StreamExt;
+use haggle::{
+    Config, Criteria, Error, JobEvent, Node, NodeEvent, QuoteSpec,
+    core::{
+        event::{Failure, Interrupted},
+        machine::QueryOutcome,
+        spec::Haggle,
+        wire::message::EndReason,
+    },
+};
+
+use crate::{bounded, world::*};
+
+#[tokio::test]
+async fn a_provider_is_found_through_a_third_node_only() {
+    for suffix in ["", "/ws"] {
+        bounded(async {
+            let listen = || vec![format!("/ip4/127.0.0.1/tcp/0{suffix}")];
+            let bootstrap = start(builder(Config { listen_addresses: listen(), ..local() })).await;
+            let known = vec![address(&bootstrap)];
+            let config = Config { listen_addresses: listen(), bootstrap_nodes: known.clone(), ..local() };
+            let provider = start(builder(config).sell(sale(Script::new(Does::Writes)))).await;
+            until(|| metric(&provider, "haggle_peers_connected") == 1).await;
+            let requester = start(builder(Config { bootstrap_nodes: known, ..local() })).await;
+
+            // What was announced may take a moment to arrive; the search says truthfully that it is empty until then.
+            let answer = loop {
+                let job = requester.submit(spec("Once upon a time", 20)).await.expect("taken");
+                match job.answer().await {
+                    Ok(answer) => break answer,
+                    Err(Error::Job(error)) if matches!(error.failure, Failure::NobodyFound { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            assert_eq!(answer.text, words(20));
+            assert_eq!((answer.receipt.tokens, answer.receipt.reason), (20, EndReason::Length));
+            assert!(requester.connected_peers().contains(&provider.peer_id()));
+            assert_eq!(metric(&bootstrap, "haggle_tokens_served_total"), 0);
+            for node in [requester, provider, bootstrap] {
+                node.stop().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn ten_jobs_at_once_share_one_connection_and_one_search_and_the_wire_tells_nothing() {
+    bounded(async {
+        let target = Arc::new(Mutex::new(0));
+        let relay = Relay::start(target.clone()).await;
+        let provider = provider(Script::new(Does::Writes)).await;
+        *target.lock().expect("not poisoned") = port(&provider);
+        let config = Config { enable_dht: false, providers: vec![via(&relay, provider.peer_id())], ..local() };
+        let requester = start(builder(config)).await;
+        for _ in 0..2 {
+            let jobs = (0..10).map(|_| async {
+                let job = requester.submit(spec("The secret prompt nobody may read", 50)).await.expect("taken");
+                job.answer().await.expect("answered").text
+            });
+            let texts = futures::future::join_all(jobs).await;
+            assert!(texts.iter().all(|text| *text == words(50)));
+        }
+        assert_eq!(relay.connections.load(Ordering::SeqCst), 1, "one connection for twenty jobs");
+        assert_eq!(metric(&requester, "haggle_queries_total"), 1, "one search within its time to live");
+        assert!(relay.bytes() > 20 * words(50).len(), "the relay did see the traffic");
+        for secret in ["secret prompt", "word 1", MODEL, "/haggle/1"] {
+            assert!(!relay.saw(secret), "{secret:?} crossed the wire in clear");
+        }
+        assert!(relay.saw("/noise"), "a capture that sees what is in clear");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_come_in_order_under_the_seeds_names() {
+    bounded(async {
+        let provider = provider(Script::new(Does::Writes)).await;
+        let config = Config { enable_dht: false, providers: vec![address(&provider)], ..local() };
+        let requester = start(builder(config)).await;
+        let mut events = requester.events();
+        let mut job = requester.submit(spec("Hello", 3)).await.expect("taken");
+        let mut of_job = Vec::new();
+        while let Some(item) = job.next().await {
+            of_job.push(match item.expect("no failure") {
+                JobEvent::Asked { .. } => "asked",
+                JobEvent::Offered(_) => "offered",
+                JobEvent::Awarded { .. } => "awarded",
+                JobEvent::Negotiated { .. } => "negotiated",
+                JobEvent::Tokens { .. } => "tokens",
+                JobEvent::Finished(_) => "finished",
+                _ => "other",
+            });
+        }
+        of_job.dedup();
+        let negotiated = of_job.iter().position(|name| *name == "awarded").expect("awarded");
+        assert_eq!(of_job[negotiated..], ["awarded", "negotiated", "tokens", "finished"]);
+        requester.stop().await;
+        let mut names = Vec::new();
+        while let Some(event) = events.next().await {
+            names.push(event.name());
+        }
+        names.dedup();
+        let golden = ["peer:connect", "node:discovered", "job:negotiated", "stream:token", "job:ended", "p2p:stopped"];
+        assert_eq!(names, golden);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn metrics_equal_the_event_log_after_20_jobs_of_which_3_fail() {
+    bounded(async {
+        let provider = provider(Script::new(Does::Writes)).await;
+        let requester = requester(&provider).await;
+        let log = Arc::new(Mutex::new(BTreeMap::<&str, u64>::new()));
+        let (mut events, written) = (requester.events(), log.clone());
+        let reader = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                assert!(!matches!(event, NodeEvent::Missed(_)));
+                *written.lock().expect("not poisoned").entry(event.name()).or_default() += 1;
+            }
+        });
+        let mut failed = 0;
+        for n in 0..20 {
+            let budget = if n % 7 == 3 { Some(1) } else { Some(1_000_000) };
+            let job = requester.submit(haggle::JobSpec { budget, ..spec("Hello", 5) }).await.expect("taken");
+            failed += u64::from(job.answer().await.is_err());
+        }
+        assert_eq!(failed, 3);
+        requester.stop().await;
+        reader.await.expect("no panic");
+        let log = log.lock().expect("not poisoned").clone();
+        let text = requester.metrics();
+        for (name, n) in &log {
+            // The log began after the node: `p2p:started` is not in it.
+            let line = format!("haggle_events_total{{event=\"{name}\"}} {n}");
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(log["job:ended"], 20);
+        assert!(text.contains("haggle_jobs_ended_total{outcome=\"finished\"} 17"), "{text}");
+        assert!(text.contains("haggle_jobs_ended_total{outcome=\"over_budget\"} 3"), "{text}");
+        assert!(text.contains("haggle_tokens_received_total 85"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_or_panics_ends_its_job_typed_and_frees_the_slot() {
+    for does in [Does::FailsAfter(3), Does::PanicsAfter(3), Does::PanicsAfter(0)] {
+        bounded(async {
+            let engine = Script::new(does);
+            let provider = provider(engine.clone()).await;
+            let requester = requester(&provider).await;
+            let mut job = requester.submit(spec("Hello", 10)).await.expect("taken");
+            let mut text = String::new();
+            let error = loop {
+                match job.next().await.expect("an ending") {
+                    Ok(JobEvent::Tokens { text: more, .. }) => text.push_str(&more),
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.failure, Failure::Interrupted(Interrupted::Engine), "{does:?}");
+            assert_eq!(error.code(), "interrupted");
+            let written = if matches!(does, Does::PanicsAfter(0)) { 0 } else { 3 };
+            assert_eq!((error.tokens_delivered(), text), (written, words(written)));
+            assert_eq!(error.billed() > 0, written > 0);
+            assert!(std::error::Error::source(&error).is_some());
+            assert!(job.next().await.is_none(), "nothing follows the ending");
+            until(|| engine.live.load(Ordering::SeqCst) == 0).await;
+            until(|| metric(&provider, "haggle_served_total") >= 1).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_stops_the_engine_and_a_dropped_job_ends_it() {
+    bounded(async {
+        let engine = Script::new(Does::Writes);
+        let provider = provider(engine.clone()).await;
+        let requester = requester(&provider).await;
+        let mut job = requester.submit(spec("Hello", 100_000)).await.expect("taken");
+        let window = u64::from(haggle::Limits::default().window_tokens);
+        // Nothing is read: the engine fills the window and what may be under way, then it rests.
+        until(|| engine.written.load(Ordering::SeqCst) as u64 >= window).await;
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            let now = engine.written.load(Ordering::SeqCst);
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        assert!(before as u64 <= window + 64, "{before} tokens were written for a reader that took none");
+        let mut taken = 0;
+        while taken < 3 * window {
+            if let JobEvent::Tokens { n, seq, .. } = job.next().await.expect("more").expect("no failure") {
+                assert_eq!(seq, taken);
+                taken += u64::from(n);
+            }
+        }
+        drop(job);
+        until(|| engine.live.load(Ordering::SeqCst) == 0).await;
+        until(|| metric(&provider, "haggle_served_total") == 1).await;
+        assert!(provider.metrics().contains("haggle_served_total{outcome=\"cancelled\"} 1"), "{}", provider.metrics());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_detached_job_goes_on_unread() {
+    bounded(async {
+        let engine = Script::new(Does::Writes);
+        let provider = provider(engine.clone()).await;
+        let requester = requester(&provider).await;
+        requester.submit(spec("Hello", 5_000)).await.expect("taken").detach();
+        until(|| metric(&requester, "haggle_tokens_received_total") == 5_000).await;
+        until(|| metric(&requester, "haggle_jobs_open") == 0).await;
+        assert!(requester.metrics().contains("haggle_jobs_ended_total{outcome=\"finished\"} 1"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_prompt_travels_under_credit() {
+    bounded(async {
+        let provider = provider(Script::new(Does::Writes)).await;
+        let requester = requester(&provider).await;
+        let prompt = "All work and no play makes a long prompt. ".repeat(37_000);
+        assert!(prompt.len() > 3 << 19);
+        let job = requester.submit(spec(&prompt, 4)).await.expect("taken");
+        assert_eq!(job.answer().await.expect("answered").text, words(4));
+        let too_long = requester.submit(spec(&prompt.repeat(2), 4)).await.expect_err("over the limit");
+        assert_eq!(too_long.code(), "prompt_too_long");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn quotes_and_discoveries_tell_prices_and_award_nothing() {
+    bounded(async {
+        let engine = Script::new(Does::Writes);
+        let provider = provider(engine.clone()).await;
+        let requester = requester(&provider).await;
+        let found = requester.discover(Criteria::new(model()), None).await.expect("found");
+        assert_eq!(found.outcome, QueryOutcome::Complete);
+        assert_eq!(found.providers.len(), 1);
+        let (peer, advert) = &found.providers[0];
+        assert_eq!((*peer, advert.models[0].price_out), (provider.peer_id(), 2_000_000));
+        let quote = QuoteSpec {
+            criteria: Criteria::new(model()),
+            body_bytes: 1_000,
+            max_tokens: 10,
+            deadline: None,
+            haggle: Haggle::No,
+        };
+        let offers = requester.quote(quote).await.expect("offers");
+        assert_eq!((offers.len(), offers[0].peer), (1, provider.peer_id()));
+        assert_eq!(offers[0].cost, 256 + 20, "1,024 bytes are 256 tokens read, and 10 written");
+        assert_eq!(engine.written.load(Ordering::SeqCst), 0);
+        assert_eq!(metric(&provider, "haggle_served_total"), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_truthfully() {
+    bounded(async {
+        let nowhere = start(builder(local())).await;
+        let error = nowhere.discover(Criteria::new(model()), None).await.expect_err("nobody");
+        assert!(error.to_string().contains("no source of peers"), "{error}");
+        assert_eq!((error.code(), error.retry_safe(), error.billed()), ("nobody_found", true, 0));
+
+        let other = start(builder(listening())).await;
+        let member = start(builder(Config { bootstrap_nodes: vec![address(&other)], ..local() })).await;
+        let Err(Error::Job(error)) = member.discover(Criteria::new(model()), None).await else { panic!("nobody") };
+        let empty = Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit: 0 };
+        assert_eq!(error.failure, empty, "the DHT answered, and knows nobody");
+
+        let dead = address(&other);
+        other.stop().await;
+        let lonely = Config { bootstrap_nodes: vec![dead], ..local() };
+        let policy = haggle::Policy { query_timeout: haggle::core::time::Millis(700), ..hasty() };
+        let lonely = start(Node::builder(lonely).policy(policy)).await;
+        let mut events = lonely.events();
+        let Err(Error::Job(error)) = lonely.discover(Criteria::new(model()), None).await else { panic!("nobody") };
+        let timed_out = Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 };
+        assert_eq!(error.failure, timed_out, "the DHT was not reached, and nobody knows");
+        loop {
+            if let NodeEvent::Failed { code, detail } = events.next().await.expect("runs") {
+                assert_eq!(code, "bootstrap_unreachable");
+                assert!(detail.contains("dialled again"), "{detail}");
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bootstrap_node_that_comes_back_is_found_again() {
+    bounded(async {
+        let key = haggle::libp2p::identity::Keypair::generate_ed25519();
+        let first = start(builder(listening()).key(key.clone())).await;
+        let at = first.listen_addresses()[0].clone();
+        let member = start(builder(Config { bootstrap_nodes: vec![at.to_string()], ..local() })).await;
+        until(|| member.connected_peers() == [first.peer_id()]).await;
+        first.stop().await;
+        until(|| member.connected_peers().is_empty()).await;
+        let listen = at.to_string().split("/p2p/").next().expect("an address").to_owned();
+        let again = Config { listen_addresses: vec![listen], ..local() };
+        let again = start(builder(again).key(key)).await;
+        until(|| member.connected_peers() == [again.peer_id()]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stopping_ends_jobs_typed_on_both_sides_and_is_idempotent() {
+    bounded(async {
+        let (engine, other) = (Script::new(Does::Hangs), Script::new(Does::Hangs));
+        let provider_a = provider(engine.clone()).await;
+        let provider_b = provider(other.clone()).await;
+        let (a, b) = (requester(&provider_a).await, requester(&provider_b).await);
+        let mut left = a.submit(spec("Hello", 10)).await.expect("taken");
+        let mut right = b.submit(spec("Hello", 10)).await.expect("taken");
+        until(|| engine.live.load(Ordering::SeqCst) == 1 && other.live.load(Ordering::SeqCst) == 1).await;
+        a.stop().await;
+        a.stop().await;
+        let ended = loop {
+            match left.next().await.expect("an ending") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(ended.failure, Failure::Cancelled);
+        assert!(matches!(a.submit(spec("Hello", 10)).await, Err(Error::Stopped)));
+        until(|| engine.live.load(Ordering::SeqCst) == 0).await;
+        provider_b.stop().await;
+        let ended = loop {
+            match right.next().await.expect("an ending") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(ended.failure, Failure::Interrupted(Interrupted::Shutdown));
+        until(|| other.live.load(Ordering::SeqCst) == 0).await;
+        let listen = provider_a.listen_addresses()[0].to_string().split("/p2p/").next().expect("one").to_owned();
+        let taken = builder(Config { listen_addresses: vec![listen.clone()], ..local() }).start(runtime()).await;
+        let Err(error) = taken else { panic!("two nodes on one port") };
+        assert!(error.code() == "listen" && error.to_string().contains(&listen), "{error}");
+        provider_a.stop().await;
+        start(builder(Config { listen_addresses: vec![listen], ..local() })).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_peer_id_in_an_address_is_told() {
+    bounded(async {
+        let provider = provider(Script::new(Does::Writes)).await;
+        let stranger = haggle::libp2p::PeerId::random();
+        let wrong = address(&provider).replace(&provider.peer_id().to_string(), &stranger.to_string());
+        let requester = start(builder(Config { enable_dht: false, providers: vec![wrong], ..local() })).await;
+        let job = requester.submit(spec("Hello", 5)).await.expect("taken");
+        let error = job.answer().await.expect_err("nobody");
+        assert!(requester.metrics().contains("haggle_streams_failed_total{reason=\"wrong_peer\"}"), "{error}");
+        assert_eq!(requester.connect("/ip4/1.2.3.4/tcp/1").await.expect_err("no id").code(), "config");
+        requester.connect(&address(&provider)).await.expect("an address");
+    })
+    .await;
+}
