@@ -69,7 +69,7 @@ impl Service {
         }
         for serving in &self.models {
             if serving.advert.aliases.len() > MAX_ALIASES {
-                return err("aliases", "at most 8 a model");
+                return err("aliases", "at most 6 a model");
             }
             if serving.advert.context == 0 {
                 return err("context", "at least 1");
