@@ -154,6 +154,12 @@ pub enum Cause {
     Handshake,
     /// A finished job's end was not acknowledged in time.
     Linger,
+    /// A job whose stream was cut was not resumed in time.
+    Detached,
+    /// A cut stream is to be resumed, or was not in time.
+    Resume,
+    /// A Cancel that was not confirmed is to be said again.
+    Farewell,
     /// A dial of a bootstrap node is due, or took too long.
     Bootstrap,
 }

@@ -53,11 +53,23 @@ impl<E> Outbox<E> {
 
     /// Cuts a message into a frame and queues it.
     pub(crate) fn send(&mut self, stream: StreamId, message: &Message<'_>) {
+        wire::encode_frame(message, self.buffer(stream));
+    }
+
+    /// Queues frames that were cut before.
+    pub(crate) fn send_again(&mut self, stream: StreamId, frames: &[u8]) {
+        if !frames.is_empty() {
+            self.buffer(stream).extend_from_slice(frames);
+        }
+    }
+
+    /// What waits on a stream, to be added to.
+    fn buffer(&mut self, stream: StreamId) -> &mut Vec<u8> {
         let bytes = self.waiting.entry(stream).or_default();
         if bytes.is_empty() {
             self.queue.push_back(Order::Transmit(stream));
         }
-        wire::encode_frame(message, bytes);
+        bytes
     }
 
     /// Ends a stream after what waits for it.

@@ -22,6 +22,9 @@ const MAX_OVERLAP: u32 = 8;
 
 impl Provider {
     pub(super) fn on_award(&mut self, stream: StreamId, peer: PeerId, payload: &[u8], award: Award) {
+        if let Some(known) = self.by_name.get(&(peer, award.job, award.attempt)).copied() {
+            return self.on_repeated_award(stream, known, payload, &award);
+        }
         if let Err((reason, offer)) = self.admit(peer, &award) {
             if let Some(stream) = self.streams.get_mut(&stream) {
                 stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
@@ -52,9 +55,6 @@ impl Provider {
     /// Everything that an award must fit, cheapest check first.
     fn admit(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
         let no = |reason| Err((reason, None));
-        if self.by_name.contains_key(&(peer, award.job, award.attempt)) {
-            return no(DeclineReason::Conflict);
-        }
         let sampling = &award.sampling;
         let senseless = sampling.temperature_milli > MAX_TEMPERATURE_MILLI
             || !(1..=1000).contains(&sampling.top_p_milli)

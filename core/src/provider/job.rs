@@ -3,25 +3,34 @@
 use alloc::vec::Vec;
 
 use crate::{
+    bucket::Bucket,
     digest::TextHash,
     id::{PeerId, StreamId},
     machine::{Cause, Timeout},
     time::{Instant, Millis},
     window::Window,
-    wire::message::{Accepted, Award, EndReason},
+    wire::message::{Accepted, Award, End, EndReason},
 };
 
-use super::Service;
+use super::{Service, replay::Ring};
+
+/// Resumes in a row without progress that a provider bears; one more every second.
+const RESUMES: u32 = 5;
 
 #[derive(Clone, Hash, Debug)]
 pub(super) struct Job {
     pub(super) peer: PeerId,
-    pub(super) stream: StreamId,
+    pub(super) link: Link,
+    /// The stream's epoch: only a higher one takes the job over.
+    pub(super) epoch: u32,
     pub(super) award: Award,
     pub(super) stage: Stage,
     pub(super) body: Vec<u8>,
     pub(super) prompt_tokens: u64,
     pub(super) window: Window,
+    pub(super) ring: Ring,
+    /// How often the job may be resumed without progress.
+    pub(super) resumes: Bucket,
     pub(super) text_bytes: u64,
     pub(super) text_hash: TextHash,
     /// The engine was told that there is no room.
@@ -29,6 +38,16 @@ pub(super) struct Job {
     pub(super) awarded: Instant,
     pub(super) heard: Instant,
     pub(super) sent: Instant,
+}
+
+/// How the job's requester can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Link {
+    Attached(StreamId),
+    /// The stream was cut. The job goes on as far as its window carries.
+    Detached {
+        until: Instant,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,11 +66,14 @@ impl Job {
     pub(super) fn new(now: Instant, peer: PeerId, stream: StreamId, award: Award, accepted: &Accepted) -> Self {
         Self {
             peer,
-            stream,
+            link: Link::Attached(stream),
+            epoch: award.epoch,
             stage: Stage::Receiving,
             body: Vec::new(),
             prompt_tokens: 0,
             window: Window::new(accepted.window_tokens, accepted.window_bytes),
+            ring: Ring::default(),
+            resumes: Bucket::per_second(now, RESUMES, 1),
             text_bytes: 0,
             text_hash: TextHash::default(),
             blocked: false,
@@ -59,6 +81,19 @@ impl Job {
             heard: now,
             sent: now,
             award,
+        }
+    }
+
+    /// Its End, with what was written so far.
+    pub(super) fn end(&self, reason: EndReason) -> End {
+        End { reason, prompt_tokens: self.prompt_tokens, tokens: self.window.end(), hash: self.text_hash.value() }
+    }
+
+    /// The stream it is on, unless that was cut.
+    pub(super) const fn stream(&self) -> Option<StreamId> {
+        match self.link {
+            Link::Attached(stream) => Some(stream),
+            Link::Detached { .. } => None,
         }
     }
 
@@ -90,6 +125,9 @@ impl Job {
 
     pub(super) fn timeout(&self, service: &Service) -> Timeout {
         let due = |at, cause| Timeout { at, cause };
+        if let Link::Detached { until } = self.link {
+            return due(until, Cause::Detached);
+        }
         let idle = due(self.heard.after(service.idle), Cause::Idle);
         let life = due(self.sent.after(service.keepalive), Cause::Keepalive);
         match self.stage {

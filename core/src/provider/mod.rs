@@ -1,11 +1,13 @@
 //! Who sells: offers, admits, and streams what its engine writes.
 //!
 //! A flow reads from file to file: `quoting` (what does it cost) → `admission` (is there room for it) → `stream` (body,
-//! tokens, end). `job` holds the state.
+//! tokens, end) → `resume` (after a cut). `job` and `replay` hold the state.
 
 mod admission;
 mod job;
 mod quoting;
+mod replay;
+mod resume;
 mod service;
 mod stream;
 
@@ -63,6 +65,8 @@ pub struct Provider {
     next_attempt: u64,
     deadlines: Deadlines<Key>,
     outbox: Outbox<ProviderEvent>,
+    /// One frame, while it is cut.
+    scratch: Vec<u8>,
 }
 
 /// One conversation with a requester.
@@ -119,6 +123,7 @@ impl Provider {
             next_attempt: 0,
             deadlines: Deadlines::new(),
             outbox: Outbox::new(),
+            scratch: Vec::new(),
         })
     }
 
@@ -401,12 +406,11 @@ impl Provider {
                 Ok(())
             }
             Message::Cancel { job, attempt } => {
-                self.on_cancel(peer, job, attempt);
+                self.on_cancel(id, peer, job, attempt);
                 Ok(())
             }
-            Message::Resume { .. } => {
-                // A cut ends the job in this version: there is never anything to resume.
-                self.outbox.send(id, &Message::Gone(wire::message::GoneReason::Unknown));
+            Message::Resume { job, attempt, epoch, next } => {
+                self.on_resume(id, (peer, job, attempt), epoch, next);
                 Ok(())
             }
             _ => Err(Violation::Unexpected),
@@ -425,8 +429,7 @@ impl Provider {
         let Some(job) = self.streams.get(&stream).map(|stream| stream.job) else { return };
         self.drop_stream(stream);
         if let Some(attempt) = job {
-            let ended = self.jobs.get(&attempt).and_then(Job::ended);
-            self.drop_job(attempt, ended.map_or(ServedReason::Lost, ServedReason::Unacknowledged));
+            self.detach(attempt);
         }
     }
 }

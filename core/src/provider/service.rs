@@ -24,6 +24,8 @@ pub struct Service {
     pub offer_expiry: Millis,
     /// A requester of whom nothing is heard for so long has left.
     pub idle: Millis,
+    /// How long a job whose stream was cut, or whose end was not acknowledged, can be resumed.
+    pub detached_ttl: Millis,
     /// A sign of life is sent at least this often.
     pub keepalive: Millis,
     /// An inbound stream has to say something within; a body may start as late.
@@ -50,6 +52,7 @@ impl Default for Service {
             queue: 4,
             offer_expiry: Millis::from_secs(60),
             idle: Millis::from_secs(30),
+            detached_ttl: Millis::from_secs(120),
             keepalive: Millis::from_secs(10),
             handshake: Millis::from_secs(10),
             body_rate: 4 << 10,
@@ -90,6 +93,7 @@ impl Service {
         let times = [
             ("offer_expiry", self.offer_expiry),
             ("idle", self.idle),
+            ("detached_ttl", self.detached_ttl),
             ("keepalive", self.keepalive),
             ("handshake", self.handshake),
         ];

@@ -7,14 +7,14 @@ use crate::{
     refusal::Refusal,
     window,
     wire::{
-        MAX_CHUNK_TEXT, Message,
-        message::{End, EndReason},
+        self, MAX_CHUNK_TEXT, Message,
+        message::{EndReason, GoneReason},
     },
 };
 
 use super::{
     Key, Provider,
-    job::{Job, Stage},
+    job::{Job, Link, Stage},
 };
 
 /// Some tokens, as an engine yields them.
@@ -50,8 +50,12 @@ impl Provider {
         job.sent = self.now;
         let room = job.window.room();
         job.blocked = room == 0;
-        let stream = job.stream;
-        self.outbox.send(stream, &Message::Chunk { seq, n, text, ids });
+        self.scratch.clear();
+        wire::encode_frame(&Message::Chunk { seq, n, text, ids }, &mut self.scratch);
+        job.ring.keep(seq, tokens, &self.scratch);
+        if let Link::Attached(stream) = job.link {
+            self.outbox.send_again(stream, &self.scratch);
+        }
         Ok(room)
     }
 
@@ -67,8 +71,8 @@ impl Provider {
             Message::Body { offset, bytes } => self.on_body(id, offset, bytes),
             Message::Ack { next, end } => self.on_ack(id, stream, next, end),
             Message::Cancel { job: name, attempt } if (name, attempt) == (job.award.job, job.award.attempt) => {
-                self.drop_job(id, ServedReason::Cancelled);
-                self.close_stream(stream);
+                let peer = job.peer;
+                self.on_cancel(stream, peer, name, attempt);
                 Ok(())
             }
             // The other offers were still open when this one was awarded: nothing of it matters here.
@@ -83,11 +87,22 @@ impl Provider {
         }
         let end = offset.saturating_add(bytes.len() as u64);
         let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
-        if !matches!(job.stage, Stage::Receiving) || !fits {
+        if !matches!(job.stage, Stage::Receiving) {
+            return self.skip_body(id, bytes);
+        }
+        if !fits {
             return Err(Violation::Body);
         }
         job.body.extend_from_slice(bytes);
         self.on_body_complete(id);
+        Ok(())
+    }
+
+    /// The unasked part of a body that is here already: the award was repeated after a cut.
+    fn skip_body(&mut self, id: AttemptId, bytes: &[u8]) -> Result<(), Violation> {
+        let stream = self.jobs.get(&id).and_then(Job::stream).and_then(|stream| self.streams.get_mut(&stream));
+        let Some(stream) = stream else { return Ok(()) };
+        stream.stray_body = stream.stray_body.checked_sub(bytes.len() as u64).ok_or(Violation::Body)?;
         Ok(())
     }
 
@@ -105,6 +120,10 @@ impl Provider {
         }
         let progress = next > job.window.start();
         job.window.free(next);
+        job.ring.free(next);
+        if progress {
+            job.resumes.refund();
+        }
         let room = job.window.room();
         if job.blocked && room > 0 && job.is_running() {
             job.blocked = false;
@@ -115,20 +134,35 @@ impl Provider {
         if paid { Ok(()) } else { Err(Violation::Flood) }
     }
 
-    /// A Cancel that comes on another stream than the job's.
-    pub(super) fn on_cancel(&mut self, peer: PeerId, job: JobId, attempt: u32) {
-        let Some(id) = self.by_name.get(&(peer, job, attempt)).copied() else { return };
-        let stream = self.jobs.get(&id).map(|job| job.stream);
+    /// Stops computing, and confirms it: after that nobody has to be told again. The stream need not be the job's.
+    pub(super) fn on_cancel(&mut self, stream: StreamId, peer: PeerId, job: JobId, attempt: u32) {
+        let known = self.by_name.get(&(peer, job, attempt)).copied();
+        let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get(&id)?))) else {
+            return self.gone(stream, GoneReason::Unknown);
+        };
+        let end = job.end(EndReason::Cancelled);
+        let own = job.stream().filter(|own| *own != stream);
         self.drop_job(id, ServedReason::Cancelled);
-        if let Some(stream) = stream {
-            self.close_stream(stream);
+        self.outbox.send(stream, &Message::End(end));
+        self.close_stream(stream);
+        if let Some(own) = own {
+            self.close_stream(own);
         }
     }
 
     pub(super) fn on_job_timeout(&mut self, id: AttemptId) {
         let now = self.now;
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let stream = job.stream;
+        let stream = match job.link {
+            Link::Attached(stream) => stream,
+            Link::Detached { until } => {
+                if until <= now {
+                    let ended = job.ended();
+                    self.drop_job(id, ended.map_or(ServedReason::Lost, ServedReason::Unacknowledged));
+                }
+                return;
+            }
+        };
         match job.stage {
             Stage::Ended { reason, until } => {
                 if until <= now {
@@ -138,7 +172,7 @@ impl Provider {
             }
             Stage::Receiving if job.body_due(&self.service) <= now => self.end_attempt(id, EndReason::TooSlow),
             _ if job.heard.after(self.service.idle) <= now => {
-                self.drop_job(id, ServedReason::Silent);
+                self.detach(id);
                 self.reset_stream(stream);
             }
             _ => {
@@ -153,13 +187,13 @@ impl Provider {
     /// Sends End: the slot or the place in the queue is free; the books stay until it is acknowledged.
     pub(super) fn end_attempt(&mut self, id: AttemptId, reason: EndReason) {
         self.vacate(id);
-        let until = self.now.after(self.service.idle);
+        let until = self.now.after(self.service.detached_ttl);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.stage = Stage::Ended { reason, until };
-        let end =
-            End { reason, prompt_tokens: job.prompt_tokens, tokens: job.window.end(), hash: job.text_hash.value() };
-        let stream = job.stream;
-        self.outbox.send(stream, &Message::End(end));
+        if let Link::Attached(stream) = job.link {
+            let end = job.end(reason);
+            self.outbox.send(stream, &Message::End(end));
+        }
         self.index_job(id);
         self.start_queued();
     }
@@ -177,7 +211,7 @@ impl Provider {
             load.jobs = load.jobs.saturating_sub(1);
         }
         self.forget_idle_peer(job.peer);
-        if let Some(stream) = self.streams.get_mut(&job.stream) {
+        if let Some(stream) = job.stream().and_then(|stream| self.streams.get_mut(&stream)) {
             stream.job = None;
         }
         let tariff: Tariff = job.award.tariff;

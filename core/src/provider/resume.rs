@@ -1,0 +1,109 @@
+//! After a cut: the job goes on without its stream, and another stream takes it over. Rules W4 and W5.
+
+use crate::{
+    digest,
+    id::{AttemptId, JobId, PeerId, StreamId},
+    wire::{
+        Message,
+        message::{Accepted, Award, DeclineReason, GoneReason},
+    },
+};
+
+use super::{
+    Provider,
+    job::{Link, Stage},
+};
+
+impl Provider {
+    /// The job's stream is gone: it computes on as far as its window carries, and waits to be resumed.
+    pub(super) fn detach(&mut self, id: AttemptId) {
+        let until = self.now.after(self.service.detached_ttl);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(stream) = job.stream().and_then(|stream| self.streams.get_mut(&stream)) {
+            stream.job = None;
+        }
+        job.link = Link::Detached { until };
+        self.index_job(id);
+    }
+
+    /// Attaches a running attempt to the stream, at the token that its requester takes next.
+    pub(super) fn on_resume(&mut self, stream: StreamId, name: (PeerId, JobId, u32), epoch: u32, next: u64) {
+        let known = self.by_name.get(&name).copied();
+        let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
+            return self.gone(stream, GoneReason::Unknown);
+        };
+        if epoch <= job.epoch {
+            return self.gone(stream, GoneReason::Stale);
+        }
+        if !job.resumes.charge(self.now) {
+            // Too many without progress: this stream is not worth an answer, the job is not touched.
+            return self.reset_stream(stream);
+        }
+        let Some(frames) = job.ring.from(next, job.window.end()) else {
+            return self.gone(stream, GoneReason::Evicted);
+        };
+        self.attach(id, stream, epoch);
+        self.outbox.send(stream, &Message::Resumed { next });
+        self.replay(id, stream, &frames);
+    }
+
+    /// The same award again: its first token was never seen, so that it is the way to resume a job from the start.
+    pub(super) fn on_repeated_award(&mut self, stream: StreamId, id: AttemptId, payload: &[u8], award: &Award) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let same = Award { epoch: award.epoch, ..job.award.clone() } == *award;
+        let frames = job.ring.from(0, job.window.end()).filter(|_| job.window.start() == 0);
+        let (true, true, Some(frames)) = (same, award.epoch > job.epoch, frames) else {
+            return self.decline(stream, DeclineReason::Conflict, None);
+        };
+        if !job.resumes.charge(self.now) {
+            return self.reset_stream(stream);
+        }
+        let mut accepted = Accepted {
+            terms: digest::sha256(payload),
+            body_credit: 0,
+            window_tokens: award.window_tokens.min(self.limits.window_tokens),
+            window_bytes: award.window_bytes.min(self.limits.window_bytes),
+        };
+        if matches!(job.stage, Stage::Receiving) {
+            // What came of the body may end anywhere: it comes again.
+            accepted.body_credit = award.body_bytes;
+            job.body.clear();
+            job.awarded = self.now;
+        } else if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
+        }
+        self.attach(id, stream, award.epoch);
+        self.outbox.send(stream, &Message::Accepted(accepted));
+        self.replay(id, stream, &frames);
+    }
+
+    pub(super) fn gone(&mut self, stream: StreamId, reason: GoneReason) {
+        self.outbox.send(stream, &Message::Gone(reason));
+        self.close_stream(stream);
+    }
+
+    /// The newest epoch has the job; the older stream is fenced and closed.
+    fn attach(&mut self, id: AttemptId, stream: StreamId, epoch: u32) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let old = job.stream();
+        job.link = Link::Attached(stream);
+        job.epoch = epoch;
+        (job.heard, job.sent) = (self.now, self.now);
+        if let Some(old) = old {
+            self.reset_stream(old);
+        }
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.job = Some(id);
+        }
+    }
+
+    fn replay(&mut self, id: AttemptId, stream: StreamId, frames: &[u8]) {
+        self.outbox.send_again(stream, frames);
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let Some(reason) = job.ended() {
+            let end = job.end(reason);
+            self.outbox.send(stream, &Message::End(end));
+        }
+        self.index_job(id);
+    }
+}
