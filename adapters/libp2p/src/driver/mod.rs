@@ -187,7 +187,9 @@ impl Driver {
         self.pump_requester(sessions);
         self.pump_provider(sessions);
         if self.provider.as_ref().is_none_or(|provider| provider.open_jobs() == 0) {
-            self.draining.drain(..).for_each(|reply| drop(reply.send(())));
+            for reply in self.draining.drain(..) {
+                let _ = reply.send(());
+            }
             if self.stop.until.is_some() && self.desk.len() == 0 {
                 self.streams.close_all();
             }
