@@ -252,7 +252,7 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
         }
         Cheat::OverWindow => {
             let text = "x".repeat(4000);
-            for _ in 0..deal.max_tokens.min(3000) {
+            for _ in 0..deal.max_tokens.min(100) {
                 let seq = deal.sent;
                 chunk(talk, deal, seq, 1, &text);
             }

@@ -198,6 +198,8 @@ impl Judge {
         for (node, job) in jobs {
             self.close(node, job);
         }
+        // A new life's account knows nothing of the old one's.
+        self.closed.remove(&node);
         if let Some((used, _)) = self.slots.get_mut(&node) {
             *used = 0;
         }
@@ -364,8 +366,7 @@ impl Judge {
             let body = matches!(message, Message::Body { .. });
             match message {
                 Message::Award(award) => {
-                    book.award = Some(award.job);
-                    book.unasked = unasked;
+                    *book = StreamBook { award: Some(award.job), unasked, ..StreamBook::default() };
                     self.award_sent(award.job, to, award.tariff, award.max_tokens);
                 }
                 Message::Body { offset, bytes } => self.body_sent(stream, offset, bytes),
@@ -440,9 +441,9 @@ impl Judge {
         })
     }
 
-    /// Bytes that a provider of the core sends.
-    pub(crate) fn provider_sent(&mut self, stream: u64, bytes: &[u8]) {
-        for frame in self.frames(bytes, true) {
+    /// Bytes that a provider of the core, or a script, sends.
+    pub(crate) fn provider_sent(&mut self, stream: u64, bytes: &[u8], core: bool) {
+        for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
             let book = self.streams.entry(stream).or_default();
             match message {
@@ -450,7 +451,7 @@ impl Judge {
                     book.window = Some((u64::from(accepted.window_tokens), u64::from(accepted.window_bytes)));
                     book.body_credit = accepted.body_credit;
                 }
-                Message::Chunk { n, text, ids, .. } => {
+                Message::Chunk { n, text, ids, .. } if core => {
                     let cost = text.len() as u64 + ids.map_or(0, <[u8]>::len) as u64 + CHUNK_COST;
                     book.costs.push_back((book.sent, cost));
                     book.sent += u64::from(n);

@@ -53,8 +53,11 @@ impl Talk<'_> {
 
     /// Sends a message on the stream that was heard.
     pub fn send(&mut self, message: &Message<'_>) {
-        let mut bytes = Vec::new();
-        wire::encode_frame(message, &mut bytes);
+        // Not `encode_frame`: it refuses to write what a peer would refuse to read, and that is what a script is for.
+        let mut bytes = vec![0, 0];
+        wire::encode(message, &mut bytes);
+        let len = (bytes.len() - 2).min(usize::from(u16::MAX)) as u16;
+        bytes[..2].copy_from_slice(&len.to_be_bytes());
         self.raw(bytes);
     }
 

@@ -11,7 +11,7 @@ use haggle_core::{
 use crate::{
     EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report, RequesterConfig, Rule,
     Schedule, Trouble, World,
-    adversary::{CHEATS, PESTS, cheat, pest},
+    adversary::{CHEATS, PESTS, Pest, cheat, pest},
     dice::{Draws, Purpose, Stream},
     name,
     net::Dial,
@@ -60,7 +60,7 @@ pub fn scenario(seed: u64) -> Scenario {
     if shape.chance(1, 4) {
         let how = PESTS[shape.below(PESTS.len() as u64) as usize];
         let target = providers[shape.below(providers.len() as u64) as usize];
-        let streams = 1 + shape.below(40) as u32;
+        let streams = 1 + shape.below(if how == Pest::Silent { 40 } else { 6 }) as u32;
         world.add_script(&[], pest(target, MODEL, 0, 0, streams, how));
     }
     let probing = world.add_requester(RequesterConfig::default());

@@ -2,7 +2,7 @@
 
 use crate::gguf::{Gguf, Kind, LoadError, Tensor, Value, malformed, unsupported};
 use crate::math::{exp, silu};
-use crate::matrix::{Matrix, Vector, dot, floats};
+use crate::matrix::{Matrix, Vector, add_scaled, dot, floats, sum};
 
 /// The weights and the sizes that go with them.
 pub(crate) struct Network {
@@ -203,10 +203,6 @@ impl Network {
         self.norm(&s.x, &self.norm, &mut s.h);
         logits.resize(output.rows, 0.0);
         output.times(s.vector.set(&s.h), logits);
-        // Whole numbers hide what is not a number.
-        if !s.x.iter().all(|x| x.is_finite()) {
-            logits.fill(f32::NAN);
-        }
     }
 
     fn attention(&self, layer: &Layer, keys: &mut Vec<f32>, values: &mut Vec<f32>, s: &mut Scratch) {
@@ -231,7 +227,7 @@ impl Network {
             softmax(&mut s.weights);
             mixed.fill(0.0);
             for (weight, value) in s.weights.iter().zip(values.chunks_exact(kv)) {
-                mixed.iter_mut().zip(&value[from..from + head]).for_each(|(to, v)| *to += weight * v);
+                add_scaled(mixed, *weight, &value[from..from + head]);
             }
         }
         layer.o.times(s.vector.set(&s.h), &mut s.q);
@@ -264,6 +260,6 @@ fn rotate(x: &mut [f32], turns: &[(f32, f32)]) {
 fn softmax(x: &mut [f32]) {
     let top = x.iter().copied().fold(f32::MIN, f32::max);
     x.iter_mut().for_each(|x| *x = exp(*x - top));
-    let scale = 1.0 / x.iter().fold(0.0, |sum, x| sum + x);
+    let scale = 1.0 / sum(x);
     x.iter_mut().for_each(|x| *x *= scale);
 }

@@ -218,3 +218,106 @@ fn special(gguf: &Gguf, key: &str, vocabulary: usize) -> Result<Option<u32>, Loa
         Some(_) => gguf.number(key, 0..=vocabulary as u64 - 1).map(|id| Some(id as u32)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Tokenizer;
+    use crate::gguf::Gguf;
+    use crate::words::words;
+
+    const FILE: &[u8] = include_bytes!("../model/haggle-tiny-stories.gguf");
+
+    const TEXTS: [&str; 8] = [
+        "Once upon a time, there was a little fox named Lily.",
+        "It's what I'd say: we've 12345 things they'll   never, ever forget...",
+        "  spaces \n\n\t and\r\nlines \u{a0} ",
+        "\u{1f600}\u{1f1e6}\u{1f1f9} \u{fc}ber \u{4e16}\u{754c} \u{0} \u{10ffff}",
+        "<|begin|><|end|>",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "theretherethetheerehertthehe forestforestforest",
+        "",
+    ];
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::load(&Gguf::parse(FILE).expect("sound")).expect("sound")
+    }
+
+    fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        tokenizer.encode(text, &mut tokens);
+        tokens
+    }
+
+    /// The rule as it is written down: merge the pair of the lowest rank, the leftmost first, until none is left.
+    fn plainly(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        let mut all = Vec::new();
+        for word in words(text) {
+            let mut tokens: Vec<u32> = word.bytes().map(|byte| tokenizer.singles[usize::from(byte)]).collect();
+            let best = |tokens: &[u32]| {
+                let pairs = tokens.windows(2).enumerate();
+                pairs.filter_map(|(i, p)| tokenizer.merges.get(&(p[0], p[1])).map(|&(rank, to)| (rank, i, to))).min()
+            };
+            while let Some((_, at, merged)) = best(&tokens) {
+                tokens.splice(at..at + 2, [merged]);
+            }
+            all.extend(tokens);
+        }
+        all
+    }
+
+    #[test]
+    fn tokens_spell_their_text() {
+        let tokenizer = tokenizer();
+        for text in TEXTS {
+            let tokens = encode(&tokenizer, text);
+            let bytes: Vec<u8> = tokens.iter().flat_map(|&token| tokenizer.bytes(token).to_vec()).collect();
+            assert_eq!(bytes, text.as_bytes());
+            assert!(
+                tokens.len() >= tokenizer.least(text.len()) && tokens.iter().all(|&token| tokenizer.is_text(token))
+            );
+        }
+        assert!(encode(&tokenizer, TEXTS[0]).len() < TEXTS[0].len() / 2, "merges are applied");
+    }
+
+    #[test]
+    fn the_queue_merges_as_the_plain_rule() {
+        let tokenizer = tokenizer();
+        for text in TEXTS {
+            assert_eq!(encode(&tokenizer, text), plainly(&tokenizer, text), "{text:?}");
+        }
+    }
+
+    /// Recorded from llama.cpp with the same vocabulary.
+    #[test]
+    fn tokens_are_those_of_llama_cpp() {
+        let recorded: [(&str, &[u32]); 3] = [
+            (
+                "Once upon a time, it's \u{fc}ber \u{1f600}  x\n\ny",
+                &[
+                    439, 440, 260, 438, 46, 302, 41, 117, 34, 197, 190, 100, 281, 34, 242, 161, 154, 130, 34, 34, 122,
+                    12, 12, 123,
+                ],
+            ),
+            (
+                "  spaces \n\n\t and\r\nlines 'tis we'll 12345 ",
+                &[
+                    34, 261, 114, 99, 101, 298, 34, 12, 12, 11, 273, 15, 12, 110, 271, 298, 34, 41, 118, 296, 262, 103,
+                    41, 280, 34, 51, 52, 53, 54, 55, 34,
+                ],
+            ),
+            (
+                "Tell me a story about a dragon.\nOnce upon a time",
+                &[86, 392, 333, 260, 372, 123, 476, 260, 272, 339, 105, 283, 48, 12, 439, 440, 260, 438],
+            ),
+        ];
+        for (text, tokens) in recorded {
+            assert_eq!(encode(&tokenizer(), text), tokens, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_any_length_takes_time_in_proportion() {
+        // At the square of its length this would take an hour.
+        assert!(encode(&tokenizer(), &"stories".repeat(100_000)).len() > 100_000);
+    }
+}

@@ -61,3 +61,36 @@ pub(crate) fn byte_to_char(byte: u8) -> char {
     };
     char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{byte_to_char, words};
+
+    #[test]
+    fn words_fall_apart_as_in_the_rule() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("Hello world", &["Hello", " world"]),
+            ("it's we'll", &["it", "'s", " we", "'ll"]),
+            ("a  b \n c ", &["a", " ", " b", " \n", " c", " "]),
+            ("x=42, y", &["x", "=", "42", ",", " y"]),
+            ("\n\nOnce", &["\n", "\n", "Once"]),
+            ("\u{fc}ber \u{1f600}!", &["\u{fc}ber", " \u{1f600}!"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(words(text).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn every_byte_has_a_character_of_its_own() {
+        let mut all: Vec<char> = (0..=255).map(byte_to_char).collect();
+        assert!(all.iter().all(|c| !c.is_whitespace() && !c.is_control()));
+        assert_eq!(
+            (all[usize::from(b' ')], all[usize::from(b'\n')], all[usize::from(b'a')]),
+            ('\u{120}', '\u{10a}', 'a')
+        );
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 256);
+    }
+}

@@ -32,6 +32,11 @@ pub enum NodeEvent {
         /// Which, with the node's id.
         address: Multiaddr,
     },
+    /// This node's models were announced in the DHT.
+    Announced {
+        /// Under how many keys: one a name.
+        keys: usize,
+    },
     /// The first connection to a peer is there.
     PeerConnected {
         /// Whom.
@@ -117,6 +122,7 @@ impl NodeEvent {
         match self {
             NodeEvent::Started { .. } => "p2p:started",
             NodeEvent::Listening { .. } => "p2p:listening",
+            NodeEvent::Announced { .. } => "p2p:announced",
             NodeEvent::PeerConnected { .. } => "peer:connect",
             NodeEvent::PeerDisconnected { .. } => "peer:disconnect",
             NodeEvent::Discovered { .. } => "node:discovered",
@@ -181,17 +187,15 @@ impl Subscribers {
         self.lock().retain_mut(|subscriber| {
             // The gap is told where it is: before the first event that has room again.
             let missed = subscriber.missed.swap(0, Ordering::Relaxed);
-            let gap = (missed > 0).then_some(NodeEvent::Missed(missed));
-            let sent = gap.into_iter().chain([event.clone()]).try_for_each(|event| subscriber.events.try_send(event));
-            match sent {
-                Ok(()) => true,
-                Err(error) if error.is_full() => {
-                    let lost = if matches!(error.into_inner(), NodeEvent::Missed(_)) { missed + 1 } else { 1 };
-                    subscriber.missed.fetch_add(lost, Ordering::Relaxed);
-                    true
-                }
-                Err(_) => false,
+            if missed > 0 && subscriber.events.try_send(NodeEvent::Missed(missed)).is_err() {
+                subscriber.missed.fetch_add(missed + 1, Ordering::Relaxed);
+                return !subscriber.events.is_closed();
             }
+            match subscriber.events.try_send(event.clone()) {
+                Err(error) if error.is_full() => drop(subscriber.missed.fetch_add(1, Ordering::Relaxed)),
+                _ => {}
+            }
+            !subscriber.events.is_closed()
         });
     }
 

@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use crate::{
-    address,
+    NodeEvent, address,
     config::Contact,
     discovery::{
         KAD_PROTOCOL, ProviderStore,
@@ -84,6 +84,9 @@ pub(crate) struct Network {
     /// Keys under which this node is to be found.
     keys: Vec<kad::RecordKey>,
     announced: Option<Instant>,
+    announcing: HashSet<kad::QueryId>,
+    /// One of the announcements under way has reached a node.
+    heard: bool,
     /// Others are told other addresses than those listened on.
     own_addresses: bool,
     listeners: HashMap<ListenerId, Listener>,
@@ -123,6 +126,8 @@ impl Network {
             mdns: parts.mdns,
             searches: Searches::default(),
             announced: None,
+            announcing: HashSet::new(),
+            heard: false,
             own_addresses: parts.announced,
             listeners: HashMap::new(),
         };
@@ -246,7 +251,8 @@ impl Network {
         }
         let loopback = address::ip(&address).is_some_and(|ip| ip.is_loopback());
         // Who listens everywhere does not mean that others should dial their own machine.
-        if !self.own_addresses && !(wildcard && loopback) {
+        let for_others = !(wildcard && loopback);
+        if for_others && !self.own_addresses {
             swarm.add_external_address(address.clone());
         }
         driver.on_listening(address.with_p2p(*swarm.local_peer_id()).unwrap_or_else(|address| address));
@@ -299,14 +305,14 @@ impl Network {
     fn on_identify<M: Mdns>(&mut self, event: identify::Event, swarm: &mut Swarm<Behaviour<M>>) {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
         let Some(seen) = self.remotes.get(&connection_id) else { return };
-        if !info.protocols.contains(&KAD_PROTOCOL) {
-            return;
-        }
-        let Some(kad) = swarm.behaviour_mut().kad.as_mut() else { return };
-        for address in
-            info.listen_addrs.into_iter().filter(|claimed| address::believable(claimed, seen)).take(MAX_ADDRESSES)
-        {
-            kad.add_address(&peer_id, address);
+        let believed = info.listen_addrs.into_iter().filter(|claimed| address::believable(claimed, seen));
+        let believed: Vec<_> = believed.take(MAX_ADDRESSES).collect();
+        let in_dht = info.protocols.contains(&KAD_PROTOCOL);
+        for address in believed {
+            if let Some(kad) = swarm.behaviour_mut().kad.as_mut().filter(|_| in_dht) {
+                kad.add_address(&peer_id, address.clone());
+            }
+            swarm.add_peer_address(peer_id, address);
         }
     }
 
@@ -340,6 +346,14 @@ impl Network {
                     self.announce(swarm, driver);
                 }
                 self.ask_dht(swarm);
+            }
+            kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::StartProviding(_), stats, .. } => {
+                self.announcing.remove(&id);
+                // Without a node that answered, nobody heard of it.
+                self.heard |= stats.num_successes() > 0;
+                if self.announcing.is_empty() && std::mem::take(&mut self.heard) {
+                    driver.tell(NodeEvent::Announced { keys: self.keys.len() });
+                }
             }
             kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetProviders(result), step, stats } => {
                 if let Ok(kad::GetProvidersOk::FoundProviders { key, providers }) = &result {
@@ -397,8 +411,9 @@ impl Network {
         }
         self.announced = Some(Instant::now());
         for key in &self.keys {
-            if let Err(error) = kad.start_providing(key.clone()) {
-                driver.on_failure("announce", error.to_string());
+            match kad.start_providing(key.clone()) {
+                Ok(id) => drop(self.announcing.insert(id)),
+                Err(error) => driver.on_failure("announce", error.to_string()),
             }
         }
     }
@@ -412,9 +427,9 @@ impl Network {
             return driver.query_done(query, QueryOutcome::NoSource);
         }
         let key = kad::RecordKey::new(&dht_key(&self.network, model));
-        let search = Search::new(key, dht, self.mdns.then(|| self.started + MDNS_SETTLES));
-        let search = self.searches.start(query, search);
+        let mut search = Search::new(key, dht, self.mdns.then(|| self.started + MDNS_SETTLES));
         driver.peers_found(query, search.fresh(self.providers.iter().chain(&self.local).copied()));
+        self.searches.start(query, search);
         self.ask_dht(swarm);
         self.end_searches(driver);
     }

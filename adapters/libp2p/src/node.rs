@@ -224,12 +224,14 @@ impl Node {
         }
     }
 
-    /// Takes no further jobs of others; those that run go on.
+    /// Takes no further jobs of others from now on, and waits until those that run have ended.
     ///
     /// # Errors
     /// The node was stopped.
     pub async fn drain(&self) -> Result<(), Error> {
-        self.send(Command::Drain).await
+        let (reply, drained) = oneshot::channel();
+        self.send(Command::Drain(reply)).await?;
+        drained.await.map_err(|_| Error::Stopped)
     }
 
     /// Has a prompt answered by a provider that is found, asked and awarded.
@@ -350,7 +352,9 @@ fn build<R: Runtime>(
         .with_max_established(Some(config.max_connections))
         .with_max_established_per_peer(Some(config.max_connections_per_peer));
     let identity = identify::Config::new(sessions::PROTOCOL.to_string(), key.public())
-        .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into());
+        .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
+        // What peers say of themselves is remembered by the sessions, after it was checked.
+        .with_cache_size(0);
     let query_timeout = std::time::Duration::from_millis(settings.policy.query_timeout.0);
     let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
     let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose().map_err(Error::Runtime)?;

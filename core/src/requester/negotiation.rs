@@ -42,7 +42,7 @@ impl Requester {
         let asked = selection::choose_asked(&mut self.rng, pool, self.policy.candidates as usize, max_tokens, funds);
         for candidate in asked {
             let stream = self.open_stream(candidate.peer, Role::Job(id));
-            let rfq = Rfq { rfq: self.rng.bits(), ..rfq.clone() };
+            let rfq = Rfq { rfq: self.rng.bits().max(1), ..rfq.clone() };
             let talk = Talk::new(stream, rfq.rfq);
             self.outbox.send(stream, &Message::Rfq(rfq));
             self.jobs.get_mut(&id).map(|job| job.talks.insert(candidate.peer, talk));

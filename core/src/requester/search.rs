@@ -85,7 +85,8 @@ impl Requester {
 
     /// Candidates whose adverts are known now, if nothing has to be waited for.
     pub(super) fn known_candidates(&self, id: JobId) -> Vec<Candidate> {
-        self.survey(id).map(|survey| survey.fit).unwrap_or_default()
+        let all_known = |survey: &Survey| survey.outcome.is_some() && survey.unknown.is_empty();
+        self.survey(id).filter(all_known).map(|survey| survey.fit).unwrap_or_default()
     }
 
     /// The job's time is over.

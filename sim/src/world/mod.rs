@@ -520,7 +520,8 @@ impl World {
         node: u32,
         command: impl FnOnce(&mut Requester, Instant) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let Some(side) = &mut self.nodes[node as usize].requester else { panic!("node {node} is no requester") };
+        // A dead node knows no job.
+        let Some(side) = &mut self.nodes[node as usize].requester else { return Err(Refusal::UnknownJob) };
         let result = command(&mut side.machine, Instant::from_millis(self.now));
         self.after(node, Role::Requester);
         result

@@ -135,8 +135,11 @@ impl World {
                 }
             }
             Err(failure) => {
+                // A target that answered already learns of a cut by itself.
+                if record.ends[1].state != EndState::Open {
+                    record.ends[1].state = EndState::Closed;
+                }
                 self.set_closed(conn, 0);
-                self.set_closed(conn, 1);
                 if state == EndState::Dialling {
                     self.unbind(node, role, id);
                     if role == Role::Script {
@@ -164,8 +167,8 @@ impl World {
             let unasked = config.map_or(0, |config| config.limits.body_unasked);
             let to = if other == NOWHERE { peer_id(NOWHERE) } else { peer_id(other) };
             self.judge.requester_sent(node, conn, to, &bytes, core, unasked);
-        } else if role == Role::Provider {
-            self.judge.provider_sent(conn, &bytes);
+        } else {
+            self.judge.provider_sent(conn, &bytes, role == Role::Provider);
         }
         let Some(record) = self.conns.get_mut(&conn) else { return };
         match record.ends[end].state {
@@ -204,12 +207,19 @@ impl World {
         let (seed, stream) = (self.seed, draws(src, dst, Purpose::Split));
         while let Some(record) = self.conns.get_mut(&conn) {
             let Some(item) = record.pipes[from].take(self.now) else { return };
+            if record.ends[1 - from].state == EndState::Closed {
+                // Nobody listens any more.
+                return record.pipes[from].clear();
+            }
             match item {
                 Item::Closed => return self.end_closes(conn, 1 - from, false),
                 Item::Bytes(bytes) => {
                     let cuts = record.pipes[from].split(&bytes, seed, stream, record.key, mean);
                     let mut start = 0;
                     for cut in cuts {
+                        if self.conns.get(&conn).is_none_or(|record| record.ends[1 - from].state == EndState::Closed) {
+                            return;
+                        }
                         self.arrive(conn, 1 - from, &bytes[start..cut]);
                         start = cut;
                     }
@@ -301,7 +311,7 @@ impl World {
         } else {
             self.input(node, role, Input::StreamClosed(id));
         }
-        if lost && self.connected.remove(&(node, other)) {
+        if lost && !self.talks_to(node, other) && self.connected.remove(&(node, other)) {
             for role in [Role::Requester, Role::Provider] {
                 self.input(node, role, Input::PeerGone(peer_id(other)));
             }
@@ -339,6 +349,14 @@ impl World {
                 self.input(node, role, Input::PeerConnected(peer_id(other)));
             }
         }
+    }
+
+    /// Whether a node takes itself to have a stream with another.
+    fn talks_to(&self, node: u32, other: u32) -> bool {
+        let talks = |ends: &[End; 2], own: usize| {
+            ends[own].node == node && ends[1 - own].node == other && ends[own].state != EndState::Closed
+        };
+        self.conns.values().any(|record| talks(&record.ends, 0) || talks(&record.ends, 1))
     }
 
     fn end_of(&self, node: u32, role: Role, conn: u64) -> Option<usize> {

@@ -28,19 +28,19 @@ const NAME: &str = "haggle-tiny-stories";
 const SHAPE: Shape = Shape { vocab: 512, dim: 64, layers: 4, heads: 4, kv_heads: 2, ffn: 192, context: 1024 };
 /// Tokens of one sequence, and sequences of one step.
 const LENGTH: usize = 512;
-const BATCH: usize = 4;
-const PEAK_RATE: f32 = 4e-3;
-const WARM_UP: usize = 100;
+const BATCH: usize = 2;
+const PEAK_RATE: f32 = 3e-3;
+const WARM_UP: usize = 200;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default: usize| args.get(i).map_or(Ok(default), |arg| arg.parse());
-    match (args.first(), number(1, 1800), number(2, 1)) {
+    match (args.first(), number(1, 6500), number(2, 1)) {
         (Some(out), Ok(steps), Ok(seed)) => match std::fs::write(out, train(steps, seed as u64)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format!("cannot write {out}: {error}")),
         },
-        _ => fail("usage: train OUT.gguf [STEPS [SEED]], for instance: train model.gguf 1800 1"),
+        _ => fail("usage: train OUT.gguf [STEPS [SEED]], for instance: train model.gguf 6500 1"),
     }
 }
 
@@ -67,7 +67,7 @@ fn train(steps: usize, seed: u64) -> Vec<u8> {
         }
         adam.update(&mut net.params, &grad, rate(step, steps));
         recent = if step == 0 { loss } else { recent * 0.95 + loss * 0.05 };
-        if step % 50 == 0 || step + 1 == steps {
+        if step % 100 == 0 || step + 1 == steps {
             eprintln!("step {step} of {steps}: loss {recent:.3}");
         }
     }
@@ -104,7 +104,7 @@ impl Adam {
     }
 
     fn update(&mut self, params: &mut [f32], grad: &[f32], rate: f32) {
-        const KEEP: (f32, f32) = (0.9, 0.98);
+        const KEEP: (f32, f32) = (0.9, 0.99);
         self.steps += 1;
         let length = grad.iter().map(|g| g * g).sum::<f32>().sqrt() / BATCH as f32;
         let clip = 1.0 / length.max(1.0) / BATCH as f32;

@@ -68,8 +68,8 @@ impl Search {
 pub(crate) struct Searches(BTreeMap<QueryId, Search>);
 
 impl Searches {
-    pub(crate) fn start(&mut self, query: QueryId, search: Search) -> &mut Search {
-        self.0.entry(query).insert_entry(search).into_mut()
+    pub(crate) fn start(&mut self, query: QueryId, search: Search) {
+        self.0.insert(query, search);
     }
 
     pub(crate) fn cancel(&mut self, query: QueryId) -> Option<Search> {

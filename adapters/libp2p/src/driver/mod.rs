@@ -109,6 +109,8 @@ pub struct Driver {
     note: mpsc::UnboundedSender<Note>,
     orders: VecDeque<Order>,
     alarm: Alarm,
+    /// Who waits for the last job of others.
+    draining: Vec<oneshot::Sender<()>>,
     stop: Stop,
 }
 
@@ -120,7 +122,7 @@ pub(crate) enum Command {
     Award(JobId, PeerId, oneshot::Sender<Result<(), Error>>),
     SetAccountBudget(Option<Amount>),
     AddAddress(PeerId, Multiaddr),
-    Drain,
+    Drain(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -171,6 +173,7 @@ impl Driver {
             note,
             orders: VecDeque::new(),
             alarm: Alarm::default(),
+            draining: Vec::new(),
             stop: Stop::default(),
         };
         Ok((driver, Node::new(command, shared)))
@@ -183,11 +186,13 @@ impl Driver {
         }
         self.pump_requester(sessions);
         self.pump_provider(sessions);
-        if self.stop.until.is_some()
-            && self.desk.len() == 0
-            && self.provider.as_ref().is_none_or(|p| p.open_jobs() == 0)
-        {
-            self.streams.close_all();
+        if self.provider.as_ref().is_none_or(|provider| provider.open_jobs() == 0) {
+            for reply in self.draining.drain(..) {
+                let _ = reply.send(());
+            }
+            if self.stop.until.is_some() && self.desk.len() == 0 {
+                self.streams.close_all();
+            }
         }
         self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
         self.shared.streams_in.store(sessions.inbound_streams() as usize, Ordering::Relaxed);
@@ -492,10 +497,11 @@ impl Driver {
             }
             Some(Command::SetAccountBudget(budget)) => self.requester.set_account_budget(budget),
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
-            Some(Command::Drain) => {
+            Some(Command::Drain(reply)) => {
                 if let Some(provider) = &mut self.provider {
                     provider.drain();
                 }
+                self.draining.push(reply);
             }
             Some(Command::Stop(reply)) => {
                 self.stop.replies.push(reply);

@@ -211,3 +211,133 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Future for Shovel<K, S>
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, task::noop_waker};
+
+    use super::*;
+
+    /// A stream whose other end the test plays.
+    #[derive(Default)]
+    struct Fake {
+        /// Bytes that may be written before the stream is full.
+        room: usize,
+        sent: Vec<u8>,
+        writes: usize,
+        flushes: usize,
+        closed: bool,
+        to_read: Vec<u8>,
+    }
+
+    #[derive(Clone, Default)]
+    struct Handle(Arc<Mutex<Fake>>);
+
+    impl Handle {
+        fn with<T>(&self, what: impl FnOnce(&mut Fake) -> T) -> T {
+            what(&mut self.0.lock().expect("not poisoned"))
+        }
+    }
+
+    impl AsyncRead for Handle {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            self.with(|fake| {
+                let n = fake.to_read.len().min(buf.len());
+                buf[..n].copy_from_slice(&fake.to_read[..n]);
+                fake.to_read.drain(..n);
+                if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) }
+            })
+        }
+    }
+
+    impl AsyncWrite for Handle {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.with(|fake| {
+                let n = fake.room.min(buf.len());
+                fake.room -= n;
+                fake.sent.extend_from_slice(&buf[..n]);
+                fake.writes += usize::from(n > 0);
+                if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) }
+            })
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.with(|fake| fake.flushes += 1);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.with(|fake| fake.closed = true);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    struct Bench {
+        shovel: Shovel<u8, Handle>,
+        stream: Handle,
+        outbox: Arc<Outbox>,
+        received: mpsc::Receiver<FromStream<u8>>,
+        alive: Arc<()>,
+    }
+
+    impl Bench {
+        fn new(room: usize) -> Self {
+            let (stream, outbox, alive) = (Handle::default(), Arc::new(Outbox::default()), Arc::new(()));
+            stream.with(|fake| fake.room = room);
+            let (inbox, received) = mpsc::channel(0);
+            let shovel = Shovel::new(7, stream.clone(), outbox.clone(), inbox, alive.clone());
+            Bench { shovel, stream, outbox, received, alive }
+        }
+
+        fn poll(&mut self) -> Poll<()> {
+            self.shovel.poll_unpin(&mut Context::from_waker(&noop_waker()))
+        }
+    }
+
+    #[test]
+    fn what_arrives_while_the_stream_is_busy_leaves_in_one_write() {
+        let mut bench = Bench::new(0);
+        assert!(bench.outbox.push(b"first "));
+        assert!(bench.poll().is_pending());
+        (0..1_000).for_each(|n: u32| assert!(bench.outbox.push(&n.to_be_bytes())));
+        bench.stream.with(|fake| fake.room = 1 << 20);
+        assert!(bench.poll().is_pending());
+        let (writes, flushes) = bench.stream.with(|fake| (fake.writes, fake.flushes));
+        assert_eq!((writes, flushes), (2, 1), "the first, all the others, one flush");
+        let expected: Vec<u8> = b"first ".iter().copied().chain((0..1_000_u32).flat_map(u32::to_be_bytes)).collect();
+        assert!(bench.stream.with(|fake| fake.sent == expected));
+    }
+
+    #[test]
+    fn closing_sends_what_waits_and_resetting_does_not() {
+        let mut bench = Bench::new(1 << 20);
+        bench.outbox.push(b"last words");
+        bench.outbox.close();
+        assert!(bench.poll().is_ready());
+        assert!(bench.stream.with(|fake| fake.closed && fake.sent == b"last words"));
+
+        let mut bench = Bench::new(0);
+        bench.outbox.push(b"never");
+        assert!(bench.poll().is_pending());
+        bench.outbox.reset();
+        assert!(bench.poll().is_ready(), "though the stream is stalled");
+        assert_eq!(Arc::strong_count(&bench.alive), 1);
+        assert!(matches!(bench.received.next().now_or_never(), Some(Some(FromStream::Closed(7)))));
+    }
+
+    #[test]
+    fn a_driver_that_takes_nothing_is_sent_little_and_a_flood_is_cut() {
+        let mut bench = Bench::new(0);
+        bench.stream.with(|fake| fake.to_read = vec![1; 10 * READ]);
+        assert!(bench.poll().is_pending());
+        assert!(bench.stream.with(|fake| fake.to_read.len()) >= 8 * READ, "the rest stays in the stream");
+        let mut got = 0;
+        while let Some(Some(FromStream::Received(7, bytes))) = bench.received.next().now_or_never() {
+            got += bytes.len();
+            assert!(bench.poll().is_pending());
+        }
+        assert_eq!(got, 10 * READ);
+        let chunk = vec![0; 1 << 20];
+        assert_eq!((0..10).filter(|_| bench.outbox.push(&chunk)).count(), 4);
+    }
+}

@@ -3,6 +3,7 @@
 mod config;
 mod key;
 mod market;
+mod mdns;
 mod sessions;
 mod world;
 
