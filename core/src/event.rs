@@ -268,6 +268,8 @@ pub enum Failure {
 pub enum Interrupted {
     /// The stream was lost.
     Lost,
+    /// The stream was lost, and the provider does not have the job any more.
+    Gone,
     /// Accepted did not come in time.
     Request,
     /// The first token did not come in time.
@@ -557,6 +559,7 @@ impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str("the connection was lost"),
+            Self::Gone => f.write_str("the connection was lost, and the provider does not have the job any more"),
             Self::Request => f.write_str("it did not accept the job in time"),
             Self::FirstToken => f.write_str("the first token did not come in time"),
             Self::Idle => f.write_str("nothing was heard for too long"),

@@ -99,6 +99,10 @@ pub struct Policy {
     pub ack_delay: Millis,
     /// An acknowledgement is sent at least this often, as a sign of life.
     pub keepalive: Millis,
+    /// A cut stream is resumed within, if somebody else could take the job over.
+    pub resume_grace: Millis,
+    /// A cut stream is resumed within, if nobody else is known; a Cancel is repeated as long. Providers keep cut jobs for 120 s.
+    pub detached_ttl: Millis,
     /// A job's time over all attempts, unless its own is shorter.
     pub job_deadline: Millis,
     /// Attempts are at most one more.
@@ -126,6 +130,8 @@ impl Default for Policy {
             token_gap: Millis::from_secs(60),
             ack_delay: Millis(250),
             keepalive: Millis::from_secs(10),
+            resume_grace: Millis::from_secs(5),
+            detached_ttl: Millis::from_secs(120),
             job_deadline: Millis::from_secs(600),
             max_retries: 3,
             retry_delay: Millis::from_secs(1),
@@ -201,6 +207,8 @@ impl Policy {
             ("token_gap", self.token_gap),
             ("ack_delay", self.ack_delay),
             ("keepalive", self.keepalive),
+            ("resume_grace", self.resume_grace),
+            ("detached_ttl", self.detached_ttl),
             ("job_deadline", self.job_deadline),
             ("retry_delay", self.retry_delay),
         ];

@@ -16,13 +16,21 @@ use crate::{
 pub(super) struct Attempt {
     pub(super) number: u32,
     pub(super) peer: PeerId,
-    pub(super) stream: StreamId,
+    pub(super) link: Link,
+    /// Of the stream; each one that takes the attempt over has a higher one.
+    pub(super) epoch: u32,
+    /// Streams lost in a row without a token.
+    pub(super) cuts: u32,
+    /// Until when a lost stream has to be resumed.
+    grace: Instant,
     pub(super) quote: Quote,
     /// Set aside in the job's and the node's account.
     pub(super) reserved: u128,
     /// SHA-256 of the Award: what Accepted has to echo.
     pub(super) terms: [u8; 32],
     pub(super) stage: Stage,
+    /// It was accepted once; a repeated award is accepted again.
+    pub(super) was_accepted: bool,
     /// End came: the provider computes no more.
     pub(super) ended: bool,
     /// Body bytes sent.
@@ -34,6 +42,18 @@ pub(super) struct Attempt {
     consumed: u64,
     ack_due: Option<Instant>,
     times: Times,
+}
+
+/// How the provider is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Link {
+    Live(StreamId),
+    /// Resume was sent.
+    Resuming(StreamId),
+    /// The stream was lost; another try is due.
+    Suspended {
+        retry: Instant,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,10 +94,14 @@ impl Attempt {
         Self {
             number,
             peer: quote.peer,
-            stream,
+            link: Link::Live(stream),
+            epoch: 1,
+            cuts: 0,
+            grace: Instant::MAX,
             quote,
             reserved,
             terms,
+            was_accepted: false,
             ended: false,
             stage: Stage::Sent { until: now.after(policy.request_timeout) },
             body_sent: 0,
@@ -97,6 +121,67 @@ impl Attempt {
                 sent: now,
             },
         }
+    }
+
+    /// The stream it is on, unless that was lost.
+    pub(super) const fn stream(&self) -> Option<StreamId> {
+        match self.link {
+            Link::Live(stream) | Link::Resuming(stream) => Some(stream),
+            Link::Suspended { .. } => None,
+        }
+    }
+
+    /// The stream was lost, and has to be resumed within `grace`.
+    pub(super) fn cut(&mut self, now: Instant, grace: Millis) {
+        self.cuts = self.cuts.saturating_add(1);
+        self.grace = now.after(grace);
+        self.link = Link::Suspended { retry: now };
+    }
+
+    pub(super) fn retry_at(&mut self, retry: Instant) {
+        self.link = Link::Suspended { retry };
+    }
+
+    pub(super) fn is_resume_over(&self, now: Instant) -> bool {
+        self.waits_for_resume() && self.grace <= now
+    }
+
+    /// Whether another try is due.
+    pub(super) fn is_resume_due(&self, now: Instant) -> bool {
+        matches!(self.link, Link::Suspended { retry } if retry <= now)
+    }
+
+    /// Whether the provider has not been reached again since the stream was lost.
+    fn waits_for_resume(&self) -> bool {
+        let lost = !matches!(self.link, Link::Live(_));
+        lost || (self.cuts > 0 && matches!(self.stage, Stage::Sent { .. }))
+    }
+
+    /// Goes on over another stream: with Resume once a token was taken, else by the same award again.
+    pub(super) fn take_over(&mut self, now: Instant, stream: StreamId, again: Option<([u8; 32], Instant)>) {
+        self.epoch = self.epoch.saturating_add(1);
+        match again {
+            None => self.link = Link::Resuming(stream),
+            Some((terms, until)) => {
+                self.link = Link::Live(stream);
+                self.terms = terms;
+                self.stage = Stage::Sent { until };
+                self.body_sent = 0;
+            }
+        }
+        self.times.sent = now;
+    }
+
+    /// The provider goes on where we are: what was consumed is told at once, the last Ack may be lost.
+    pub(super) fn resumed(&mut self, now: Instant, next: u64) -> Result<(), Violation> {
+        let Link::Resuming(stream) = self.link else { return Err(Violation::Unexpected) };
+        if next != self.tokens() {
+            return Err(Violation::Seq);
+        }
+        self.link = Link::Live(stream);
+        (self.times.heard, self.times.token) = (now, now);
+        self.ack_due = Some(now);
+        Ok(())
     }
 
     /// Tokens accepted so far.
@@ -140,7 +225,9 @@ impl Attempt {
         if accepted.terms != self.terms || !granted {
             return Err(Violation::Terms);
         }
+        self.was_accepted = true;
         self.window = Window::new(accepted.window_tokens, accepted.window_bytes);
+        self.times.heard = now;
         let patience = self.quote.eta.times(4).max(policy.first_token);
         self.stage = Stage::Accepted { until: now.after(patience) };
         Ok(())
@@ -155,7 +242,7 @@ impl Attempt {
         text: &str,
         ids: Option<&[u8]>,
     ) -> Result<(), Violation> {
-        if matches!(self.stage, Stage::Sent { .. }) {
+        if matches!(self.stage, Stage::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
             return Err(Violation::Unexpected);
         }
         if seq != self.window.end() {
@@ -175,6 +262,7 @@ impl Attempt {
         self.text_bytes = text_bytes;
         self.text_hash.update(text.as_bytes());
         self.times.token = now;
+        self.cuts = 0;
         self.stage = Stage::Streaming;
         Ok(())
     }
@@ -202,7 +290,7 @@ impl Attempt {
     /// Whether an Ack, or a sign of life, is due; with the token it names.
     pub(super) fn take_ack(&mut self, now: Instant) -> Option<u64> {
         let due = self.ack_due.is_some_and(|at| at <= now) || self.times.sent.after(self.times.keepalive) <= now;
-        if !due || matches!(self.stage, Stage::Sent { .. }) {
+        if !due || !self.is_heard() {
             return None;
         }
         if self.is_blocked() {
@@ -220,8 +308,13 @@ impl Attempt {
         self.window.room() == 0
     }
 
+    /// Whether the provider listens: it accepted, and the stream is not lost.
+    fn is_heard(&self) -> bool {
+        matches!(self.link, Link::Live(_)) && !matches!(self.stage, Stage::Sent { .. })
+    }
+
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        !matches!(self.stage, Stage::Sent { .. }) && self.times.heard.after(self.times.idle) <= now
+        self.is_heard() && self.times.heard.after(self.times.idle) <= now
     }
 
     pub(super) fn has_token_gap(&self, now: Instant) -> bool {
@@ -229,12 +322,24 @@ impl Attempt {
     }
 
     fn gap_at(&self) -> Option<Instant> {
-        let waits = matches!(self.stage, Stage::Streaming) && !self.is_blocked();
+        let waits = matches!(self.stage, Stage::Streaming) && self.is_heard() && !self.is_blocked();
         waits.then(|| self.times.token.after(self.times.token_gap))
     }
 
     pub(super) fn timeout(&self) -> Timeout {
         let due = |at, cause| Timeout { at, cause };
+        if self.waits_for_resume() {
+            let over = due(self.grace, Cause::Resume);
+            let stage = match self.stage {
+                Stage::Sent { until } => over.min(due(until, Cause::Request)),
+                Stage::Accepted { until } => over.min(due(until, Cause::FirstToken)),
+                Stage::Streaming => over,
+            };
+            return match self.link {
+                Link::Suspended { retry } => stage.min(due(retry, Cause::Resume)),
+                Link::Live(_) | Link::Resuming(_) => stage,
+            };
+        }
         let life = due(self.times.sent.after(self.times.keepalive), Cause::Keepalive);
         let ack = self.ack_due.map_or(life, |at| life.min(due(at, Cause::Ack)));
         let idle = due(self.times.heard.after(self.times.idle), Cause::Idle);

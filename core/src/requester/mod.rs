@@ -1,11 +1,14 @@
 //! Who buys: finds providers, agrees a price with one, takes its tokens.
 //!
 //! A flow reads from file to file: `search` (who serves it) → `negotiation` (what does it cost) → `selection` (who wins) →
-//! `stream` (award, tokens, end). `job` and `attempt` hold the state.
+//! `stream` (award, tokens, end) → `resume` (after a cut) and `farewell` (a Cancel that has to arrive). `job` and `attempt`
+//! hold the state.
 
 mod attempt;
+mod farewell;
 mod job;
 mod negotiation;
+mod resume;
 mod search;
 mod selection;
 mod stream;
@@ -37,6 +40,7 @@ use crate::{
 };
 
 use self::{
+    farewell::Farewell,
     job::{Answer, Goal, Job, Phase},
     stream::{Told, Words},
 };
@@ -56,6 +60,8 @@ pub struct Requester {
     /// Providers that are asked to describe themselves, and those that will be.
     describing: BTreeMap<PeerId, (StreamId, Instant)>,
     to_describe: VecDeque<PeerId>,
+    /// Cancelled attempts whose providers have not confirmed it yet.
+    farewells: BTreeMap<(JobId, u32), Farewell>,
     account: Account,
     /// Bytes of all bodies.
     held: u64,
@@ -79,6 +85,8 @@ struct Stream {
 enum Role {
     Describe,
     Job(JobId),
+    /// The attempt was cancelled; its provider is to confirm it.
+    Farewell(JobId, u32),
 }
 
 /// Whose deadline.
@@ -87,6 +95,7 @@ enum Key {
     Job(JobId),
     Query(QueryId),
     Describe(PeerId),
+    Farewell(JobId, u32),
 }
 
 impl Requester {
@@ -109,6 +118,7 @@ impl Requester {
             directory: Directory::default(),
             describing: BTreeMap::new(),
             to_describe: VecDeque::new(),
+            farewells: BTreeMap::new(),
             account: Account::default(),
             held: 0,
             next_stream: 0,
@@ -252,7 +262,7 @@ impl Requester {
         Digester::new(now)
             .with(&(&self.policy, &self.limits, &self.rng))
             .with(&(&self.jobs, &self.searching, &self.streams, &self.directory))
-            .with(&(&self.describing, &self.to_describe, &self.account))
+            .with(&(&self.describing, &self.to_describe, &self.farewells, &self.account))
             .with(&(self.held, self.next_stream, self.next_query))
             .done()
     }
@@ -376,6 +386,7 @@ impl Requester {
                 }
                 Key::Query(query) => self.on_query_timeout(query),
                 Key::Describe(peer) => self.on_describe_timeout(peer),
+                Key::Farewell(job, attempt) => self.on_farewell_timeout(job, attempt),
             }
         }
     }
@@ -433,6 +444,7 @@ impl Requester {
                 self.index(id);
                 result
             }
+            Role::Farewell(job, attempt) => self.on_farewell_message((job, attempt), stream, &message),
         }
     }
 
@@ -445,6 +457,7 @@ impl Requester {
                 self.on_job_violation(id, peer, violation);
                 self.index(id);
             }
+            Role::Farewell(job, attempt) => self.end_farewell((job, attempt)),
         }
     }
 
@@ -464,6 +477,7 @@ impl Requester {
                 self.on_job_stream_lost(id, peer, why);
                 self.index(id);
             }
+            Role::Farewell(job, attempt) => self.on_farewell_lost((job, attempt)),
         }
     }
 }
@@ -481,7 +495,10 @@ impl Machine for Requester {
             Input::Received(stream, bytes) => self.on_received(stream, bytes),
             Input::PeersFound(query, peers) => self.on_peers_found(query, peers),
             Input::QueryDone(query, outcome) => self.on_query_done(query, outcome),
-            Input::PeerConnected(peer) => self.directory.revive(&peer),
+            Input::PeerConnected(peer) => {
+                self.directory.revive(&peer);
+                self.on_reachable(peer);
+            }
             Input::PeerGone(peer) => {
                 let lost: Vec<StreamId> =
                     self.streams.iter().filter(|(_, stream)| stream.peer == peer).map(|(id, _)| *id).collect();

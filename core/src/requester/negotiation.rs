@@ -254,9 +254,8 @@ impl Requester {
         for (peer, reason, stream) in losers {
             self.release(id, peer, reason);
             self.close_stream(stream);
-            if let Some(talk) = self.jobs.get_mut(&id).and_then(|job| job.talks.get_mut(&peer)) {
-                talk.state = TalkState::Out;
-            }
+            // Not out: who lost by price may be asked again if the winner fails.
+            self.jobs.get_mut(&id).map(|job| job.talks.remove(&peer));
         }
     }
 

@@ -6,6 +6,9 @@ use crate::{
     digest,
     event::{ChoiceReason, Event, Failure, Finished, Interrupted, Outcome, PassedOver, Quote, Violation},
     id::{JobId, PeerId, StreamId},
+    limits::Limits,
+    machine::StreamFailure,
+    spec::Criteria,
     wire::{
         self, MAX_BODY_PIECE, Message,
         message::{Accepted, Award, Decline, DeclineReason, End, EndReason},
@@ -15,8 +18,46 @@ use crate::{
 use super::{
     Requester,
     attempt::{Attempt, Stage},
-    job::{Goal, Job, Phase, TalkState},
+    job::{Answer, Goal, Job, Phase, TalkState},
 };
+
+/// The header of a job, under an attempt's number and epoch.
+fn award(
+    id: JobId,
+    criteria: &Criteria,
+    answer: &Answer,
+    quote: &Quote,
+    max_tokens: u64,
+    (attempt, epoch): (u32, u32),
+    limits: &Limits,
+) -> Message<'static> {
+    Message::Award(Award {
+        job: id,
+        attempt,
+        epoch,
+        model: criteria.model.clone(),
+        offer: quote.offer,
+        tariff: quote.tariff,
+        max_tokens,
+        kind: answer.kind,
+        body_bytes: answer.body.len() as u64,
+        body_hash: answer.body_hash,
+        prefix_bytes: 0,
+        prefix_tokens: 0,
+        overlap: 0,
+        sampling: answer.sampling,
+        stop: answer.stop.clone(),
+        window_tokens: limits.window_tokens,
+        window_bytes: limits.window_bytes,
+    })
+}
+
+/// What Accepted has to echo.
+fn terms(award: &Message<'_>) -> [u8; 32] {
+    let mut payload = Vec::new();
+    wire::encode(award, &mut payload);
+    digest::sha256(&payload)
+}
 
 /// An event as it waits in the queue: token text waits in [`Words`], so that a token costs no allocation.
 #[derive(Clone, Debug)]
@@ -81,43 +122,37 @@ impl Requester {
         talk.state = TalkState::Awarded;
         job.attempts += 1;
         job.tries += 1;
-        let award = Message::Award(Award {
-            job: id,
-            attempt: job.attempts,
-            epoch: 1,
-            model: job.criteria.model.clone(),
-            offer: quote.offer,
-            tariff: quote.tariff,
-            max_tokens: job.max_tokens,
-            kind: answer.kind,
-            body_bytes: answer.body.len() as u64,
-            body_hash: answer.body_hash,
-            prefix_bytes: 0,
-            prefix_tokens: 0,
-            overlap: 0,
-            sampling: answer.sampling,
-            stop: answer.stop.clone(),
-            window_tokens: self.limits.window_tokens,
-            window_bytes: self.limits.window_bytes,
-        });
-        let mut payload = Vec::new();
-        wire::encode(&award, &mut payload);
+        let number = job.attempts;
+        let award = award(id, &job.criteria, answer, &quote, job.max_tokens, (number, 1), &self.limits);
+        let terms = terms(&award);
         let attempt = Attempt::new(
             self.now,
             &self.policy,
-            job.attempts,
+            number,
             talk.stream,
             quote.clone(),
             reserved,
-            digest::sha256(&payload),
+            terms,
             job.max_tokens,
             &self.limits,
         );
-        let (stream, number) = (attempt.stream, attempt.number);
+        self.outbox.send(talk.stream, &award);
         job.phase = Phase::Awarded(Box::new(attempt));
-        self.outbox.send(stream, &award);
         self.send_body(id, self.limits.body_unasked);
         self.tell(Event::Awarded { job: id, attempt: number, quote, reason });
+    }
+
+    /// The same award again, over another stream: the way to go on as long as no token was taken.
+    pub(super) fn award_again(&mut self, id: JobId, stream: StreamId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let (Goal::Answer(answer), Phase::Awarded(attempt)) = (&job.goal, &mut job.phase) else { return };
+        let epoch = attempt.epoch.saturating_add(1);
+        let names = (attempt.number, epoch);
+        let award = award(id, &job.criteria, answer, &attempt.quote, job.max_tokens, names, &self.limits);
+        let until = self.now.after(self.policy.request_timeout);
+        attempt.take_over(self.now, stream, Some((terms(&award), until)));
+        self.outbox.send(stream, &award);
+        self.send_body(id, self.limits.body_unasked);
     }
 
     /// Sends the body up to `credit` bytes in all.
@@ -127,9 +162,10 @@ impl Requester {
             return;
         };
         let end = credit.min(answer.body.len() as u64);
+        let Some(stream) = attempt.stream() else { return };
         let rest = answer.body.get(attempt.body_sent as usize..end as usize).unwrap_or_default();
         for bytes in rest.chunks(MAX_BODY_PIECE) {
-            self.outbox.send(attempt.stream, &Message::Body { offset: attempt.body_sent, bytes });
+            self.outbox.send(stream, &Message::Body { offset: attempt.body_sent, bytes });
             attempt.body_sent += bytes.len() as u64;
         }
     }
@@ -143,7 +179,7 @@ impl Requester {
         let Some(peer) = self.streams.get(&stream).map(|stream| stream.peer) else { return Ok(()) };
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let attempt = match &mut job.phase {
-            Phase::Awarded(attempt) if attempt.stream == stream => attempt,
+            Phase::Awarded(attempt) if attempt.stream() == Some(stream) => attempt,
             _ => {
                 return match message {
                     Message::Offer(offer) => self.on_offer(id, peer, &offer, false),
@@ -159,6 +195,8 @@ impl Requester {
             Message::Chunk { seq, n, text, ids } => self.on_chunk(id, seq, n, text, ids),
             Message::Keepalive => self.on_keepalive(stream),
             Message::End(end) => self.on_end(id, &end),
+            Message::Resumed { next } => self.on_resumed(id, next),
+            Message::Gone(_) => self.on_gone(id),
             _ => Err(Violation::Unexpected),
         }
     }
@@ -168,12 +206,18 @@ impl Requester {
         else {
             return Ok(());
         };
-        if accepted.body_credit < answer.body.len() as u64 {
+        // After a cut, none says that the body is there already.
+        let is_there = accepted.body_credit == 0 && attempt.epoch > 1;
+        if accepted.body_credit < answer.body.len() as u64 && !is_there {
             return Err(Violation::Terms);
         }
+        let first = attempt.epoch == 1 || !attempt.was_accepted;
         attempt.accept(self.now, &self.policy, &self.limits, accepted)?;
         let (attempt, quote) = (attempt.number, attempt.quote.clone());
         self.send_body(id, accepted.body_credit);
+        if !first {
+            return Ok(());
+        }
         self.release_losers(id, &quote);
         self.tell(Event::Negotiated { job: id, attempt, peer: quote.peer, tariff: quote.tariff });
         Ok(())
@@ -220,8 +264,10 @@ impl Requester {
         }
         attempt.check_end(end)?;
         attempt.ended = true;
-        let (stream, tokens) = (attempt.stream, attempt.tokens());
-        self.outbox.send(stream, &Message::Ack { next: tokens, end: true });
+        let tokens = attempt.tokens();
+        if let Some(stream) = attempt.stream() {
+            self.outbox.send(stream, &Message::Ack { next: tokens, end: true });
+        }
         match end.reason {
             EndReason::Stop | EndReason::Length => {
                 let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
@@ -241,7 +287,7 @@ impl Requester {
 
     /// The attempt ended without an answer. Before its first token somebody else may take the job; after it, what was
     /// delivered stands and the job ends.
-    fn on_broken(&mut self, id: JobId, why: Interrupted) {
+    pub(super) fn on_broken(&mut self, id: JobId, why: Interrupted) {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
         let (peer, tokens) = (attempt.peer, attempt.tokens());
         if tokens > 0 {
@@ -256,9 +302,11 @@ impl Requester {
         let now = self.now;
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
         let broken = match attempt.stage {
+            _ if attempt.is_resume_over(now) => Some(Interrupted::Lost),
             Stage::Sent { until } if until <= now => Some(Interrupted::Request),
             Stage::Accepted { until } if until <= now => Some(Interrupted::FirstToken),
-            _ if attempt.is_idle(now) => Some(Interrupted::Idle),
+            _ if attempt.is_resume_due(now) => return self.resume(id),
+            _ if attempt.is_idle(now) => return self.on_silence(id),
             _ if attempt.has_token_gap(now) => Some(Interrupted::TokenGap),
             _ => None,
         };
@@ -271,8 +319,10 @@ impl Requester {
     /// Sends the Ack that is due: what was consumed, or a sign of life.
     pub(super) fn acknowledge(&mut self, id: JobId) {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
-        if let Some(next) = attempt.take_ack(self.now) {
-            self.outbox.send(attempt.stream, &Message::Ack { next, end: false });
+        if let Some(next) = attempt.take_ack(self.now)
+            && let Some(stream) = attempt.stream()
+        {
+            self.outbox.send(stream, &Message::Ack { next, end: false });
         }
     }
 
@@ -288,17 +338,28 @@ impl Requester {
         if !self.is_attempt_of(id, peer) {
             return self.on_talk_lost(id, peer, why);
         }
-        if let PassedOver::Stream(failure) = why {
-            self.directory.fail(self.now, &self.limits, peer, failure);
-            // The Award was never sent: nothing happened, and it does not count.
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.tries -= 1;
+        match why {
+            PassedOver::Stream(failure) if self.was_never_sent(id) => {
+                self.directory.fail(self.now, &self.limits, peer, failure);
+                // Nothing happened, and it does not count.
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.tries -= 1;
+                }
+                self.settle_attempt(id);
+                self.pass_over(id, peer, why);
+                self.choose(id);
             }
-            self.settle_attempt(id);
-            self.pass_over(id, peer, why);
-            return self.choose(id);
+            PassedOver::Stream(StreamFailure::Refused | StreamFailure::Unsupported | StreamFailure::WrongPeer) => {
+                self.on_broken(id, Interrupted::Lost);
+            }
+            _ => self.on_cut(id),
         }
-        self.on_broken(id, Interrupted::Lost);
+    }
+
+    /// Whether the stream that the award was to go out on never opened.
+    fn was_never_sent(&self, id: JobId) -> bool {
+        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return false };
+        attempt.epoch == 1 && attempt.cuts == 0
     }
 
     fn is_attempt_of(&self, id: JobId, peer: PeerId) -> bool {
@@ -309,12 +370,13 @@ impl Requester {
     pub(super) fn close_attempt(&mut self, id: JobId) {
         let Some(Job { phase: Phase::Awarded(attempt), lines, .. }) = self.jobs.get_mut(&id) else { return };
         lines.push(attempt.line());
-        let (stream, cancel, attempt) = (attempt.stream, !attempt.ended, attempt.number);
-        if cancel && self.streams.contains_key(&stream) {
-            self.outbox.send(stream, &Message::Cancel { job: id, attempt });
-        }
+        let (stream, ended, number, peer) = (attempt.stream(), attempt.ended, attempt.number, attempt.peer);
         self.settle_attempt(id);
-        self.close_stream(stream);
+        match stream {
+            Some(stream) if ended => self.close_stream(stream),
+            _ if ended => {}
+            _ => self.say_farewell((id, number), peer, stream),
+        }
     }
 
     /// Settles what the attempt had reserved. Its stream stays.

@@ -24,7 +24,8 @@ fn no_version_with_a_known_hole() {
 
 #[test]
 fn a_hole_is_seen() {
-    let lock = "[[package]]\nname = \"yamux\"\nversion = \"0.12.1\"\n\n[[package]]\nname = \"yamux\"\nversion = \"0.13.10\"\n";
+    let lock =
+        "[[package]]\nname = \"yamux\"\nversion = \"0.12.1\"\n\n[[package]]\nname = \"yamux\"\nversion = \"0.13.10\"\n";
     assert_eq!(holes(lock).len(), 1);
 }
 

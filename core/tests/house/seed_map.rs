@@ -24,7 +24,8 @@ fn a_line_that_names_nothing_is_seen() {
     let row = |symbol: &str, test: &str| {
         check(&top(), &["method".into(), "x".into(), symbol.into(), test.into()]).map_err(|_| ())
     };
-    let (symbol, test) = ("`core/src/requester/mod.rs` `submit`", "`core/tests/house/seed_map.rs` `a_line_that_names_nothing_is_seen`");
+    let (symbol, test) =
+        ("`core/src/requester/mod.rs` `submit`", "`core/tests/house/seed_map.rs` `a_line_that_names_nothing_is_seen`");
     assert_eq!(row(symbol, test), Ok(()));
     assert_eq!(row("`core/src/requester/mod.rs` `submitt`", test), Err(()));
     assert_eq!(row("`core/src/nowhere.rs` `submit`", test), Err(()));
@@ -48,7 +49,8 @@ fn rows(text: &str) -> Vec<[String; 4]> {
 /// The symbol is defined where the row says, and so is the test.
 fn check(top: &Path, row: &[String; 4]) -> Result<(), String> {
     let [_, name, symbol, test] = row;
-    let (file, symbol) = reference(symbol.strip_prefix("not yet: ").unwrap_or(symbol)).ok_or(format!("{name}: no symbol"))?;
+    let (file, symbol) =
+        reference(symbol.strip_prefix("not yet: ").unwrap_or(symbol)).ok_or(format!("{name}: no symbol"))?;
     let text = fs::read_to_string(top.join(file)).map_err(|_| format!("{name}: no file {file}"))?;
     if !defines(&text, symbol) {
         return Err(format!("{name}: {file} defines no {symbol}"));
@@ -57,7 +59,9 @@ fn check(top: &Path, row: &[String; 4]) -> Result<(), String> {
     let text = fs::read_to_string(top.join(file)).map_err(|_| format!("{name}: no file {file}"))?;
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let at = lines.iter().position(|line| line.contains(&format!("fn {test}(")));
-    let is_test = at.is_some_and(|at| lines[at.saturating_sub(4)..at].iter().any(|line| line.starts_with("#[") && line.contains("test")));
+    let is_test = at.is_some_and(|at| {
+        lines[at.saturating_sub(4)..at].iter().any(|line| line.starts_with("#[") && line.contains("test"))
+    });
     if is_test { Ok(()) } else { Err(format!("{name}: {file} has no test {test}")) }
 }
 
@@ -74,7 +78,9 @@ fn defines(text: &str, name: &str) -> bool {
         if line.starts_with("//") {
             return false;
         }
-        for before in ["pub ", "pub(crate) ", "pub(super) ", "const ", "async ", "fn ", "struct ", "enum ", "trait ", "mod "] {
+        for before in
+            ["pub ", "pub(crate) ", "pub(super) ", "const ", "async ", "fn ", "struct ", "enum ", "trait ", "mod "]
+        {
             line = line.strip_prefix(before).unwrap_or(line);
         }
         let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
