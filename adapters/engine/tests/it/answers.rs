@@ -42,7 +42,7 @@ fn a_wild_answer_goes_on_as_if_uncut() {
 fn an_answer_with_stop_strings_goes_on_as_if_uncut() {
     let plain = request("Once upon a time", 800, 1, 300);
     let free = text(&run(&plain, 64).0);
-    // Each is there, none at the border of a token; the last one is only begun, again and again.
+    // Within tokens, across them, at their borders; the last one is only begun, again and again.
     for stop in ["ed ", "e d", ". On", " the ", "t.", "e said no"] {
         let stopped = Request { stop: vec![stop.into(), "never met".into()], ..plain.clone() };
         let pieces = resumes_everywhere(&stopped);
