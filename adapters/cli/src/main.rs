@@ -1,2 +1,95 @@
-//! The command line of haggle.
-fn main() {}
+//! `haggle`: the command line of a peer-to-peer market for language models.
+//!
+//! One process is one node, except for `demo`, which is five. A command reads its settings in layers ([`settings`]),
+//! starts a node of the `haggle` crate and follows what happens there; every decision is the core's.
+//!
+//! - stdout carries data and nothing else: the answer of `ask`, the tables of `discover` and `quote`, and with `--json`
+//!   JSON. What people want to know beside it (offers, choice, bill) goes to stderr, and so do logs.
+//! - Every failure is one sentence that says what to do, a stable code, and an exit code ([`exit`]).
+//! - Money is read and written as decimals of units and counted in integers ([`money`]).
+//! - Text of strangers is made harmless before a terminal sees it ([`names::harmless`]).
+
+mod args;
+mod commands;
+mod exit;
+mod money;
+mod names;
+mod narrator;
+mod node;
+mod paced;
+mod settings;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    args::{Cli, Command},
+    exit::{Exit, Failed},
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // The error is a usage error, or a help text that was asked for; a closed output changes neither.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    let json = cli.global.json;
+    let exit = match run(cli) {
+        Ok(exit) => exit,
+        Err(failed) => {
+            if json {
+                let _ = narrator::print_json(&failed.to_json());
+            }
+            let _ = writeln!(io::stderr(), "haggle: {}", names::harmless(&failed.message));
+            failed.exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: Cli) -> Result<Exit, Failed> {
+    let Some(command) = cli.command else {
+        write!(io::stdout(), "{}", Cli::command().render_help())?;
+        return Ok(Exit::Done);
+    };
+    start_log(cli.global.verbose)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::new(Exit::Other, "runtime", format!("no threads: {error}")))?;
+    let global = cli.global;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => Box::pin(commands::serve::run(&global, &args)).await,
+            Command::Bootstrap(args) => Box::pin(commands::bootstrap::run(&global, &args)).await,
+            Command::Discover(args) => Box::pin(commands::discover::run(&global, &args)).await,
+            Command::Quote(args) => Box::pin(commands::quote::run(&global, &args)).await,
+            Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
+            Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
+            Command::Config(args) => commands::config::run(&global, &args),
+        }
+    })
+}
+
+/// Logs go to stderr. `RUST_LOG` holds `target=level` pairs, separated by commas.
+fn start_log(verbose: u8) -> Result<(), Failed> {
+    let targets = match std::env::var("RUST_LOG") {
+        Ok(wanted) if !wanted.is_empty() => wanted,
+        _ => match verbose {
+            0 => "error,haggle=warn".into(),
+            1 => "error,haggle=info".into(),
+            _ => "info,haggle=trace".into(),
+        },
+    };
+    let targets: Targets =
+        targets.parse().map_err(|error| Failed::usage("usage", format!("RUST_LOG: {targets:?}: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(targets).init();
+    Ok(())
+}

@@ -122,7 +122,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// New tokens at most, at least 1. A prefix does not count: lower this by what was delivered.
     pub max_tokens: u32,
-    /// Texts that end the answer. None may be empty.
+    /// Texts that end the answer. None may be empty; an engine may limit their number and length, none below 16 of
+    /// 256 bytes.
     pub stop: Vec<String>,
 }
 

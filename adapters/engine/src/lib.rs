@@ -3,6 +3,9 @@
 //! An engine turns a [`Request`] into a [`Generation`], and whoever drives it calls [`Generation::step`] until it
 //! ends. Nothing in here reads a clock, starts a thread or opens a socket, so that one blocking thread can step many
 //! generations in turn, and a simulator can step them in virtual time.
+//!
+//! [`Llama`] is such an engine, with a model in it: [`Llama::tiny_stories`] needs no download. Adapters wrap every
+//! generation in [`Guarded`], which also shows the loop that drives one.
 
 mod engine;
 mod gguf;

@@ -175,7 +175,6 @@ mod tests {
         let scale = 0.0078125f32; // The same as half precision: 0x2000.
         let values: Vec<f32> = (0..2 * COLS).map(|i| f32::from(whole(i)) * scale).collect();
         let as_f32: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        // Whole numbers up to 255 over 128 are the upper bits of a half.
         let as_f16: Vec<u8> = values.iter().flat_map(|x| to_half(*x).to_le_bytes()).collect();
         let block = |b: usize| [0x00, 0x20].into_iter().chain((b * BLOCK..(b + 1) * BLOCK).map(|i| whole(i) as u8));
         let as_q8: Vec<u8> = (0..2 * COLS / BLOCK).flat_map(block).collect();

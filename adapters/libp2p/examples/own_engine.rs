@@ -8,11 +8,8 @@ use haggle::{Config, JobSpec, Model, Node, Sale, Tokio};
 
 struct Backwards(ModelInfo);
 
-struct Words {
-    left: Vec<String>,
-    read: Option<u32>,
-    written: u32,
-}
+/// Words that are left, and how many were read and written.
+struct Words(Vec<String>, Option<u32>, u32);
 
 impl Engine for Backwards {
     fn info(&self) -> &ModelInfo {
@@ -20,23 +17,22 @@ impl Engine for Backwards {
     }
     fn start(&self, request: Request) -> Result<Box<dyn Generation>, Failure> {
         let Prompt::Raw(text) = request.prompt else { return Err(Failure::new(Why::BadRequest, "plain text only")) };
-        let left: Vec<_> = text.split_whitespace().take(request.max_tokens as usize).map(str::to_owned).collect();
-        Ok(Box::new(Words { read: Some(left.len() as u32), left, written: 0 }))
+        let words: Vec<_> = text.split_whitespace().take(request.max_tokens as usize).map(str::to_owned).collect();
+        let read = words.len() as u32;
+        Ok(Box::new(Words(words, Some(read), 0)))
     }
 }
 
 impl Generation for Words {
     fn step(&mut self, _: u32) -> Step {
-        if let Some(prompt_tokens) = self.read.take() {
+        if let Some(prompt_tokens) = self.1.take() {
             return Step::Started(Started { prompt_tokens, cached: 0, prefix: PrefixUse::None });
         }
-        match self.left.pop() {
-            Some(word) => {
-                self.written += 1;
-                Step::Piece(Piece { n: 1, text: word + " ", ids: None })
-            }
-            None => Step::Done(Done { stop: Stop::End, prompt_tokens: self.written, new_tokens: self.written }),
-        }
+        let Some(word) = self.0.pop() else {
+            return Step::Done(Done { stop: Stop::End, prompt_tokens: self.2, new_tokens: self.2 });
+        };
+        self.2 += 1;
+        Step::Piece(Piece { n: 1, text: word + " ", ids: None })
     }
 }
 

@@ -57,7 +57,7 @@ fn a_file_cut_anywhere_is_refused() {
 #[test]
 fn a_damaged_header_never_panics() {
     let mut sound = 0;
-    for at in (0..header()).step_by(7) {
+    for at in (0..header()).step_by(13) {
         for byte in [0x00, 0xff, FILE[at] ^ 0x01] {
             sound += u32::from(load(&patched(at, &[byte])).is_ok());
         }

@@ -44,6 +44,8 @@ pub(super) enum Waits {
         /// A sender of its own, whose one place in the channel is kept for the ending.
         ending: mpsc::Sender<JobItem>,
         consumed: Arc<Consumed>,
+        /// Tokens that were sent and that the core was not told of as consumed.
+        unread: u64,
         /// Nobody listens, and the job goes on.
         detached: bool,
     },
@@ -83,16 +85,25 @@ impl Desk {
     }
 
     /// Tokens that the application has taken since the last look.
-    pub(super) fn take_consumed(&self, job: JobId) -> u64 {
-        match self.jobs.get(&job) {
-            Some(Entry { waits: Waits::Job { consumed, .. }, .. }) => consumed.take(),
+    pub(super) fn take_consumed(&mut self, job: JobId) -> u64 {
+        match self.jobs.get_mut(&job) {
+            Some(Entry { waits: Waits::Job { consumed, unread, .. }, .. }) => {
+                let taken = consumed.take();
+                *unread = unread.saturating_sub(taken);
+                taken
+            }
             _ => 0,
         }
     }
 
-    pub(super) fn detach(&mut self, job: JobId) {
-        if let Some(Entry { waits: Waits::Job { detached, .. }, .. }) = self.jobs.get_mut(&job) {
-            *detached = true;
+    /// Nobody will read a job any more. Returns the tokens that wait for a reader.
+    pub(super) fn detach(&mut self, job: JobId) -> u64 {
+        match self.jobs.get_mut(&job) {
+            Some(Entry { waits: Waits::Job { detached, unread, .. }, .. }) => {
+                *detached = true;
+                std::mem::take(unread)
+            }
+            _ => 0,
         }
     }
 
@@ -110,12 +121,12 @@ impl Desk {
         let (job, item) = translate(&event)?;
         self.tell_of(job, &item);
         let entry = self.jobs.get_mut(&job)?;
-        let Waits::Job { items, detached, .. } = &mut entry.waits else { return None };
-        if *detached {
-            return match item {
-                JobEvent::Tokens { n, .. } => Some(After::Consumed(job, n.into())),
-                _ => None,
-            };
+        let Waits::Job { items, detached, unread, .. } = &mut entry.waits else { return None };
+        if let JobEvent::Tokens { n, .. } = item {
+            if *detached {
+                return Some(After::Consumed(job, n.into()));
+            }
+            *unread += u64::from(n);
         }
         match items.try_send(Ok(item)) {
             Err(error) if error.is_full() => {

@@ -12,8 +12,10 @@
 //! }
 //! ```
 
+mod commands;
 mod desk;
 mod engines;
+mod serving;
 mod shovel;
 mod streams;
 
@@ -30,33 +32,22 @@ use futures::{
     select,
 };
 use haggle_core::{
-    Criteria, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, Policy, Provider, ProviderEvent,
-    QueryId, Refusal, Requester,
-    event::ServedReason,
-    machine::QueryOutcome,
-    money::Amount,
-    provider::{Piece, Service},
-    spec::QuoteSpec,
-    wire::message::EndReason,
+    Input, Instant, Limits, Machine, Model, Output, Policy, Provider, QueryId, Requester, machine::QueryOutcome,
+    provider::Service,
 };
 use haggle_engine::Engine;
 use libp2p::{Multiaddr, PeerId};
 
 use self::{
-    desk::{After, Desk, Waits},
-    engines::{Engines, FromEngine},
+    commands::Stop,
+    desk::{After, Desk},
+    engines::Engines,
     shovel::FromStream,
     streams::{Key, Streams},
 };
-use crate::{
-    Error, Job, Node, NodeEvent, Offer,
-    alarm::Alarm,
-    id,
-    job::{Consumed, Note},
-    sessions,
-    shared::Shared,
-};
+use crate::{Error, Node, NodeEvent, alarm::Alarm, id, job::Note, sessions, shared::Shared};
 
+pub(crate) use self::commands::Command;
 pub use self::{desk::Found, streams::Spawn};
 
 /// What a driver is made of.
@@ -114,31 +105,8 @@ pub struct Driver {
     stop: Stop,
 }
 
-/// What the handles ask for.
-pub(crate) enum Command {
-    Submit(JobSpec, Node, oneshot::Sender<Result<Job, Error>>),
-    Quote(QuoteSpec, oneshot::Sender<Result<Vec<Offer>, Error>>),
-    Discover(Criteria, Option<Millis>, oneshot::Sender<Result<Found, Error>>),
-    Award(JobId, PeerId, oneshot::Sender<Result<(), Error>>),
-    SetAccountBudget(Option<Amount>),
-    AddAddress(PeerId, Multiaddr),
-    Drain(oneshot::Sender<()>),
-    Stop(oneshot::Sender<()>),
-}
-
-#[derive(Default)]
-struct Stop {
-    until: Option<Clock>,
-    replies: Vec<oneshot::Sender<()>>,
-}
-
 /// Commands that may wait; a handle waits for room.
 const COMMANDS: usize = 64;
-/// Events of a job that carry no tokens.
-const OTHER_EVENTS: usize = 1_024;
-/// What a stopping node still has to say has so long to leave.
-const GOODBYE: Duration = Duration::from_secs(2);
-
 impl Driver {
     /// A driver and the handle to it.
     ///
@@ -372,34 +340,6 @@ impl Driver {
         }
     }
 
-    fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
-        match event {
-            ProviderEvent::Start { attempt, work } => {
-                if !self.engines.compute(attempt, work)
-                    && let Some(provider) = &mut self.provider
-                {
-                    let _ = provider.finish(now, attempt, EndReason::Engine);
-                }
-            }
-            ProviderEvent::Room { attempt, .. } => self.place(attempt),
-            ProviderEvent::Stop { attempt } => self.engines.stop(attempt),
-            ProviderEvent::Quoted { peer, model, answer } => {
-                if let Some(peer) = id::to_libp2p(&peer) {
-                    self.shared.tell(NodeEvent::Quoted { peer, model, answer });
-                }
-            }
-            ProviderEvent::Released { .. } => {}
-            ProviderEvent::Served { peer, model, reason, tokens, owed, .. } => {
-                self.shared.metrics.count("haggle_served_total", served(reason), 1);
-                self.shared.metrics.count("haggle_tokens_served_total", "", tokens);
-                if let Some(peer) = id::to_libp2p(&peer) {
-                    tracing::info!(%peer, ?model, ?reason, tokens, "served");
-                    self.shared.tell(NodeEvent::Served { peer, model, reason, tokens, owed });
-                }
-            }
-        }
-    }
-
     fn on_stream(&mut self, from: FromStream<Key>) {
         let now = self.now();
         match from {
@@ -414,145 +354,12 @@ impl Driver {
         }
     }
 
-    fn on_engine(&mut self, from: FromEngine) {
-        match from {
-            FromEngine::Started(attempt, prompt_tokens) => {
-                if let Some(provider) = &mut self.provider {
-                    provider.started(attempt, prompt_tokens);
-                }
-            }
-            FromEngine::Piece(attempt, piece) => {
-                self.engines.hold(attempt, piece);
-                self.place(attempt);
-            }
-            FromEngine::Ended(attempt, reason) => {
-                self.engines.hold_end(attempt, reason);
-                self.place(attempt);
-            }
-        }
-    }
-
-    /// Pushes an attempt's pieces as far as there is room, then its end.
-    fn place(&mut self, attempt: haggle_core::AttemptId) {
-        let now = self.now();
-        let Some(provider) = &mut self.provider else { return };
-        while let Some(piece) = self.engines.waiting(attempt) {
-            let ids: Option<Vec<u8>> =
-                piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-            match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
-                Ok(_) => self.engines.placed(attempt),
-                Err(Refusal::NoRoom) => return,
-                Err(Refusal::UnknownAttempt) => return self.engines.stop(attempt),
-                Err(refusal) => {
-                    tracing::error!(%refusal, "the engine made a piece that cannot be sent");
-                    self.engines.stop(attempt);
-                    let _ = provider.finish(now, attempt, EndReason::Engine);
-                    return;
-                }
-            }
-        }
-        if let Some(reason) = self.engines.due_end(attempt) {
-            let _ = provider.finish(now, attempt, reason);
-        }
-    }
-
-    fn on_note(&mut self, note: Note) {
-        let now = self.now();
-        match note {
-            Note::Consumed(job) => self.requester.consumed(now, job, self.desk.take_consumed(job)),
-            // A job that is over needs no cancel.
-            Note::Cancel(job) => drop(self.requester.cancel(now, job)),
-            Note::Detach(job) => {
-                self.desk.detach(job);
-                // Nobody will take what waits in the channel.
-                self.requester.consumed(now, job, self.window as u64);
-            }
-        }
-    }
-
-    /// `None`: every handle is gone.
-    fn on_command(&mut self, command: Option<Command>) {
-        let now = self.now();
-        match command {
-            _ if self.stop.until.is_some() => {
-                if let Some(Command::Stop(reply)) = command {
-                    self.stop.replies.push(reply);
-                }
-            }
-            Some(Command::Submit(spec, node, reply)) => drop(reply.send(self.submit(now, spec, node))),
-            Some(Command::Quote(spec, reply)) => match self.requester.quote(now, spec) {
-                Ok(job) => self.desk.open(job, Waits::Quote(reply)),
-                Err(refusal) => drop(reply.send(Err(refusal.into()))),
-            },
-            Some(Command::Discover(criteria, deadline, reply)) => {
-                match self.requester.discover(now, criteria, deadline) {
-                    Ok(job) => self.desk.open(job, Waits::Discovery(reply)),
-                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
-                }
-            }
-            Some(Command::Award(job, peer, reply)) => {
-                let peer = id::to_core(&peer).ok_or(Refusal::NoSuchOffer);
-                let awarded = peer.and_then(|peer| self.requester.award(now, job, peer));
-                let _ = reply.send(awarded.map_err(Error::from));
-            }
-            Some(Command::SetAccountBudget(budget)) => self.requester.set_account_budget(budget),
-            Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
-            Some(Command::Drain(reply)) => {
-                if let Some(provider) = &mut self.provider {
-                    provider.drain();
-                }
-                self.draining.push(reply);
-            }
-            Some(Command::Stop(reply)) => {
-                self.stop.replies.push(reply);
-                self.shut_down(now);
-            }
-            None => self.shut_down(now),
-        }
-    }
-
-    fn submit(&mut self, now: Instant, spec: JobSpec, node: Node) -> Result<Job, Error> {
-        let job = self.requester.submit(now, spec)?;
-        let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
-        let consumed = Arc::new(Consumed::default());
-        let ending = items.clone();
-        self.desk.open(job, Waits::Job { items, ending, consumed: consumed.clone(), detached: false });
-        Ok(Job::new(job, node, events, consumed, self.note.clone()))
-    }
-
-    /// Ends every job, typed, on both sides.
-    fn shut_down(&mut self, now: Instant) {
-        self.stop.until = Some(Clock::now() + GOODBYE);
-        for job in self.desk.open_jobs().collect::<Vec<_>>() {
-            let _ = self.requester.cancel(now, job);
-        }
-        if let Some(provider) = &mut self.provider {
-            provider.shut_down(now);
-        }
-    }
-
     fn on_timeout(&mut self) {
         let now = self.now();
         self.requester.handle_input(now, Input::Timeout);
         if let Some(provider) = &mut self.provider {
             provider.handle_input(now, Input::Timeout);
         }
-    }
-
-    fn accept(&mut self, now: Instant, peer: PeerId, stream: sessions::SessionStream) {
-        let Some(provider) = self.provider.as_mut().filter(|_| self.stop.until.is_none()) else {
-            return self.refused(peer, "not_serving");
-        };
-        let Some(core_peer) = id::to_core(&peer) else { return };
-        match provider.accept_stream(now, core_peer) {
-            Ok(id) => self.streams.accept(Key::Provider(id), stream),
-            Err(refusal) => self.refused(peer, refusal.code()),
-        }
-    }
-
-    fn refused(&self, peer: PeerId, reason: &'static str) {
-        self.shared.metrics.count("haggle_streams_refused_total", reason, 1);
-        tracing::debug!(%peer, reason, "refused a stream");
     }
 
     /// Hands a fact about a stream to the machine whose it is.
@@ -588,16 +395,4 @@ pub(crate) fn seed() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Error::Runtime(io::Error::other(error)))?;
     Ok(seed)
-}
-
-fn served(reason: ServedReason) -> &'static str {
-    match reason {
-        ServedReason::Acknowledged(_) => "acknowledged",
-        ServedReason::Unacknowledged(_) => "unacknowledged",
-        ServedReason::Cancelled => "cancelled",
-        ServedReason::Lost => "lost",
-        ServedReason::Silent => "silent",
-        ServedReason::Violation(_) => "violation",
-        ServedReason::Declined(_) => "declined",
-    }
 }

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use futures::StreamExt;
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use haggle::{
     Config, Criteria, Error, JobEvent, Node, NodeEvent, QuoteSpec,
     core::{
@@ -15,7 +15,11 @@ use haggle::{
     libp2p::{PeerId, identity::Keypair},
 };
 
-use crate::{bounded, world::*};
+use crate::{
+    bounded,
+    sessions::{Peer, roomy},
+    world::*,
+};
 
 #[tokio::test]
 async fn a_provider_is_found_through_a_third_node_only() {
@@ -379,6 +383,108 @@ async fn a_wrong_peer_id_in_an_address_is_told() {
         assert!(requester.metrics().contains("haggle_streams_failed_total{reason=\"wrong_peer\"}"), "{error}");
         assert_eq!(requester.connect("/ip4/1.2.3.4/tcp/1").await.expect_err("no id").code(), "config");
         requester.connect(&address(&provider)).await.expect("an address");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cut_in_mid_answer_ends_the_job_typed_with_what_is_owed() {
+    bounded(async {
+        let target = Arc::new(Mutex::new(0));
+        let relay = Relay::start(target.clone()).await;
+        let engine = Script::new(Does::Writes);
+        let provider = provider(engine.clone()).await;
+        *target.lock().expect("not poisoned") = port(&provider);
+        let config = Config { enable_dht: false, providers: vec![via(&relay, provider.peer_id())], ..local() };
+        let requester = start(builder(config)).await;
+        let mut job = requester.submit(spec("Hello", 100_000)).await.expect("taken");
+        let mut delivered = 0;
+        let error = loop {
+            match job.next().await.expect("an ending") {
+                Ok(JobEvent::Tokens { n, .. }) => {
+                    delivered += u64::from(n);
+                    if delivered >= 100 {
+                        relay.cut();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.failure, Failure::Interrupted(Interrupted::Lost));
+        assert_eq!(error.tokens_delivered(), delivered);
+        assert_eq!(error.billed(), u128::from(error.bill.lines[0].tariff.fee_in) + u128::from(delivered) * 2);
+        until(|| engine.live.load(Ordering::SeqCst) == 0).await;
+        until(|| metric(&requester, "haggle_peers_connected") == 0).await;
+        let job = requester.submit(spec("Hello again", 3)).await.expect("taken");
+        assert_eq!(job.answer().await.expect("dialled again").text, words(3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rude_peer_is_cut_off_and_others_are_served() {
+    bounded(async {
+        let provider = provider(Script::new(Does::Writes)).await;
+        let at = provider.listen_addresses()[0].clone();
+        let rude = Peer::start(roomy()).await;
+        let open = || rude.open_at(provider.peer_id(), at.clone());
+        let junk = [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 64], &[0x00, 0x02, 0xff, 0xff]];
+        for bytes in junk {
+            let mut stream = open().await.expect("an answer").expect("a stream");
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.flush().await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            held.push(open().await.expect("an answer").expect("negotiated before it is refused"));
+        }
+        until(|| provider.metrics().contains("haggle_streams_refused_total{reason=\"peer_full\"} 8")).await;
+        assert_eq!(metric(&provider, "haggle_streams_inbound"), 32);
+        let requester = requester(&provider).await;
+        let job = requester.submit(spec("Hello", 3)).await.expect("taken");
+        assert_eq!(job.answer().await.expect("answered").text, words(3));
+        let refusing = start(builder(listening())).await;
+        let to = refusing.listen_addresses()[0].clone();
+        let mut stream = rude.open_at(refusing.peer_id(), to).await.expect("an answer").expect("a stream");
+        assert_eq!(stream.read(&mut [0]).await.ok(), Some(0), "a node that sells nothing closes at once");
+        assert!(refusing.metrics().contains("haggle_streams_refused_total{reason=\"not_serving\"} 1"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_a_larger_dht_every_provider_is_found_by_every_name() {
+    bounded(async {
+        let bootstrap = start(builder(listening())).await;
+        let entered = || Config { bootstrap_nodes: vec![address(&bootstrap)], ..listening() };
+        let mut providers = Vec::new();
+        for n in 0..6 {
+            let sale = haggle::Sale { aliases: vec![format!("alias-{n}")], ..sale(Script::new(Does::Writes)) };
+            let node = builder(entered()).sell(sale);
+            providers.push(start(node).await);
+        }
+        let mut others = Vec::new();
+        for _ in 0..6 {
+            others.push(start(builder(entered())).await);
+        }
+        let requester = start(builder(Config { listen_addresses: Vec::new(), ..entered() })).await;
+        let mut all: Vec<_> = providers.iter().map(Node::peer_id).collect();
+        all.sort_unstable();
+        let ask = async |name: &str| {
+            let model = haggle::Model::new(name.as_bytes()).expect("a name");
+            let criteria = Criteria { refresh: true, ..Criteria::new(model) };
+            let found = requester.discover(criteria, None).await.map(|found| found.providers).unwrap_or_default();
+            let mut peers: Vec<_> = found.into_iter().map(|(peer, _)| peer).collect();
+            peers.sort_unstable();
+            peers
+        };
+        while ask(MODEL).await != all {}
+        for (n, provider) in providers.iter().enumerate() {
+            while ask(&format!("alias-{n}")).await != [provider.peer_id()] {}
+        }
     })
     .await;
 }

@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 
 use crate::bounded;
 
-type Opened = Result<SessionStream, OpenError>;
+pub(crate) type Opened = Result<SessionStream, OpenError>;
 
 /// A swarm that runs in a task of its own.
-struct Peer {
+pub(crate) struct Peer {
     id: PeerId,
     address: Multiaddr,
     opens: mpsc::UnboundedSender<(PeerId, Multiaddr, oneshot::Sender<Opened>)>,
@@ -50,7 +50,7 @@ fn swarm(config: Config, max_streams: usize) -> Swarm<Behaviour> {
 }
 
 impl Peer {
-    async fn start(config: Config) -> Self {
+    pub(crate) async fn start(config: Config) -> Self {
         Peer::listening(config, 512, "/ip4/127.0.0.1/tcp/0").await
     }
 
@@ -72,7 +72,7 @@ impl Peer {
         self.open_at(to.id, to.address.clone())
     }
 
-    fn open_at(&self, peer: PeerId, address: Multiaddr) -> oneshot::Receiver<Opened> {
+    pub(crate) fn open_at(&self, peer: PeerId, address: Multiaddr) -> oneshot::Receiver<Opened> {
         let (answer, opened) = oneshot::channel();
         self.opens.unbounded_send((peer, address, answer)).expect("the peer runs");
         opened
@@ -119,7 +119,7 @@ async fn serve(
 }
 
 /// Generous where a test is about something else.
-fn roomy() -> Config {
+pub(crate) fn roomy() -> Config {
     Config {
         max_outbound_per_peer: 1_000,
         max_inbound_per_peer: 1_000,

@@ -19,7 +19,7 @@ use haggle::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 pub(crate) const MODEL: &str = "test-model";
@@ -192,6 +192,7 @@ pub(crate) struct Relay {
     pub(crate) port: u16,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) captured: Arc<Mutex<Vec<u8>>>,
+    passing: Arc<Mutex<Vec<AbortHandle>>>,
     task: JoinHandle<()>,
 }
 
@@ -207,18 +208,25 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("a port").port();
         let (connections, captured) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (count, bytes) = (connections.clone(), captured.clone());
+        let passing = Arc::new(Mutex::new(Vec::new()));
+        let (count, bytes, tasks) = (connections.clone(), captured.clone(), passing.clone());
         let task = tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 let port = *target.lock().expect("not poisoned");
                 let Ok(to) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
                 let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
-                tokio::spawn(pass(from_read, to_write, bytes.clone()));
-                tokio::spawn(pass(to_read, from_write, bytes.clone()));
+                let there = tokio::spawn(pass(from_read, to_write, bytes.clone()));
+                let back = tokio::spawn(pass(to_read, from_write, bytes.clone()));
+                tasks.lock().expect("not poisoned").extend([there.abort_handle(), back.abort_handle()]);
             }
         });
-        Relay { port, connections, captured, task }
+        Relay { port, connections, captured, passing, task }
+    }
+
+    /// Cuts every connection, as a failing network would.
+    pub(crate) fn cut(&self) {
+        self.passing.lock().expect("not poisoned").drain(..).for_each(|task| task.abort());
     }
 
     pub(crate) fn saw(&self, text: &str) -> bool {

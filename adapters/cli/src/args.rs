@@ -1,0 +1,294 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use haggle::{
+    config::span,
+    core::{
+        money::{Amount, Price},
+        time::Millis,
+    },
+    engine::TINY_STORIES,
+    libp2p::PeerId,
+};
+
+use crate::{
+    exit,
+    money::{parse_amount, parse_price, parse_temperature},
+};
+
+/// A market for language models without a middleman: find a provider, agree a price, stream the answer.
+#[derive(Debug, Parser)]
+#[command(name = "haggle", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  haggle demo \"Once upon a time\"         a whole market on this machine, in seconds
+  haggle bootstrap --listen /ip4/0.0.0.0/tcp/4000
+  haggle serve --listen /ip4/0.0.0.0/tcp/4001 --bootstrap ADDR --price-out 0.5
+  haggle ask --bootstrap ADDR --budget 0.01 \"Once upon a time\"
+
+Prices are units per 1,000,000 tokens, budgets are units. Nothing is paid in this version: a bill
+says what would be owed. Settings come from a TOML file, then HAGGLE_... variables, then flags;
+`haggle config` shows them all. Exit codes: `haggle ask --help`.";
+
+/// For every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Print data as JSON on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The configuration file [default: haggle/config.toml in the XDG configuration folder, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where keys are kept [default: haggle in the XDG data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Log more on stderr; twice for details. RUST_LOG=target=level says it exactly
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sell a model's tokens
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Run a node by which others find each other
+    #[command(after_help = "Example:\n  haggle bootstrap --listen /ip4/0.0.0.0/tcp/4000")]
+    Bootstrap(Bootstrap),
+    /// Find who serves a model, and at what posted price
+    #[command(after_help = "Example:\n  haggle discover --bootstrap ADDR --max-price-out 0.5")]
+    Discover(Discover),
+    /// Ask for prices; nothing is awarded and no prompt is sent
+    #[command(after_help = "Example:\n  haggle quote --bootstrap ADDR --prompt-bytes 4000 --max-tokens 200")]
+    Quote(Quote),
+    /// Have a prompt answered
+    #[command(after_help = ask_help())]
+    Ask(Ask),
+    /// See a market on this machine: five real nodes, offers, a choice, tokens and the bill
+    Demo(Demo),
+    /// Show the settings in effect and where each comes from
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(NodeArgs),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  haggle serve                                     free, and on this machine only
+  haggle serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws \\
+      --announce /dns4/example.org/tcp/4001 --bootstrap ADDR --price-in 0.1 --price-out 0.5
+
+SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  haggle config
+  HAGGLE_ENABLE_MDNS=false haggle config --set limits.jobs=10
+
+A file holds the same keys: `bootstrap_nodes = [\"/ip4/...\"]`, `price_out = \"0.5\"`. A variable is
+HAGGLE_ and the key in capitals, a list separated by commas: HAGGLE_BOOTSTRAP_NODES=A,B.";
+
+fn ask_help() -> String {
+    format!(
+        "\
+Examples:
+  haggle ask --bootstrap ADDR --budget 0.01 \"Once upon a time\"
+  haggle ask --provider ADDR --max-tokens 50 --seed 7 --temperature 0.8 < prompt.txt
+
+The answer goes to stdout; who was asked, their offers, the choice and the bill go to stderr.
+
+{}",
+        exit::HELP
+    )
+}
+
+/// What every node needs to know.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NodeArgs {
+    /// A node by which the network is entered, as ADDRESS/p2p/PEER_ID; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bootstrap: Vec<String>,
+    /// Where to listen, for instance /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/tcp/4002/ws; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Where others reach this node, if not where it listens; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) announce: Vec<String>,
+    /// The network's name; nodes of other networks are not found
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// Find nodes on the local network
+    #[arg(long, value_name = "true|false")]
+    pub(crate) mdns: Option<bool>,
+    /// Find nodes in the distributed hash table
+    #[arg(long, value_name = "true|false")]
+    pub(crate) dht: Option<bool>,
+    /// Set anything that `haggle config` shows; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The key file [default: serve and bootstrap keep one in the data folder, others make a new key every time]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The model to sell [default: haggle-tiny-stories, which is part of this program]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Another name for it; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) alias: Vec<String>,
+    /// Price of 1,000,000 tokens read, in units [default: 0]
+    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
+    pub(crate) price_in: Option<Price>,
+    /// Price of 1,000,000 tokens written, in units [default: 0]
+    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
+    pub(crate) price_out: Option<Price>,
+    /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
+    #[arg(long, value_name = "PERMILLE")]
+    pub(crate) floor: Option<u32>,
+    /// Jobs computed at once [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// Tokens written per second, at most, all jobs together; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_second: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bootstrap {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// Which providers come into question.
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// The model, by name or alias
+    #[arg(long, value_name = "NAME", default_value = TINY_STORIES)]
+    pub(crate) model: String,
+    /// Ask this provider, as ADDRESS/p2p/PEER_ID, and search for no others; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) provider: Vec<String>,
+    /// Posted price of 1,000,000 tokens read, at most
+    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
+    pub(crate) max_price_in: Option<Price>,
+    /// Posted price of 1,000,000 tokens written, at most
+    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
+    pub(crate) max_price_out: Option<Price>,
+    /// Context in tokens, at least
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    pub(crate) min_context: u32,
+    /// A peer to be asked first, if it fits; repeatable
+    #[arg(long, value_name = "PEER")]
+    pub(crate) prefer: Vec<PeerId>,
+    /// A peer that is never asked; repeatable
+    #[arg(long, value_name = "PEER")]
+    pub(crate) exclude: Vec<PeerId>,
+    /// Ask anew, whatever is known
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Time in all, such as 5s or 2m
+    #[arg(long, value_name = "SPAN", value_parser = parse_deadline)]
+    pub(crate) deadline: Option<Millis>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discover {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Stop after so many; 0 is no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quote {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Show so many offers, the best first; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) limit: u32,
+    /// Tokens to be written, at most
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub(crate) max_tokens: u64,
+    /// Bytes of the prompt, if it is not given
+    #[arg(long, value_name = "N", conflicts_with = "prompt")]
+    pub(crate) prompt_bytes: Option<u64>,
+    /// Bid so many thousandths of the first offer, 1 to 999
+    #[arg(long, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub(crate) haggle: Option<u32>,
+    /// Only its length is used, and not sent exactly
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Tokens to be written, at most
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub(crate) max_tokens: u64,
+    /// What the answer may cost, in units; without one, only free providers are taken
+    #[arg(long, value_name = "N", value_parser = parse_amount, allow_negative_numbers = true)]
+    pub(crate) budget: Option<Amount>,
+    /// What a second of waiting is worth, in units, when offers are compared
+    #[arg(long, value_name = "N", value_parser = parse_amount, default_value = "0", allow_negative_numbers = true)]
+    pub(crate) time_value: Amount,
+    /// How the tokens are drawn; the same seed at the same provider gives the same answer [default: a new one]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How freely the tokens are drawn; 0 always takes the likeliest
+    #[arg(long, value_name = "T", value_parser = parse_temperature, default_value = "0.8", allow_negative_numbers = true)]
+    pub(crate) temperature: u32,
+    /// A text that ends the answer; repeatable, at most 4
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Bid so many thousandths of the first offer, 1 to 999
+    #[arg(long, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub(crate) haggle: Option<u32>,
+    /// Send the prompt as a user's message instead of a text to be continued
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// The prompt; without one, or with -, it is read from stdin
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The beginning of a story
+    #[arg(default_value = "Once upon a time")]
+    pub(crate) prompt: String,
+}
+
+fn parse_deadline(text: &str) -> Result<Millis, String> {
+    match span::parse(text)?.as_millis() {
+        0 => Err("it must be longer than 0".into()),
+        millis => Ok(Millis(u64::try_from(millis).unwrap_or(u64::MAX))),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("write a whole number of at least 1".into()),
+    }
+}

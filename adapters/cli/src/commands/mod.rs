@@ -1,0 +1,9 @@
+//! One file for each command.
+
+pub(crate) mod ask;
+pub(crate) mod bootstrap;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod discover;
+pub(crate) mod quote;
+pub(crate) mod serve;

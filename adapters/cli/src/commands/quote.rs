@@ -1,0 +1,51 @@
+//! What an answer would cost.
+
+use std::io::{self, Write};
+
+use haggle::{Prompt, QuoteSpec, core::spec::Haggle};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Global, Quote},
+    exit::{Exit, Failed},
+    narrator::{offer_json, print_json, terms},
+    node,
+};
+
+/// The length of a prompt that is not known: a few sentences.
+const SOME_BYTES: u64 = 256;
+
+pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
+    let body_bytes = match (&args.prompt, args.prompt_bytes) {
+        (Some(prompt), _) => Prompt::Raw(prompt.clone()).encode().len() as u64,
+        (None, bytes) => bytes.unwrap_or(SOME_BYTES),
+    };
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted).await?;
+    let events = node.events();
+    let spec = QuoteSpec {
+        criteria,
+        body_bytes,
+        max_tokens: args.max_tokens,
+        deadline: args.wanted.deadline,
+        haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
+    };
+    let mut offers = match node.quote(spec).await {
+        Ok(offers) => offers,
+        Err(error) => return Err(node::explain_nobody(&node, events, &args.wanted, error.into()).await),
+    };
+    node.stop().await;
+    if args.limit > 0 {
+        offers.truncate(args.limit as usize);
+    }
+    if global.json {
+        let all: Vec<Value> = offers.iter().map(offer_json).collect();
+        let (model, tokens) = (&args.wanted.model, args.max_tokens);
+        print_json(&json!({"model": model, "body_bytes": body_bytes, "max_tokens": tokens, "offers": all}))?;
+    } else {
+        let mut out = io::stdout().lock();
+        for offer in &offers {
+            writeln!(out, "{}  {}", offer.peer, terms(offer))?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,68 @@
+//! Sells a model.
+
+use std::io::{self, Write};
+
+use haggle::{Node, Sale};
+use serde_json::json;
+
+use crate::{
+    args::{Global, Serve},
+    exit::{Exit, Failed},
+    money::decimal,
+    narrator::print_json,
+    node::{self, Signals},
+    paced::Paced,
+    settings::Settings,
+};
+
+pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
+    let mut settings = Settings::load(global, &args.node)?;
+    settings.add_serve(args)?;
+    settings.listen_by_default()?;
+    let config = settings.config()?;
+    let (sales, price_in, price_out) = settings.sales()?;
+    let engine = Paced::limit(node::engine(&sales.model)?, sales.tokens_per_second);
+    let sale = Sale {
+        aliases: sales.aliases.clone(),
+        price_in,
+        price_out,
+        floor_permille: sales.floor_permille,
+        ..Sale::new(engine)
+    };
+    let key = node::lasting_key(&settings, &args.node, "provider")?;
+    let slots = config.slots;
+    let mut signals = Signals::listen()?;
+    let node = node::start(Node::builder(config).key(key).sell(sale)).await?;
+    let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
+    if global.json {
+        print_json(&json!({
+            "event": "serving", "peer": node.peer_id().to_string(), "addresses": addresses, "model": sales.model,
+            "aliases": sales.aliases, "price_in": decimal(price_in), "price_out": decimal(price_out), "slots": slots,
+        }))?;
+    } else {
+        let mut out = io::stdout().lock();
+        let (price_in, price_out) = (decimal(price_in), decimal(price_out));
+        writeln!(out, "selling {} at {price_in} in, {price_out} out per million tokens, on", sales.model)?;
+        addresses.iter().try_for_each(|address| writeln!(out, "  {address}"))?;
+        if addresses.iter().all(|address| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")) {
+            writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
+        }
+        if let Some(address) = addresses.first() {
+            writeln!(out, "try: haggle ask --provider {address} --budget 0.01 \"Once upon a time\"")?;
+        }
+    }
+    until_ended(&node, &mut signals).await?;
+    Ok(Exit::Done)
+}
+
+/// The first signal drains, the second ends the jobs that still run.
+async fn until_ended(node: &Node, signals: &mut Signals) -> Result<(), Failed> {
+    signals.next().await;
+    writeln!(io::stderr(), "haggle: taking no new jobs; waiting for those that run (again to end them)")?;
+    tokio::select! {
+        drained = node.drain() => drained?,
+        () = signals.next() => {}
+    }
+    node.stop().await;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! How the program ends: the one place that knows the exit codes.
+
+use std::{fmt, io};
+
+use haggle::{
+    Error,
+    core::event::{Failure, PassedOver},
+};
+use serde_json::json;
+
+use crate::money::decimal;
+
+/// An exit code. The texts of `--help` say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done = 0,
+    /// What no other code names: the machine or the program is at fault.
+    Other = 1,
+    /// The request cannot work as it was given.
+    Usage = 2,
+    /// The configuration, the key file or an address of this node.
+    Config = 3,
+    NobodyFound = 4,
+    Budget = 5,
+    Declined = 6,
+    Interrupted = 7,
+    Cancelled = 130,
+}
+
+/// As printed below the help of every command.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    done
+  1    the machine or the program failed
+  2    usage: the request cannot work as it was given
+  3    configuration: a setting, the key file or a listen address
+  4    nobody was found, or could be reached
+  5    the budget does not reach the cheapest offer
+  6    declined by all who were asked, or not answered in time
+  7    interrupted after the first token; what came is on stdout, what is owed on stderr
+  130  ended by Ctrl-C";
+
+/// Why a command failed, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) exit: Exit,
+    /// A stable name for scripts.
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    retry_safe: bool,
+    billed: u128,
+    tokens_delivered: u64,
+}
+
+impl Failed {
+    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
+        Failed { exit, code, message: message.into(), retry_safe: false, billed: 0, tokens_delivered: 0 }
+    }
+
+    pub(crate) fn usage(code: &'static str, message: impl Into<String>) -> Self {
+        Failed::new(Exit::Usage, code, message)
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Failed::new(Exit::Config, "config", message)
+    }
+
+    /// Says more about the failure.
+    pub(crate) fn explained(mut self, more: impl fmt::Display) -> Self {
+        self.message = format!("{}{more}", self.message);
+        self
+    }
+
+    /// For `--json`: the same fields for every failure.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        json!({"event": "error", "error": {
+            "code": self.code,
+            "message": self.message,
+            "exit": self.exit as u8,
+            "retry_safe": self.retry_safe,
+            "billed": decimal(self.billed),
+            "tokens_delivered": self.tokens_delivered,
+        }})
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Config(_) | Error::Key(_) | Error::Listen { .. } => Exit::Config,
+            Error::Refused(_) => Exit::Usage,
+            Error::Job(job) => of_failure(&job.failure, job.tokens_delivered()),
+            _ => Exit::Other,
+        };
+        let message = match &error {
+            Error::Job(job) => explain(&job.failure, job.billed(), job.tokens_delivered()),
+            error => error.to_string(),
+        };
+        Failed {
+            exit,
+            code: error.code(),
+            message,
+            retry_safe: error.retry_safe(),
+            billed: error.billed(),
+            tokens_delivered: error.tokens_delivered(),
+        }
+    }
+}
+
+/// Output that nobody reads any more ends the program like Ctrl-C does.
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failed::new(Exit::Cancelled, "output_closed", "nobody reads the output"),
+            _ => Failed::new(Exit::Other, "output", format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+fn of_failure(failure: &Failure, tokens: u64) -> Exit {
+    match failure {
+        Failure::Cancelled => Exit::Cancelled,
+        _ if tokens > 0 => Exit::Interrupted,
+        Failure::NobodyFound { .. } | Failure::Declined(PassedOver::Stream(_)) => Exit::NobodyFound,
+        Failure::OverBudget { .. } => Exit::Budget,
+        Failure::Context | Failure::BadRequest => Exit::Usage,
+        _ => Exit::Declined,
+    }
+}
+
+/// The core counts micro-units; people are told units.
+fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
+    let mut text = match failure {
+        Failure::OverBudget { cheapest, budget: 0 } => format!(
+            "without a budget only free providers are taken, and the cheapest offer costs at most {0} units: \
+             allow it with --budget {0}",
+            decimal(*cheapest)
+        ),
+        Failure::OverBudget { cheapest, budget } => format!(
+            "the cheapest offer costs at most {} units, the budget is {}: raise --budget or lower --max-tokens",
+            decimal(*cheapest),
+            decimal(*budget)
+        ),
+        Failure::Deadline => "the deadline passed: allow more time with --deadline".into(),
+        failure => failure.to_string(),
+    };
+    if tokens > 0 {
+        text.push_str(&format!("; {tokens} tokens were delivered, {} units are owed", decimal(billed)));
+    }
+    text
+}

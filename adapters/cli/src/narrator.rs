@@ -1,0 +1,305 @@
+//! Tells of jobs: to people in words, to programs in JSON lines.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+};
+
+use haggle::{
+    JobError, JobEvent, Offer, Receipt,
+    core::{
+        event::{Bill, ChoiceReason, PassedOver},
+        money::Tariff,
+        wire::message::EndReason,
+    },
+    id,
+    libp2p::PeerId,
+};
+use serde_json::{Value, json};
+
+use crate::{money::decimal, names::harmless};
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Style(bool);
+
+impl Style {
+    /// Colours for a terminal, unless `NO_COLOR` is set.
+    pub(crate) fn of(stream: &impl IsTerminal) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Style(stream.is_terminal() && !unwanted)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    pub(crate) fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes one line of JSON to stdout.
+pub(crate) fn print_json(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{value}")?;
+    out.flush()
+}
+
+/// Tells of one job.
+pub(crate) struct Narrator {
+    json: bool,
+    /// Where people are told, beside the answer itself.
+    talk: Box<dyn Write + Send>,
+    style: Style,
+    /// Peers that are known by a name.
+    names: BTreeMap<PeerId, String>,
+    /// The answer goes to a terminal.
+    on_terminal: bool,
+    /// The answer is set off from what is told beside it: both go to the same place.
+    mixed: bool,
+    /// What the answer continues.
+    opening: String,
+    offers: usize,
+    in_line: bool,
+}
+
+impl Narrator {
+    /// The answer to stdout, everything else to stderr; with `json` everything to stdout.
+    pub(crate) fn new(json: bool) -> Self {
+        let style = Style::of(&io::stderr());
+        let mixed = io::stdout().is_terminal() && io::stderr().is_terminal();
+        Narrator::to(json, Box::new(io::stderr()), style, BTreeMap::new(), mixed)
+    }
+
+    /// Everything to stdout, with names for peers.
+    pub(crate) fn on_stdout(json: bool, names: BTreeMap<PeerId, String>) -> Self {
+        Narrator::to(json, Box::new(io::stdout()), Style::of(&io::stdout()), names, true)
+    }
+
+    fn to(
+        json: bool,
+        talk: Box<dyn Write + Send>,
+        style: Style,
+        names: BTreeMap<PeerId, String>,
+        mixed: bool,
+    ) -> Self {
+        let on_terminal = io::stdout().is_terminal();
+        Narrator { json, talk, style, names, on_terminal, mixed, opening: String::new(), offers: 0, in_line: false }
+    }
+
+    /// Shows the text that the answer continues before the answer.
+    pub(crate) fn opening(&mut self, prompt: &str) {
+        self.opening = prompt.to_owned();
+    }
+
+    /// Tells of an event.
+    pub(crate) fn event(&mut self, event: &JobEvent) -> io::Result<()> {
+        if self.json {
+            return match event {
+                JobEvent::Finished(_) => Ok(()),
+                event => print_json(&to_json(event)),
+            };
+        }
+        match event {
+            JobEvent::Asked { peer } => self.line("asked", &self.name(peer)),
+            JobEvent::Offered(offer) => {
+                self.offers += 1;
+                let text = format!("{}  {}", self.name(&offer.peer), terms(offer));
+                self.line("offer", &text)
+            }
+            JobEvent::PassedOver { peer, why } => {
+                let text = format!("{}: {why}", self.name(peer));
+                self.line("passed", &text)
+            }
+            JobEvent::Awarded { offer, reason, attempt } => {
+                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                let name = self.style.good(&self.name(&offer.peer));
+                let text = format!("{name}{again}: {}", why(*reason, self.offers));
+                self.line("award", &text)
+            }
+            JobEvent::Tokens { text, .. } => self.tokens(text),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells how the job ended; what went wrong is told by whoever prints the error.
+    pub(crate) fn ended(&mut self, ending: Result<&Receipt, &JobError>) -> io::Result<()> {
+        let bill = ending.map_or_else(|error| &error.bill, |receipt| &receipt.bill);
+        if self.json {
+            return print_json(&ended_json(ending));
+        }
+        if self.in_line && self.mixed {
+            write!(io::stdout(), "\n\n")?;
+        }
+        if bill.lines.is_empty() {
+            return Ok(());
+        }
+        if let Ok(receipt) = ending {
+            let text = format!("{} tokens read, {} written: {}", receipt.prompt_tokens, receipt.tokens, end(receipt.reason));
+            self.line("end", &text)?;
+        }
+        for line in &bill.lines {
+            let peer = id::to_libp2p(&line.peer).map(|peer| self.name(&peer)).unwrap_or_default();
+            let Tariff { fee_in, price_out } = line.tariff;
+            let text = format!(
+                "{peer}: {} for the prompt + {} tokens at {} per million = {} units",
+                decimal(if line.tokens > 0 { fee_in } else { 0 }),
+                line.tokens,
+                decimal(price_out),
+                decimal(line.owed),
+            );
+            self.line("bill", &text)?;
+        }
+        let owed = self.style.bold(&format!("{} units", decimal(bill.owed)));
+        self.line("owed", &format!("{owed}; settlement: none (this version pays nothing)"))
+    }
+
+    /// A line for people.
+    pub(crate) fn line(&mut self, label: &str, text: &str) -> io::Result<()> {
+        if !self.json {
+            writeln!(self.talk, "{} {text}", self.style.dim(&format!("{label:>8}")))?;
+            self.talk.flush()?;
+        }
+        Ok(())
+    }
+
+    fn tokens(&mut self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if !self.in_line && self.mixed {
+            write!(out, "\n{}", self.style.bold(&harmless(&self.opening)))?;
+        }
+        self.in_line = true;
+        match self.on_terminal {
+            true => out.write_all(harmless(text).as_bytes())?,
+            false => out.write_all(text.as_bytes())?,
+        }
+        out.flush()
+    }
+
+    fn name(&self, peer: &PeerId) -> String {
+        self.names.get(peer).cloned().unwrap_or_else(|| short(peer))
+    }
+}
+
+/// The end of a peer's id: the beginning says only what kind of key it is.
+pub(crate) fn short(peer: &PeerId) -> String {
+    let id = peer.to_string();
+    format!("…{}", &id[id.len().saturating_sub(8)..])
+}
+
+/// An offer's price in words.
+pub(crate) fn terms(offer: &Offer) -> String {
+    format!(
+        "at most {} units ({} for the prompt, {} per million written), first token in about {} ms",
+        decimal(offer.cost),
+        decimal(offer.tariff.fee_in),
+        decimal(offer.tariff.price_out),
+        offer.eta.0
+    )
+}
+
+fn why(reason: ChoiceReason, offers: usize) -> String {
+    match reason {
+        ChoiceReason::Only => "the only offer that fits".into(),
+        ChoiceReason::Cheapest => format!("the cheapest of {offers} offers"),
+        ChoiceReason::Fastest => "as cheap as the next, and faster".into(),
+        ChoiceReason::Lot => "drawn by lot among equal offers".into(),
+        ChoiceReason::Posted => "its posted price is the best known".into(),
+        ChoiceReason::Application => "chosen by hand".into(),
+    }
+}
+
+fn end(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Stop => "the answer is complete",
+        EndReason::Length => "as many as were ordered",
+        EndReason::Context => "the model's context is full",
+        _ => "ended by the provider",
+    }
+}
+
+/// An offer for programs. Money is in decimal units, prices are per 1,000,000 tokens.
+pub(crate) fn offer_json(offer: &Offer) -> Value {
+    json!({
+        "peer": offer.peer.to_string(),
+        "posted": offer.posted,
+        "fee_in": decimal(offer.tariff.fee_in),
+        "price_out": decimal(offer.tariff.price_out),
+        "cost": decimal(offer.cost),
+        "eta_ms": offer.eta.0,
+    })
+}
+
+fn to_json(event: &JobEvent) -> Value {
+    match event {
+        JobEvent::Asked { peer } => json!({"event": "job:asked", "peer": peer.to_string()}),
+        JobEvent::Offered(offer) => json!({"event": "job:offered", "offer": offer_json(offer)}),
+        JobEvent::PassedOver { peer, why } => json!({
+            "event": "job:passed-over", "peer": peer.to_string(), "reason": passed_over(*why), "text": why.to_string(),
+        }),
+        JobEvent::Awarded { attempt, offer, reason } => json!({
+            "event": "job:awarded", "attempt": attempt, "offer": offer_json(offer), "reason": reason,
+        }),
+        JobEvent::Negotiated { attempt, peer, tariff } => json!({
+            "event": "job:negotiated", "attempt": attempt, "peer": peer.to_string(),
+            "fee_in": decimal(tariff.fee_in), "price_out": decimal(tariff.price_out),
+        }),
+        JobEvent::Tokens { peer, seq, n, text, .. } => json!({
+            "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text,
+        }),
+        _ => json!({"event": "job:other"}),
+    }
+}
+
+fn passed_over(why: PassedOver) -> &'static str {
+    match why {
+        PassedOver::Stream(_) => "unreachable",
+        PassedOver::Lost => "lost",
+        PassedOver::Declined(_) => "declined",
+        PassedOver::Late => "late",
+        PassedOver::Violation(_) => "violation",
+        PassedOver::Interrupted(_) => "interrupted",
+        PassedOver::OverBudget => "over_budget",
+        PassedOver::TooSlow => "too_slow",
+    }
+}
+
+fn ended_json(ending: Result<&Receipt, &JobError>) -> Value {
+    match ending {
+        Ok(receipt) => json!({
+            "event": "job:ended", "outcome": "finished", "reason": receipt.reason,
+            "prompt_tokens": receipt.prompt_tokens, "bill": bill_json(&receipt.bill),
+        }),
+        Err(error) => json!({
+            "event": "job:ended", "outcome": error.code(), "reason": error.failure.to_string(),
+            "bill": bill_json(&error.bill),
+        }),
+    }
+}
+
+fn bill_json(bill: &Bill) -> Value {
+    let lines: Vec<Value> = bill
+        .lines
+        .iter()
+        .map(|line| {
+            json!({
+                "attempt": line.attempt,
+                "peer": id::to_libp2p(&line.peer).map(|peer| peer.to_string()),
+                "fee_in": decimal(line.tariff.fee_in),
+                "price_out": decimal(line.tariff.price_out),
+                "tokens": line.tokens,
+                "owed": decimal(line.owed),
+            })
+        })
+        .collect();
+    json!({"lines": lines, "tokens": bill.tokens, "owed": decimal(bill.owed), "asset": "units", "settlement": "none"})
+}

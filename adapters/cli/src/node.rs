@@ -1,0 +1,152 @@
+//! Nodes as the commands start them, and the signals that end them.
+
+use std::{path::Path, sync::Arc};
+
+use futures::StreamExt;
+use haggle::{
+    Builder, Criteria, Error, Model, Node, NodeEvent, Tokio,
+    core::PeerId as CorePeerId,
+    engine::{Engine, Llama, TINY_STORIES},
+    id, key,
+    libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
+};
+
+use crate::{
+    args::{Global, NodeArgs, Wanted},
+    exit::{Exit, Failed},
+    names::did_you_mean,
+    settings::Settings,
+};
+
+/// The key of a node that others know by it: kept in the data folder, made once.
+pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<Keypair, Failed> {
+    load(args.key.as_deref().unwrap_or(&settings.data_dir.join(format!("{name}.key"))))
+}
+
+fn load(file: &Path) -> Result<Keypair, Failed> {
+    Ok(key::load_or_create(file).map_err(Error::from)?)
+}
+
+pub(crate) fn runtime() -> Result<Tokio, Failed> {
+    Tokio::current().ok_or_else(|| Failed::new(Exit::Other, "runtime", "there is no runtime"))
+}
+
+/// Starts a node as it was put together.
+pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
+    Ok(Box::pin(builder.start(runtime()?)).await?)
+}
+
+/// A node that only buys, and what it is to look for.
+pub(crate) async fn buyer(global: &Global, args: &NodeArgs, wanted: &Wanted) -> Result<(Node, Criteria), Failed> {
+    let mut settings = Settings::load(global, args)?;
+    settings.add_providers(&wanted.provider)?;
+    let config = settings.config()?;
+    if config.bootstrap_nodes.is_empty() && config.providers.is_empty() && !config.enable_mdns {
+        return Err(Failed::new(
+            Exit::Config,
+            "no_source",
+            "there is nobody to ask: give a bootstrap node with --bootstrap ADDR, a provider with --provider ADDR, \
+             or look around the local network with --mdns true",
+        ));
+    }
+    let criteria = criteria(wanted)?;
+    let mut builder = Node::builder(config);
+    if let Some(file) = &args.key {
+        builder = builder.key(load(file)?);
+    }
+    Ok((start(builder).await?, criteria))
+}
+
+fn criteria(wanted: &Wanted) -> Result<Criteria, Failed> {
+    let core = |peers: &[PeerId]| -> Vec<CorePeerId> { peers.iter().filter_map(id::to_core).collect() };
+    // The addresses were checked with the settings.
+    let named = |address: &String| match address.parse::<Multiaddr>().ok()?.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    };
+    let only: Vec<PeerId> = wanted.provider.iter().filter_map(named).collect();
+    Ok(Criteria {
+        max_price_in: wanted.max_price_in,
+        max_price_out: wanted.max_price_out,
+        min_context: wanted.min_context,
+        prefer: core(&wanted.prefer),
+        exclude: core(&wanted.exclude),
+        only: core(&only),
+        refresh: wanted.refresh,
+        ..Criteria::new(model(&wanted.model)?)
+    })
+}
+
+pub(crate) fn model(name: &str) -> Result<Model, Failed> {
+    let wrong = || Failed::usage("model", format!("{name:?} cannot be a model's name; it must have 1 to 128 bytes"));
+    Model::new(name.as_bytes()).ok_or_else(wrong)
+}
+
+/// The engine of a model that this program can serve.
+pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
+    if model != TINY_STORIES {
+        let hint = did_you_mean(model, [TINY_STORIES]);
+        let message = format!("model {model:?} is not known here{hint} Known: {TINY_STORIES}");
+        return Err(Failed::usage("unknown_model", message));
+    }
+    let broken = |error| Failed::new(Exit::Other, "engine", format!("the embedded model cannot be loaded: {error}"));
+    Ok(Arc::new(Llama::tiny_stories().map_err(broken)?))
+}
+
+/// Says which models the providers that were seen do serve, if none served the one that was wanted.
+pub(crate) async fn explain_nobody(node: &Node, mut events: haggle::Events, wanted: &Wanted, failed: Failed) -> Failed {
+    node.stop().await;
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        if let NodeEvent::Discovered { advert, .. } = event {
+            let names = advert.models.iter().flat_map(|entry| [&entry.model].into_iter().chain(&entry.aliases));
+            seen.extend(names.map(Model::to_text));
+        }
+    }
+    if failed.exit != Exit::NobodyFound || seen.is_empty() || seen.contains(&wanted.model) {
+        return failed;
+    }
+    let seen: Vec<String> = seen.iter().map(|name| crate::names::harmless(name)).collect();
+    let hint = did_you_mean(&wanted.model, seen.iter().map(String::as_str));
+    failed.explained(format!(" {:?}{hint}", wanted.model))
+}
+
+/// Wishes of the user that the program end.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From now on, signals no longer end the program by themselves.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> Result<Self, Failed> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hear = |kind| signal(kind).map_err(|error| Failed::new(Exit::Other, "signals", error.to_string()));
+        Ok(Signals { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn listen() -> Result<Self, Failed> {
+        Ok(Signals {})
+    }
+
+    /// The next Ctrl-C or SIGTERM.
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) async fn next(&mut self) {
+        // Without a handler the system ends the program itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            futures::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Settings in layers: defaults < TOML file < environment < flags, and where each value came from.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use haggle::{
+    Config,
+    core::money::Price,
+    engine::TINY_STORIES,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    args::{Global, NodeArgs, Serve},
+    exit::Failed,
+    money::{decimal, parse_price},
+    names::did_you_mean,
+};
+
+/// What `serve` sells. The other settings are those of the node, [`Config`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sales {
+    pub(crate) model: String,
+    pub(crate) aliases: Vec<String>,
+    /// Decimal units per 1,000,000 tokens.
+    price_in: String,
+    price_out: String,
+    pub(crate) floor_permille: u32,
+    pub(crate) tokens_per_second: u32,
+}
+
+impl Default for Sales {
+    fn default() -> Self {
+        Sales {
+            model: TINY_STORIES.into(),
+            aliases: Vec::new(),
+            price_in: "0".into(),
+            price_out: "0".into(),
+            floor_permille: 1_000,
+            tokens_per_second: 0,
+        }
+    }
+}
+
+/// Variables that name places, not settings.
+const PLACES: [&str; 2] = ["HAGGLE_CONFIG", "HAGGLE_DATA_DIR"];
+const PREFIX: &str = "HAGGLE_";
+
+/// All settings, each with its origin.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    tree: Value,
+    origins: BTreeMap<String, String>,
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Settings {
+    /// Reads every layer.
+    pub(crate) fn load(global: &Global, node: &NodeArgs) -> Result<Self, Failed> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data_dir = global.data_dir.clone().or_else(|| variable("HAGGLE_DATA_DIR")).or_else(|| {
+            let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+            data.or_else(|| Some(variable("HOME")?.join(".local/share"))).map(|data| data.join("haggle"))
+        });
+        let Some(data_dir) = data_dir else {
+            return Err(Failed::config("no folder for keys is known: set HOME, XDG_DATA_HOME or --data-dir"));
+        };
+        let mut settings = Settings { tree: defaults()?, origins: BTreeMap::new(), data_dir };
+        let file = global.config.clone().or_else(|| variable("HAGGLE_CONFIG")).or_else(|| default_file(variable));
+        if let Some(file) = file {
+            settings.add_file(&file, &read(&file)?)?;
+        }
+        settings.add_environment()?;
+        settings.add_flags(node)?;
+        Ok(settings)
+    }
+
+    /// The node's configuration, checked.
+    pub(crate) fn config(&self) -> Result<Config, Failed> {
+        let config: Config = self.part(|key| !is_sales(key))?;
+        config.validate().map_err(|error| {
+            let setting = error.path.split('[').next().unwrap_or_default();
+            Failed::config(format!("{}: {} ({})", error.path, error.problem, self.origin(setting)))
+        })?;
+        Ok(config)
+    }
+
+    /// What is to be sold, and its prices.
+    pub(crate) fn sales(&self) -> Result<(Sales, Price, Price), Failed> {
+        let sales: Sales = self.part(is_sales)?;
+        let price = |key: &str, text: &str| {
+            let explain = |error| Failed::config(format!("{key}: {text:?}: {error} ({})", self.origin(key)));
+            parse_price(text).map_err(explain)
+        };
+        let (price_in, price_out) = (price("price_in", &sales.price_in)?, price("price_out", &sales.price_out)?);
+        Ok((sales, price_in, price_out))
+    }
+
+    /// Every setting: its path, value and origin.
+    pub(crate) fn all(&self) -> Vec<(String, &Value, &str)> {
+        let leaves = leaves(&self.tree);
+        leaves.into_iter().map(|(path, value)| (path.clone(), value, self.origin(&path))).collect()
+    }
+
+    /// Puts what only `serve` can be told.
+    pub(crate) fn add_serve(&mut self, serve: &Serve) -> Result<(), Failed> {
+        let number = |number: u32| Value::from(number);
+        let price = |price: Price| Value::from(decimal(price));
+        let flags = [
+            ("model", "--model", serve.model.clone().map(Value::from)),
+            ("aliases", "--alias", list(&serve.alias)),
+            ("price_in", "--price-in", serve.price_in.map(price)),
+            ("price_out", "--price-out", serve.price_out.map(price)),
+            ("floor_permille", "--floor", serve.floor.map(number)),
+            ("slots", "--slots", serve.slots.map(number)),
+            ("tokens_per_second", "--tokens-per-second", serve.tokens_per_second.map(number)),
+        ];
+        self.put_all(flags)
+    }
+
+    /// Puts the providers that were named on the command line.
+    pub(crate) fn add_providers(&mut self, providers: &[String]) -> Result<(), Failed> {
+        self.put_all([("providers", "--provider", list(providers))])
+    }
+
+    /// Listens on this machine, if nothing else was said.
+    pub(crate) fn listen_by_default(&mut self) -> Result<(), Failed> {
+        let key = "listen_addresses";
+        if self.tree[key].as_array().is_some_and(Vec::is_empty) {
+            self.put(key, vec!["/ip4/127.0.0.1/tcp/0"].into(), "default of this command")?;
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, file: &Path, text: &str) -> Result<(), Failed> {
+        let origin = format!("file {}", file.display());
+        let table: toml::Table =
+            text.parse().map_err(|error| Failed::config(format!("{} is not TOML: {error}", file.display())))?;
+        let table = serde_json::to_value(table).map_err(|error| Failed::config(error.to_string()))?;
+        for (path, value) in leaves(&table) {
+            self.put(&path, value.clone(), &origin)?;
+        }
+        Ok(())
+    }
+
+    fn add_environment(&mut self) -> Result<(), Failed> {
+        let mut variables: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .filter(|(name, _)| name.starts_with(PREFIX) && !PLACES.contains(&name.as_str()))
+            .collect();
+        variables.sort();
+        for (name, text) in variables {
+            let paths = self.paths();
+            let variable_of = |path: &str| format!("{PREFIX}{}", path.replace('.', "_").to_uppercase());
+            match paths.iter().find(|path| variable_of(path) == name) {
+                Some(path) => self.put_text(path, &text, &format!("environment {name}"))?,
+                None => {
+                    let known: Vec<String> = paths.iter().map(|path| variable_of(path)).collect();
+                    let hint = did_you_mean(&name, known.iter().map(String::as_str));
+                    return Err(Failed::config(format!("{name}: there is no such setting{hint}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_flags(&mut self, node: &NodeArgs) -> Result<(), Failed> {
+        for pair in &node.set {
+            let (path, text) = pair
+                .split_once('=')
+                .ok_or_else(|| Failed::usage("usage", format!("--set {pair}: write --set KEY=VALUE")))?;
+            self.put_text(path.trim(), text.trim(), &format!("flag --set {path}"))?;
+        }
+        self.put_all([
+            ("bootstrap_nodes", "--bootstrap", list(&node.bootstrap)),
+            ("listen_addresses", "--listen", list(&node.listen)),
+            ("announce_addresses", "--announce", list(&node.announce)),
+            ("network", "--network", node.network.clone().map(Value::from)),
+            ("enable_mdns", "--mdns", node.mdns.map(Value::from)),
+            ("enable_dht", "--dht", node.dht.map(Value::from)),
+        ])
+    }
+
+    fn put_all<const N: usize>(&mut self, flags: [(&str, &str, Option<Value>); N]) -> Result<(), Failed> {
+        let given = flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?)));
+        for (path, flag, value) in given {
+            self.put(path, value, &format!("flag {flag}"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a value that is written as text, read as the kind of value that is there.
+    fn put_text(&mut self, path: &str, text: &str, origin: &str) -> Result<(), Failed> {
+        let wrong = |must: &str| Failed::config(format!("{path}: {text:?} must be {must} ({origin})"));
+        let value = match self.tree.pointer(&pointer(path)) {
+            Some(Value::Bool(_)) => text.parse::<bool>().map_err(|_| wrong("true or false"))?.into(),
+            Some(Value::Number(_)) => text.parse::<u64>().map_err(|_| wrong("a whole number"))?.into(),
+            Some(Value::Array(_)) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                items.map(Value::from).collect::<Vec<_>>().into()
+            }
+            _ => text.into(),
+        };
+        self.put(path, value, origin)
+    }
+
+    /// Puts one value and checks that it can be there, so that a mistake is told with its path and origin.
+    fn put(&mut self, path: &str, value: Value, origin: &str) -> Result<(), Failed> {
+        let hint = did_you_mean(path, self.paths().iter().map(String::as_str));
+        match self.tree.pointer_mut(&pointer(path)) {
+            Some(place) if !place.is_object() => *place = value,
+            Some(_) => return Err(Failed::config(format!("{path}: must be a table ({origin})"))),
+            None => return Err(Failed::config(format!("{path}: there is no such setting{hint} ({origin})"))),
+        }
+        self.origins.insert(path.into(), origin.into());
+        let wrong = |error: Failed| Failed::config(format!("{path}: {} ({origin})", error.message));
+        if is_sales(path) {
+            self.part::<Sales>(is_sales).map(drop).map_err(wrong)
+        } else {
+            self.part::<Config>(|key| !is_sales(key)).map(drop).map_err(wrong)
+        }
+    }
+
+    fn part<T: serde::de::DeserializeOwned>(&self, belongs: impl Fn(&str) -> bool) -> Result<T, Failed> {
+        let all = self.tree.as_object().into_iter().flatten().filter(|(key, _)| belongs(key));
+        let part: Map<String, Value> = all.map(|(key, value)| (key.clone(), value.clone())).collect();
+        serde_json::from_value(part.into()).map_err(|error| Failed::config(error.to_string()))
+    }
+
+    fn paths(&self) -> Vec<String> {
+        leaves(&self.tree).into_iter().map(|(path, _)| path).collect()
+    }
+
+    fn origin(&self, path: &str) -> &str {
+        self.origins.get(path).map_or("default", String::as_str)
+    }
+}
+
+fn is_sales(key: &str) -> bool {
+    ["model", "aliases", "price_in", "price_out", "floor_permille", "tokens_per_second"].contains(&key)
+}
+
+fn defaults() -> Result<Value, Failed> {
+    let mut tree = Map::new();
+    for part in [serde_json::to_value(Config::default()), serde_json::to_value(Sales::default())] {
+        if let Value::Object(part) = part.map_err(|error| Failed::config(error.to_string()))? {
+            tree.extend(part);
+        }
+    }
+    Ok(tree.into())
+}
+
+/// Every value that is no table, by its path.
+fn leaves(tree: &Value) -> Vec<(String, &Value)> {
+    fn walk<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+        match value {
+            Value::Object(table) => {
+                let path_to = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                table.iter().for_each(|(key, value)| walk(&path_to(key), value, found));
+            }
+            value => found.push((path.to_owned(), value)),
+        }
+    }
+    let mut found = Vec::new();
+    walk("", tree, &mut found);
+    found
+}
+
+/// A path with dots, as serde_json wants it.
+fn pointer(path: &str) -> String {
+    format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/"))
+}
+
+fn list(values: &[String]) -> Option<Value> {
+    (!values.is_empty()).then(|| values.into())
+}
+
+fn default_file(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let folder = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let folder = folder.or_else(|| Some(variable("HOME")?.join(".config")))?;
+    Some(folder.join("haggle/config.toml")).filter(|file| file.exists())
+}
+
+fn read(file: &Path) -> Result<String, Failed> {
+    fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failed::config(format!("{} is not TOML: it is no text", file.display())),
+        _ => Failed::config(format!("cannot read the configuration file {}: {error}", file.display())),
+    })
+}

@@ -1,0 +1,109 @@
+//! The provider's side: streams that peers open, and engines that compute for them.
+
+use haggle_core::{
+    AttemptId, Instant, ProviderEvent, Refusal, event::ServedReason, provider::Piece, wire::message::EndReason,
+};
+use libp2p::PeerId;
+
+use super::{Driver, engines::FromEngine, streams::Key};
+use crate::{NodeEvent, id, sessions};
+
+impl Driver {
+    pub(super) fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
+        match event {
+            ProviderEvent::Start { attempt, work } => {
+                if !self.engines.compute(attempt, work)
+                    && let Some(provider) = &mut self.provider
+                {
+                    let _ = provider.finish(now, attempt, EndReason::Engine);
+                }
+            }
+            ProviderEvent::Room { attempt, .. } => self.place(attempt),
+            ProviderEvent::Stop { attempt } => self.engines.stop(attempt),
+            ProviderEvent::Quoted { peer, model, answer } => {
+                if let Some(peer) = id::to_libp2p(&peer) {
+                    self.shared.tell(NodeEvent::Quoted { peer, model, answer });
+                }
+            }
+            ProviderEvent::Released { .. } => {}
+            ProviderEvent::Served { peer, model, reason, tokens, owed, .. } => {
+                self.shared.metrics.count("haggle_served_total", served(reason), 1);
+                self.shared.metrics.count("haggle_tokens_served_total", "", tokens);
+                if let Some(peer) = id::to_libp2p(&peer) {
+                    tracing::info!(%peer, ?model, ?reason, tokens, "served");
+                    self.shared.tell(NodeEvent::Served { peer, model, reason, tokens, owed });
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_engine(&mut self, from: FromEngine) {
+        match from {
+            FromEngine::Started(attempt, prompt_tokens) => {
+                if let Some(provider) = &mut self.provider {
+                    provider.started(attempt, prompt_tokens);
+                }
+            }
+            FromEngine::Piece(attempt, piece) => {
+                self.engines.hold(attempt, piece);
+                self.place(attempt);
+            }
+            FromEngine::Ended(attempt, reason) => {
+                self.engines.hold_end(attempt, reason);
+                self.place(attempt);
+            }
+        }
+    }
+
+    /// Pushes an attempt's pieces as far as there is room, then its end.
+    pub(super) fn place(&mut self, attempt: AttemptId) {
+        let now = self.now();
+        let Some(provider) = &mut self.provider else { return };
+        while let Some(piece) = self.engines.waiting(attempt) {
+            let ids: Option<Vec<u8>> =
+                piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
+            match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
+                Ok(_) => self.engines.placed(attempt),
+                Err(Refusal::NoRoom) => return,
+                Err(Refusal::UnknownAttempt) => return self.engines.stop(attempt),
+                Err(refusal) => {
+                    tracing::error!(%refusal, "the engine made a piece that cannot be sent");
+                    self.engines.stop(attempt);
+                    let _ = provider.finish(now, attempt, EndReason::Engine);
+                    return;
+                }
+            }
+        }
+        if let Some(reason) = self.engines.due_end(attempt) {
+            let _ = provider.finish(now, attempt, reason);
+        }
+    }
+
+    pub(super) fn accept(&mut self, now: Instant, peer: PeerId, stream: sessions::SessionStream) {
+        let Some(provider) = self.provider.as_mut().filter(|_| self.stop.until.is_none()) else {
+            return self.refused(peer, "not_serving");
+        };
+        let Some(core_peer) = id::to_core(&peer) else { return };
+        match provider.accept_stream(now, core_peer) {
+            Ok(id) => self.streams.accept(Key::Provider(id), stream),
+            Err(refusal) => self.refused(peer, refusal.code()),
+        }
+    }
+
+    pub(super) fn refused(&self, peer: PeerId, reason: &'static str) {
+        self.shared.metrics.count("haggle_streams_refused_total", reason, 1);
+        tracing::debug!(%peer, reason, "refused a stream");
+    }
+}
+
+fn served(reason: ServedReason) -> &'static str {
+    match reason {
+        ServedReason::Acknowledged(_) => "acknowledged",
+        ServedReason::Unacknowledged(_) => "unacknowledged",
+        ServedReason::Cancelled => "cancelled",
+        ServedReason::Lost => "lost",
+        ServedReason::Silent => "silent",
+        ServedReason::Violation(_) => "violation",
+        ServedReason::Declined(_) => "declined",
+    }
+}
