@@ -3,6 +3,7 @@
 
 mod lockfile;
 mod purity;
+mod readme;
 mod seed_map;
 
 use std::{
