@@ -5,6 +5,9 @@ use crate::{rand::Rng, time::Millis};
 /// No pause is shorter: without a floor, full jitter lets a share of callers come back at once.
 pub const FLOOR: Millis = Millis(100);
 
+/// No pause is longer.
+pub const CAP: Millis = Millis::from_secs(30);
+
 /// The pause before try `n + 1` after `n` failures in a row (0 is the first): the floor plus a uniform draw up to
 /// `min(cap, base · 2ⁿ)`. (AWS' "full jitter", with a floor.)
 #[must_use]

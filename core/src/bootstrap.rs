@@ -13,9 +13,6 @@ use crate::{
     time::{Instant, Millis},
 };
 
-/// Longest pause between dials of a node that does not answer.
-pub const PACE: Millis = Millis::from_secs(30);
-
 /// The schedule of dials for a fixed list of nodes, named by their index in it.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
@@ -146,9 +143,9 @@ impl Bootstrap {
         let node = &mut self.nodes[index];
         let pause = if node.failures > self.max_retries {
             // At the capped pace, spread out: nodes that lost the same bootstrap node do not come back together.
-            Millis(PACE.0 / 2 + self.rng.below(PACE.0 / 2 + 1))
+            Millis(backoff::CAP.0 / 2 + self.rng.below(backoff::CAP.0 / 2 + 1))
         } else {
-            backoff::pause(&mut self.rng, self.retry_delay, PACE, node.failures.saturating_sub(1))
+            backoff::pause(&mut self.rng, self.retry_delay, backoff::CAP, node.failures.saturating_sub(1))
         };
         node.state = State::Waiting { until: now.after(pause) };
     }

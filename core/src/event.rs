@@ -77,6 +77,41 @@ pub enum Event<'a> {
         /// At what price.
         tariff: Tariff,
     },
+    /// The connection to the provider was lost. Its job goes on there, and is resumed.
+    Cut {
+        /// Which job.
+        job: JobId,
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// How long it is tried before the provider is given up.
+        patience: Millis,
+    },
+    /// The provider goes on at the exact token.
+    Resumed {
+        /// Which job.
+        job: JobId,
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// Index of the token that comes next.
+        seq: u64,
+    },
+    /// The tokens that follow come from another provider than those before.
+    TakenOver {
+        /// Which job.
+        job: JobId,
+        /// Which attempt goes on.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// Index of the first token that follows.
+        seq: u64,
+        /// Whether the text is the one that the first provider would have written.
+        how: TakeOver,
+    },
     /// Tokens, once and in order.
     Tokens {
         /// Of which job.
@@ -155,6 +190,19 @@ pub enum ChoiceReason {
     Posted,
     /// The application's choice.
     Application,
+}
+
+/// What another provider's tokens are to those before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum TakeOver {
+    /// The same text as if nothing had happened: both promise equal bytes, and the last tokens, written again, were equal.
+    /// Evidence, not proof.
+    Exact,
+    /// A new sample after an exact prefix.
+    Spliced,
+    /// A new answer from its first token; what was delivered before belongs to another one.
+    Restarted,
 }
 
 /// A way of breaking the protocol.
@@ -278,6 +326,8 @@ pub enum Interrupted {
     Idle,
     /// No token came for too long.
     TokenGap,
+    /// The provider promised equal bytes and wrote others.
+    Differs,
     /// The provider's engine broke.
     Engine,
     /// The provider stopped serving.
@@ -312,6 +362,8 @@ pub struct BillLine {
     pub peer: PeerId,
     /// At what price.
     pub tariff: Tariff,
+    /// Tokens of earlier attempts that it read again before it went on; `fee_in` is for the prompt and these.
+    pub reread: u64,
     /// Tokens accepted.
     pub tokens: u64,
     /// Bytes of their text.
@@ -410,8 +462,11 @@ pub struct Work {
     /// Text already delivered, to be continued.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub prefix: alloc::string::String,
-    /// Tokens in the prefix.
+    /// Tokens in the prefix: the first one to be written has this index.
     pub prefix_tokens: u64,
+    /// Their ids, if the requester knows them.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub prefix_ids: Option<Vec<u32>>,
     /// Tokens to write, at most.
     pub max_tokens: u64,
     /// How to draw them.
@@ -419,6 +474,8 @@ pub struct Work {
     /// Texts that end the answer.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub stop: Vec<alloc::string::String>,
+    /// Tokens that one piece may have, at most.
+    pub window_tokens: u32,
 }
 
 impl fmt::Debug for Work {
@@ -444,6 +501,9 @@ impl Event<'_> {
             Self::ChoiceDue { .. } => "job:choice-due",
             Self::Awarded { .. } => "job:awarded",
             Self::Negotiated { .. } => "job:negotiated",
+            Self::Cut { .. } => "job:cut",
+            Self::Resumed { .. } => "job:resumed",
+            Self::TakenOver { .. } => "job:taken-over",
             Self::Tokens { .. } => "stream:token",
             Self::Ended { .. } => "job:ended",
         }
@@ -564,6 +624,7 @@ impl fmt::Display for Interrupted {
             Self::FirstToken => f.write_str("the first token did not come in time"),
             Self::Idle => f.write_str("nothing was heard for too long"),
             Self::TokenGap => f.write_str("no token came for too long"),
+            Self::Differs => f.write_str("it promised equal bytes and wrote others"),
             Self::Engine => f.write_str("the provider's engine broke"),
             Self::Shutdown => f.write_str("the provider stopped serving"),
             Self::TooSlow => f.write_str("the provider found this side too slow"),

@@ -65,6 +65,26 @@ impl Model {
     }
 }
 
+/// A name that no model can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModelError;
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a model's name has 1 to {MAX_MODEL_BYTES} bytes")
+    }
+}
+
+impl core::error::Error for ModelError {}
+
+impl TryFrom<&str> for Model {
+    type Error = ModelError;
+
+    fn try_from(name: &str) -> Result<Self, ModelError> {
+        Self::new(name.as_bytes()).ok_or(ModelError)
+    }
+}
+
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.to_text())

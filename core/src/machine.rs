@@ -158,6 +158,8 @@ pub enum Cause {
     Detached,
     /// A cut stream is to be resumed, or was not in time.
     Resume,
+    /// The pause before another attempt is over.
+    Retry,
     /// A Cancel that was not confirmed is to be said again.
     Farewell,
     /// A dial of a bootstrap node is due, or took too long.

@@ -62,7 +62,9 @@ impl fmt::Display for Refusal {
                 f.write_str("the job does not wait for a choice, or that peer made no acceptable offer")
             }
             Self::UnknownAttempt => f.write_str("the attempt is not known, or over"),
-            Self::BadPiece => f.write_str("a piece has 1 to 8192 bytes of text and no more tokens than bytes"),
+            Self::BadPiece => f.write_str(
+                "a piece has 1 to 8192 bytes of text, no more tokens than bytes, and no more than the window",
+            ),
             Self::NoRoom => f.write_str("the window is full: wait for room"),
             Self::TooManyStreams => f.write_str("no more streams are accepted now"),
         }

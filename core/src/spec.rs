@@ -40,6 +40,9 @@ pub struct JobSpec {
     /// Who chooses among the offers.
     #[cfg_attr(feature = "serde", serde(default))]
     pub choose: Choose,
+    /// What follows if a provider is lost after its first token.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub failover: Failover,
 }
 
 impl JobSpec {
@@ -57,6 +60,7 @@ impl JobSpec {
             time_value: 0,
             haggle: Haggle::default(),
             choose: Choose::default(),
+            failover: Failover::default(),
         }
     }
 }
@@ -133,6 +137,19 @@ pub enum Choose {
     Core,
     /// The application, by `award`, once the offers are in.
     Application,
+}
+
+/// What follows if a provider is lost for good after its first token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Failover {
+    /// Another one goes on after the last token. It reads prompt and answer again, which the bill shows.
+    #[default]
+    Continue,
+    /// Another one begins anew; what was delivered before is owed too.
+    Restart,
+    /// The job ends as interrupted.
+    Never,
 }
 
 /// A question for prices: nothing is awarded, no prompt is needed.

@@ -29,8 +29,9 @@ pub(crate) const fn cost(text: &str, ids: Option<&[u8]>) -> u32 {
 }
 
 impl Window {
-    pub(crate) const fn new(max_tokens: u32, max_bytes: u32) -> Self {
-        Self { max_tokens, max_bytes, chunks: VecDeque::new(), start: 0, end: 0, cost: 0 }
+    /// An empty window; the first token is `start`.
+    pub(crate) const fn new(start: u64, max_tokens: u32, max_bytes: u32) -> Self {
+        Self { max_tokens, max_bytes, chunks: VecDeque::new(), start, end: start, cost: 0 }
     }
 
     pub(crate) const fn start(&self) -> u64 {
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_freed_when_its_last_token_is_consumed() {
-        let mut window = Window::new(10, 1000);
+        let mut window = Window::new(0, 10, 1000);
         assert!(window.take(4, 100));
         assert!(window.take(4, 100));
         assert!(!window.take(3, 100), "12 tokens in a window of 10");
@@ -111,13 +112,13 @@ mod tests {
 
     #[test]
     fn ripe_by_tokens_chunks_or_bytes() {
-        let mut window = Window::new(1024, 100_000);
+        let mut window = Window::new(0, 1024, 100_000);
         for _ in 0..40 {
             assert!(window.take(1, 65));
         }
         assert!(!window.is_ripe(31));
         assert!(window.is_ripe(32));
-        let mut window = Window::new(10, 1000);
+        let mut window = Window::new(0, 10, 1000);
         assert!(window.take(2, 600));
         assert!(window.is_ripe(2));
         assert!(!window.is_ripe(1));

@@ -100,6 +100,14 @@ impl Directory {
         self.peers.insert(peer, known);
     }
 
+    /// A peer's latest advert, whatever its age.
+    pub(crate) fn advert(&self, peer: &PeerId) -> Option<&Advert> {
+        match &self.peers.get(peer)?.what {
+            What::Advert(advert) => Some(advert),
+            What::Failed(_) => None,
+        }
+    }
+
     /// Peers with their latest adverts, whatever their age.
     pub(crate) fn adverts(&self) -> impl Iterator<Item = (&PeerId, &Advert)> {
         self.peers.iter().filter_map(|(peer, known)| match &known.what {

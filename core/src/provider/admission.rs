@@ -17,8 +17,6 @@ use super::{
 
 /// Beyond this, a temperature is a mistake.
 const MAX_TEMPERATURE_MILLI: u32 = 100_000;
-/// Tokens of evidence that a requester may ask for.
-const MAX_OVERLAP: u32 = 8;
 
 impl Provider {
     pub(super) fn on_award(&mut self, stream: StreamId, peer: PeerId, payload: &[u8], award: Award) {
@@ -61,9 +59,7 @@ impl Provider {
             || award.window_tokens == 0
             || award.window_bytes == 0
             || award.body_bytes == 0
-            || award.body_bytes > self.limits.body_bytes
-            || award.prefix_bytes > award.body_bytes
-            || award.overlap > MAX_OVERLAP;
+            || award.body_bytes > self.limits.body_bytes;
         let continues = award.prefix_bytes > 0;
         let can_continue = self.service.find(&award.model).is_none_or(|serving| serving.advert.can_continue);
         if senseless || (continues && !can_continue) {
@@ -126,6 +122,8 @@ impl Provider {
 /// Makes work of a job's body; `None` if the body is not what its kind says.
 fn work(job: &mut Job, body: &[u8], model: Option<crate::id::Model>) -> Option<Work> {
     let award = &job.award;
+    let id_bytes = usize::try_from(award.prefix_id_bytes.unwrap_or(0)).ok()?;
+    let (body, ids) = body.split_at_checked(body.len().checked_sub(id_bytes)?)?;
     let prompt_bytes = body.len().checked_sub(usize::try_from(award.prefix_bytes).ok()?)?;
     let (prompt, prefix) = body.split_at_checked(prompt_bytes)?;
     let prefix = alloc::string::String::from_utf8(prefix.to_vec()).ok()?;
@@ -136,8 +134,13 @@ fn work(job: &mut Job, body: &[u8], model: Option<crate::id::Model>) -> Option<W
         prompt: Prompt::decode(award.kind, prompt).ok()?,
         prefix,
         prefix_tokens: award.prefix_tokens,
+        prefix_ids: award.prefix_id_bytes.map(|_| {
+            let id = |bytes: &[u8]| bytes.iter().rev().fold(0, |id: u32, byte| id << 8 | u32::from(*byte));
+            ids.chunks_exact(4).map(id).collect()
+        }),
         max_tokens: award.max_tokens,
         sampling: award.sampling,
         stop: award.stop.clone(),
+        window_tokens: job.window.max_tokens(),
     })
 }

@@ -71,7 +71,7 @@ impl Job {
             stage: Stage::Receiving,
             body: Vec::new(),
             prompt_tokens: 0,
-            window: Window::new(accepted.window_tokens, accepted.window_bytes),
+            window: Window::new(award.prefix_tokens, accepted.window_tokens, accepted.window_bytes),
             ring: Ring::default(),
             resumes: Bucket::per_second(now, RESUMES, 1),
             text_bytes: 0,
@@ -86,7 +86,18 @@ impl Job {
 
     /// Its End, with what was written so far.
     pub(super) fn end(&self, reason: EndReason) -> End {
-        End { reason, prompt_tokens: self.prompt_tokens, tokens: self.window.end(), hash: self.text_hash.value() }
+        End { reason, prompt_tokens: self.prompt_tokens, tokens: self.written(), hash: self.text_hash.value() }
+    }
+
+    /// Tokens written, the overlap included.
+    pub(super) const fn written(&self) -> u64 {
+        self.window.end() - self.award.prefix_tokens
+    }
+
+    /// Tokens acknowledged beyond the overlap, which is not owed.
+    pub(super) const fn acked(&self) -> u64 {
+        let acked = self.window.start() - self.award.prefix_tokens;
+        acked.saturating_sub(self.award.overlap as u64)
     }
 
     /// The stream it is on, unless that was cut.

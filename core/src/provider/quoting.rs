@@ -155,7 +155,8 @@ impl Provider {
     }
 
     pub(super) fn decline(&mut self, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
-        let retry_after = (reason == DeclineReason::Busy).then(|| self.wait());
+        let passes = matches!(reason, DeclineReason::Busy | DeclineReason::PeerLimit);
+        let retry_after = passes.then(|| self.wait());
         self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer }));
     }
 

@@ -51,7 +51,8 @@ impl Provider {
     pub(super) fn on_repeated_award(&mut self, stream: StreamId, id: AttemptId, payload: &[u8], award: &Award) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let same = Award { epoch: award.epoch, ..job.award.clone() } == *award;
-        let frames = job.ring.from(0, job.window.end()).filter(|_| job.window.start() == 0);
+        let first = award.prefix_tokens;
+        let frames = job.ring.from(first, job.window.end()).filter(|_| job.window.start() == first);
         let (true, true, Some(frames)) = (same, award.epoch > job.epoch, frames) else {
             return self.decline(stream, DeclineReason::Conflict, None);
         };

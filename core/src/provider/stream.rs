@@ -36,7 +36,8 @@ impl Provider {
         let seq = job.window.end();
         let tokens = seq.saturating_add(u64::from(n));
         let text_bytes = job.text_bytes.saturating_add(text.len() as u64);
-        let counted = n >= 1 && tokens <= text_bytes && tokens <= job.award.max_tokens;
+        let written = job.written().saturating_add(u64::from(n));
+        let counted = n >= 1 && written <= text_bytes && written <= job.award.max_tokens;
         let ids_fit = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(n) && ids.len() <= MAX_CHUNK_TEXT / 2);
         if !counted || !ids_fit || !(1..=MAX_CHUNK_TEXT).contains(&text.len()) || n > job.window.max_tokens() {
             return Err(Refusal::BadPiece);
@@ -215,13 +216,15 @@ impl Provider {
             stream.job = None;
         }
         let tariff: Tariff = job.award.tariff;
+        let (tokens, acked) = (job.written(), job.acked());
+        let model = job.award.model;
         self.outbox.event(ProviderEvent::Served {
             peer: job.peer,
-            model: job.award.model,
+            model,
             reason,
-            tokens: job.window.end(),
-            acked: job.window.start(),
-            owed: tariff.owed(job.window.start()),
+            tokens,
+            acked,
+            owed: tariff.owed(acked),
         });
         self.start_queued();
     }

@@ -1,5 +1,7 @@
 //! One attempt: an Award, its body, and the tokens that come back.
 
+use alloc::string::String;
+
 use crate::{
     digest::TextHash,
     event::{BillLine, Quote, Violation},
@@ -8,8 +10,10 @@ use crate::{
     machine::{Cause, Timeout},
     time::{Instant, Millis},
     window::{self, Window},
-    wire::message::{Accepted, End},
+    wire::message::{Accepted, End, Exactness},
 };
+
+use super::run::{Prefix, Run};
 
 /// The state of the attempt that is current. The requester's side of a stream.
 #[derive(Clone, Hash, Debug)]
@@ -21,9 +25,13 @@ pub(super) struct Attempt {
     pub(super) epoch: u32,
     /// Streams lost in a row without a token.
     pub(super) cuts: u32,
+    /// Dials in a row that failed since.
+    pub(super) dials: u32,
     /// Until when a lost stream has to be resumed.
     grace: Instant,
     pub(super) quote: Quote,
+    /// What the provider promises of equal bytes.
+    pub(super) class: Exactness,
     /// Set aside in the job's and the node's account.
     pub(super) reserved: u128,
     /// SHA-256 of the Award: what Accepted has to echo.
@@ -35,8 +43,18 @@ pub(super) struct Attempt {
     pub(super) ended: bool,
     /// Body bytes sent.
     pub(super) body_sent: u64,
+    /// It wrote other bytes than it promised.
+    pub(super) differs: bool,
+    pub(super) prefix: Prefix,
+    /// The run's tokens when it was awarded: what comes before is evidence, what comes after is new.
+    from: u64,
+    /// Text of the evidence that is still to come.
+    evidence: String,
+    /// Tokens it may write, the evidence included.
     max_tokens: u64,
     text_bytes: u64,
+    /// Bytes of the text that was new.
+    new_bytes: u64,
     text_hash: TextHash,
     window: Window,
     consumed: u64,
@@ -85,31 +103,44 @@ impl Attempt {
         policy: &Policy,
         number: u32,
         stream: StreamId,
-        quote: Quote,
+        (quote, class): (Quote, Exactness),
         reserved: u128,
-        terms: [u8; 32],
-        max_tokens: u64,
+        (prefix, run): (Prefix, &Run),
+        left: u64,
         limits: &Limits,
     ) -> Self {
+        let backlog = u32::try_from(run.tokens() - run.consumed()).unwrap_or(u32::MAX);
+        let (start, from) = (prefix.tokens, run.tokens());
+        let (before, evidence) = run.text().split_at_checked(prefix.text_bytes).unwrap_or((run.text(), ""));
+        let mut text_hash = TextHash::default();
+        text_hash.update(before.as_bytes());
         Self {
             number,
             peer: quote.peer,
             link: Link::Live(stream),
             epoch: 1,
             cuts: 0,
+            dials: 0,
             grace: Instant::MAX,
             quote,
+            class,
             reserved,
-            terms,
+            terms: [0; 32],
             was_accepted: false,
             ended: false,
             stage: Stage::Sent { until: now.after(policy.request_timeout) },
             body_sent: 0,
-            max_tokens,
+            differs: false,
+            from,
+            evidence: evidence.into(),
+            max_tokens: left.saturating_add(u64::from(prefix.overlap)),
+            prefix,
             text_bytes: 0,
-            text_hash: TextHash::default(),
-            window: Window::new(limits.window_tokens, limits.window_bytes),
-            consumed: 0,
+            new_bytes: 0,
+            text_hash,
+            // What the application has still to take of earlier attempts waits in the same queue.
+            window: Window::new(start, limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes),
+            consumed: start,
             ack_due: None,
             times: Times {
                 idle: policy.idle,
@@ -134,6 +165,7 @@ impl Attempt {
     /// The stream was lost, and has to be resumed within `grace`.
     pub(super) fn cut(&mut self, now: Instant, grace: Millis) {
         self.cuts = self.cuts.saturating_add(1);
+        self.dials = 0;
         self.grace = now.after(grace);
         self.link = Link::Suspended { retry: now };
     }
@@ -158,13 +190,12 @@ impl Attempt {
     }
 
     /// Goes on over another stream: with Resume once a token was taken, else by the same award again.
-    pub(super) fn take_over(&mut self, now: Instant, stream: StreamId, again: Option<([u8; 32], Instant)>) {
+    pub(super) fn take_over(&mut self, now: Instant, stream: StreamId, again: Option<Instant>) {
         self.epoch = self.epoch.saturating_add(1);
         match again {
             None => self.link = Link::Resuming(stream),
-            Some((terms, until)) => {
+            Some(until) => {
                 self.link = Link::Live(stream);
-                self.terms = terms;
                 self.stage = Stage::Sent { until };
                 self.body_sent = 0;
             }
@@ -175,7 +206,7 @@ impl Attempt {
     /// The provider goes on where we are: what was consumed is told at once, the last Ack may be lost.
     pub(super) fn resumed(&mut self, now: Instant, next: u64) -> Result<(), Violation> {
         let Link::Resuming(stream) = self.link else { return Err(Violation::Unexpected) };
-        if next != self.tokens() {
+        if next != self.next() {
             return Err(Violation::Seq);
         }
         self.link = Link::Live(stream);
@@ -184,9 +215,24 @@ impl Attempt {
         Ok(())
     }
 
-    /// Tokens accepted so far.
+    /// New tokens accepted so far.
     pub(super) const fn tokens(&self) -> u64 {
+        self.window.end().saturating_sub(self.from)
+    }
+
+    /// Index of the token that comes next.
+    pub(super) const fn next(&self) -> u64 {
         self.window.end()
+    }
+
+    /// Whether nothing came yet, neither evidence nor new.
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.window.end() == self.prefix.tokens
+    }
+
+    /// Tokens it may write, the evidence included.
+    pub(super) const fn max_tokens(&self) -> u64 {
+        self.max_tokens
     }
 
     /// What is owed for it if it ended now.
@@ -199,10 +245,21 @@ impl Attempt {
             attempt: self.number,
             peer: self.peer,
             tariff: self.quote.tariff,
+            reread: self.prefix.tokens,
             tokens: self.tokens(),
-            text_bytes: self.text_bytes,
+            text_bytes: self.new_bytes,
             owed: self.owed(),
         }
+    }
+
+    /// The window that was asked for, or granted.
+    pub(super) const fn window_tokens(&self) -> u32 {
+        self.window.max_tokens()
+    }
+
+    /// Whether evidence is still to come.
+    pub(super) const fn lacks_evidence(&self) -> bool {
+        self.window.end() < self.from
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
@@ -220,20 +277,21 @@ impl Attempt {
         if !matches!(self.stage, Stage::Sent { .. }) {
             return Err(Violation::Unexpected);
         }
-        let granted = (1..=limits.window_tokens).contains(&accepted.window_tokens)
+        let granted = (1..=self.window_tokens()).contains(&accepted.window_tokens)
             && (1..=limits.window_bytes).contains(&accepted.window_bytes);
         if accepted.terms != self.terms || !granted {
             return Err(Violation::Terms);
         }
         self.was_accepted = true;
-        self.window = Window::new(accepted.window_tokens, accepted.window_bytes);
+        self.window = Window::new(self.prefix.tokens, accepted.window_tokens, accepted.window_bytes);
         self.times.heard = now;
         let patience = self.quote.eta.times(4).max(policy.first_token);
         self.stage = Stage::Accepted { until: now.after(patience) };
         Ok(())
     }
 
-    /// Takes a chunk in order, within the window, and within what was ordered; or says which rule it broke.
+    /// Takes a chunk in order, within the window, and within what was ordered; or says which rule it broke. What is
+    /// evidence is compared; says how many of the tokens, and of the bytes, are new.
     pub(super) fn take(
         &mut self,
         now: Instant,
@@ -241,19 +299,19 @@ impl Attempt {
         n: u32,
         text: &str,
         ids: Option<&[u8]>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(u32, usize), Violation> {
         if matches!(self.stage, Stage::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
             return Err(Violation::Unexpected);
         }
         if seq != self.window.end() {
             return Err(Violation::Seq);
         }
-        let tokens = seq.saturating_add(u64::from(n));
-        if n == 0 || tokens > self.max_tokens {
+        let written = (seq - self.prefix.tokens).saturating_add(u64::from(n));
+        if n == 0 || written > self.max_tokens {
             return Err(Violation::TooMany);
         }
         let text_bytes = self.text_bytes.saturating_add(text.len() as u64);
-        if tokens > text_bytes || ids.is_some_and(|ids| ids.len() as u64 != 4 * u64::from(n)) {
+        if written > text_bytes || ids.is_some_and(|ids| ids.len() as u64 != 4 * u64::from(n)) {
             return Err(Violation::Count);
         }
         if !self.window.take(n, window::cost(text, ids)) {
@@ -264,19 +322,41 @@ impl Attempt {
         self.times.token = now;
         self.cuts = 0;
         self.stage = Stage::Streaming;
-        Ok(())
+        let new = u32::try_from(self.window.end().saturating_sub(self.from.max(seq))).unwrap_or(n).min(n);
+        let new_bytes = self.compare(text, new == 0);
+        self.new_bytes = self.new_bytes.saturating_add(new_bytes as u64);
+        Ok((new, new_bytes))
+    }
+
+    /// Compares a chunk's text with the evidence that is due; says how many of its bytes are new. Where the tokens that
+    /// are known end, the text that is known has to end too.
+    fn compare(&mut self, text: &str, all_known: bool) -> usize {
+        if self.evidence.is_empty() && !all_known {
+            return text.len();
+        }
+        let due = self.evidence.len().min(text.len());
+        let equal = text.as_bytes().get(..due) == self.evidence.as_bytes().get(..due);
+        let in_step = if all_known { due == text.len() } else { due == self.evidence.len() };
+        let ends_in_step = !all_known || (self.window.end() == self.from) == (due == self.evidence.len());
+        if !equal || !in_step || !ends_in_step || !text.is_char_boundary(due) {
+            self.differs = true;
+            return 0;
+        }
+        self.evidence.drain(..due);
+        text.len() - due
     }
 
     /// Checks an End against what was received.
     pub(super) fn check_end(&self, end: &End) -> Result<(), Violation> {
-        let agrees = end.tokens == self.tokens() && end.hash == self.text_hash.value();
+        let written = self.window.end() - self.prefix.tokens;
+        let agrees = end.tokens == written && end.hash == self.text_hash.value();
         if agrees { Ok(()) } else { Err(Violation::Digest) }
     }
 
-    /// The application took tokens; what it was never given does not count.
-    pub(super) fn consume(&mut self, now: Instant, tokens: u64) {
+    /// The application has taken the run's tokens up to `consumed`.
+    pub(super) fn consume(&mut self, now: Instant, consumed: u64) {
         let before = self.consumed;
-        self.consumed = before.saturating_add(tokens).min(self.window.end());
+        self.consumed = consumed.clamp(before, self.window.end());
         if self.consumed == before {
             return;
         }

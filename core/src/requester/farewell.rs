@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    backoff, bootstrap,
+    backoff,
     bucket::Bucket,
     event::Violation,
     id::{JobId, PeerId, StreamId},
@@ -58,7 +58,7 @@ impl Requester {
     pub(super) fn on_farewell_lost(&mut self, name: (JobId, u32)) {
         let Some(farewell) = self.farewells.get_mut(&name) else { return };
         farewell.stream = None;
-        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, bootstrap::PACE, farewell.losses);
+        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, farewell.losses);
         farewell.retry = self.now.after(pause);
         farewell.losses = farewell.losses.saturating_add(1);
         self.index_farewell(name);

@@ -3,16 +3,16 @@
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    event::{Bill, BillLine, PassedOver, Quote},
+    event::{Bill, BillLine, Interrupted, PassedOver, Quote, TakeOver},
     id::{PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
-    spec::{Choose, Criteria, Haggle},
-    time::Instant,
+    spec::{Choose, Criteria, Failover, Haggle},
+    time::{Instant, Millis},
     wire::message::{BodyKind, Sampling},
 };
 
-use super::attempt::Attempt;
+use super::{attempt::Attempt, run::Run};
 
 /// One request of the application: an answer, prices, or providers.
 #[derive(Clone, Hash, Debug)]
@@ -36,6 +36,19 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// Of these, those that count: an Award that was declined does not.
     pub(super) tries: u32,
+    pub(super) run: Run,
+    /// The run became too large to be kept: nobody can continue it.
+    pub(super) forgot_run: bool,
+    /// Tokens delivered before a restart that the application has not taken yet.
+    pub(super) stale: u64,
+    /// What the next attempt's tokens are to those before, if there are any.
+    pub(super) how: TakeOver,
+    /// Somebody was busy and may be asked again after this time.
+    pub(super) busy: Option<Millis>,
+    /// Rounds of asking that ended with busy providers only.
+    pub(super) rounds: u32,
+    /// What the last attempt broke on.
+    pub(super) broken: Option<Interrupted>,
     pub(super) lines: Vec<BillLine>,
 }
 
@@ -50,13 +63,13 @@ pub(super) enum Goal {
 #[derive(Clone, Hash)]
 pub(super) struct Answer {
     pub(super) kind: BodyKind,
-    pub(super) body: Vec<u8>,
-    pub(super) body_hash: [u8; 32],
+    pub(super) prompt: Vec<u8>,
     pub(super) sampling: Sampling,
     pub(super) stop: Vec<String>,
     pub(super) budget: Amount,
     pub(super) time_value: Amount,
     pub(super) choose: Choose,
+    pub(super) failover: Failover,
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -67,6 +80,8 @@ pub(super) enum Phase {
     Asking { until: Instant, window: Option<Instant> },
     /// The application chooses.
     Choosing,
+    /// A provider was lost; who goes on is looked for after a pause.
+    Waiting { until: Instant },
     /// One provider is awarded.
     Awarded(Box<Attempt>),
 }
@@ -83,6 +98,8 @@ pub(super) struct Talk {
     pub(super) last: Option<Tariff>,
     /// Counters sent.
     pub(super) rounds: u32,
+    /// It was passed over: it is not asked again for this job.
+    pub(super) failed: bool,
     /// Awards by this provider's terms that it found stale.
     pub(super) stale: u32,
 }
@@ -105,7 +122,7 @@ impl Job {
     /// Bytes of the body as it is priced.
     pub(super) const fn body_bytes(&self) -> u64 {
         match &self.goal {
-            Goal::Answer(answer) => answer.body.len() as u64,
+            Goal::Answer(answer) => answer.prompt.len() as u64 + self.run.bytes(),
             Goal::Quote { body_bytes } => *body_bytes,
             Goal::Discover => 0,
         }
@@ -141,6 +158,7 @@ impl Job {
                 let offers = Timeout { at: *until, cause: Cause::OfferWindow };
                 Some(window.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
             }
+            Phase::Waiting { until } => Some(Timeout { at: *until, cause: Cause::Retry }),
             Phase::Choosing => self.last_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry }),
             Phase::Awarded(attempt) => Some(attempt.timeout()),
         };
@@ -170,7 +188,7 @@ impl core::fmt::Debug for Answer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Answer")
             .field("kind", &self.kind)
-            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("body", &format_args!("{} bytes", self.prompt.len()))
             .field("budget", &self.budget)
             .finish_non_exhaustive()
     }
@@ -178,7 +196,7 @@ impl core::fmt::Debug for Answer {
 
 impl Talk {
     pub(super) const fn new(stream: StreamId, rfq: u64) -> Self {
-        Self { stream, rfq, state: TalkState::Asked, first: None, last: None, rounds: 0, stale: 0 }
+        Self { stream, rfq, state: TalkState::Asked, first: None, last: None, rounds: 0, failed: false, stale: 0 }
     }
 
     /// Whether an answer is waited for.

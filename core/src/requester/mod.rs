@@ -1,14 +1,16 @@
 //! Who buys: finds providers, agrees a price with one, takes its tokens.
 //!
 //! A flow reads from file to file: `search` (who serves it) → `negotiation` (what does it cost) → `selection` (who wins) →
-//! `stream` (award, tokens, end) → `resume` (after a cut) and `farewell` (a Cancel that has to arrive). `job` and `attempt`
-//! hold the state.
+//! `stream` (award, tokens, end) → `resume` (after a cut) → `failover` (after a loss) and `farewell` (a Cancel that has to arrive). `job`, `attempt`
+//! and `run` hold the state.
 
 mod attempt;
+mod failover;
 mod farewell;
 mod job;
 mod negotiation;
 mod resume;
+mod run;
 mod search;
 mod selection;
 mod stream;
@@ -21,8 +23,8 @@ use alloc::{
 use crate::{
     bucket::Bucket,
     deadlines::Deadlines,
-    digest::{self, Digester},
-    event::{Bill, Ending, Event, Failure, Outcome, PassedOver, Violation},
+    digest::Digester,
+    event::{Bill, Ending, Event, Failure, Outcome, PassedOver, TakeOver, Violation},
     id::{JobId, PeerId, QueryId, StreamId},
     limits::{ConfigError, Limits, Policy},
     machine::{Input, Machine, Output, StreamFailure, Timeout},
@@ -42,6 +44,7 @@ use crate::{
 use self::{
     farewell::Farewell,
     job::{Answer, Goal, Job, Phase},
+    run::Run,
     stream::{Told, Words},
 };
 
@@ -77,6 +80,8 @@ pub struct Requester {
 struct Stream {
     peer: PeerId,
     role: Role,
+    /// As long as it is not, the adapter still answers the order to open it.
+    opened: bool,
     deframer: Deframer,
     idle_frames: Bucket,
 }
@@ -152,13 +157,13 @@ impl Requester {
         let budget = spec.budget.unwrap_or(0);
         let answer = Answer {
             kind: spec.prompt.kind(),
-            body_hash: digest::sha256(&body),
-            body,
+            prompt: body,
             sampling: spec.sampling,
             stop: spec.stop,
             budget,
             time_value: spec.time_value,
             choose: spec.choose,
+            failover: spec.failover,
         };
         // Counted before it starts: it may end at once.
         self.held += bytes;
@@ -214,8 +219,12 @@ impl Requester {
     /// The application has taken `tokens` further tokens of a job: the window moves. Ignored when the job is over.
     pub fn consumed(&mut self, now: Instant, job: JobId, tokens: u64) {
         self.advance_clock(now);
-        if let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&job) {
-            attempt.consume(self.now, tokens);
+        let Some(state) = self.jobs.get_mut(&job) else { return };
+        let stale = state.stale.min(tokens);
+        state.stale -= stale;
+        state.run.consume(tokens - stale);
+        if let Phase::Awarded(attempt) = &mut state.phase {
+            attempt.consume(self.now, state.run.consumed());
             self.acknowledge(job);
             self.index(job);
         }
@@ -310,6 +319,13 @@ impl Requester {
             account: Account::new(budget),
             attempts: 0,
             tries: 0,
+            run: Run::default(),
+            forgot_run: false,
+            stale: 0,
+            how: TakeOver::Spliced,
+            broken: None,
+            busy: None,
+            rounds: 0,
             lines: Vec::new(),
         };
         let id = JobId(self.rng.bytes());
@@ -330,7 +346,7 @@ impl Requester {
         self.searching.remove(&id);
         self.deadlines.set(Key::Job(id), None);
         if matches!(job.goal, Goal::Answer(_)) {
-            self.held -= job.body_bytes();
+            self.held = self.held.saturating_sub(job.body_bytes());
         }
         let ending = Ending { outcome, bill: job.bill() };
         self.tell(Event::Ended { job: id, ending });
@@ -344,7 +360,7 @@ impl Requester {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let idle_frames = Bucket::new(self.now, self.limits.idle_frames);
-        self.streams.insert(stream, Stream { peer, role, deframer: Deframer::default(), idle_frames });
+        self.streams.insert(stream, Stream { peer, role, opened: false, deframer: Deframer::default(), idle_frames });
         self.outbox.open(stream, peer);
         stream
     }
@@ -403,6 +419,7 @@ impl Requester {
             Phase::Searching { .. } => self.advance_search(id),
             Phase::Asking { .. } => self.on_offer_window(id),
             Phase::Choosing => self.choose(id),
+            Phase::Waiting { .. } => self.retry(id),
             Phase::Awarded(_) => self.on_attempt_timeout(id),
         }
     }
@@ -489,7 +506,11 @@ impl Machine for Requester {
         self.advance_clock(now);
         match input {
             Input::Timeout => self.on_timeout(),
-            Input::StreamOpened(_) => {}
+            Input::StreamOpened(stream) => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.opened = true;
+                }
+            }
             Input::StreamFailed(stream, failure) => self.on_stream_lost(stream, PassedOver::Stream(failure)),
             Input::StreamClosed(stream) => self.on_stream_lost(stream, PassedOver::Lost),
             Input::Received(stream, bytes) => self.on_received(stream, bytes),
@@ -500,8 +521,9 @@ impl Machine for Requester {
                 self.on_reachable(peer);
             }
             Input::PeerGone(peer) => {
+                let is_lost = |stream: &Stream| stream.peer == peer && stream.opened;
                 let lost: Vec<StreamId> =
-                    self.streams.iter().filter(|(_, stream)| stream.peer == peer).map(|(id, _)| *id).collect();
+                    self.streams.iter().filter(|(_, stream)| is_lost(stream)).map(|(id, _)| *id).collect();
                 lost.into_iter().for_each(|stream| self.on_stream_lost(stream, PassedOver::Lost));
             }
         }

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{ChoiceReason, Event, Failure, Finished, Outcome, PassedOver, Quote, Violation},
+    backoff,
+    event::{ChoiceReason, Event, Finished, Outcome, PassedOver, Quote, Violation},
     id::{JobId, PeerId, StreamId},
     money,
     refusal::Refusal,
@@ -11,7 +12,7 @@ use crate::{
     time::Millis,
     wire::{
         Message,
-        message::{Counter, Decline, Offer, ReleaseReason, Rfq},
+        message::{Counter, Decline, DeclineReason, Offer, ReleaseReason, Rfq},
     },
 };
 
@@ -25,6 +26,8 @@ use super::{
 const ROUNDS: u32 = 2;
 /// Times that a provider may find its own terms stale within one job.
 const STALE: u32 = 2;
+/// No busy provider is waited for longer.
+const MAX_PUSHBACK: Millis = Millis::from_secs(60);
 /// No provider's promise of time is believed beyond this.
 const MAX_ETA: Millis = Millis::from_secs(3600);
 
@@ -32,7 +35,7 @@ impl Requester {
     /// Asks candidates for offers: sizes only.
     pub(super) fn ask(&mut self, id: JobId, pool: Vec<Candidate>) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let (max_tokens, funds) = (job.max_tokens, job.funds());
+        let (max_tokens, funds) = (job.left(), job.funds());
         let rfq = Rfq {
             rfq: 0,
             model: job.criteria.model.clone(),
@@ -56,6 +59,7 @@ impl Requester {
     /// An offer, or a final one inside a refusal of a bid.
     pub(super) fn on_offer(&mut self, id: JobId, peer: PeerId, offer: &Offer, is_final: bool) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        let left = job.left();
         let Some(talk) = job.talks.get_mut(&peer) else { return Ok(()) };
         if !talk.is_open() || offer.rfq != talk.rfq {
             return Err(Violation::Unexpected);
@@ -79,7 +83,7 @@ impl Requester {
             peer,
             offer: Some(offer.offer),
             tariff: offer.tariff,
-            cost: offer.tariff.cost(job.max_tokens),
+            cost: offer.tariff.cost(left),
             eta: offer.eta.min(MAX_ETA),
         };
         let expires = self.now.after(offer.expires_in.clamped(Millis(1), self.policy.offer_expiry));
@@ -94,9 +98,22 @@ impl Requester {
         if let Some(offer) = &decline.offer {
             return self.on_offer(id, peer, offer, true);
         }
-        self.pass_over(id, peer, PassedOver::Declined(decline.reason));
+        self.on_declined(id, peer, decline);
         self.check_offers(id);
         Ok(())
+    }
+
+    /// A refusal. Who is busy is out for now only: a later round may ask again.
+    pub(super) fn on_declined(&mut self, id: JobId, peer: PeerId, decline: &Decline) {
+        self.pass_over(id, peer, PassedOver::Declined(decline.reason));
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if matches!(decline.reason, DeclineReason::Busy | DeclineReason::PeerLimit) {
+            let after = decline.retry_after.unwrap_or(Millis::ZERO).clamped(backoff::FLOOR, MAX_PUSHBACK);
+            job.busy = Some(job.busy.map_or(after, |known| known.min(after)));
+            if let Some(talk) = job.talks.get_mut(&peer) {
+                talk.failed = false;
+            }
+        }
     }
 
     /// A provider whose terms changed since they were known names the new ones: they are one more offer.
@@ -123,9 +140,10 @@ impl Requester {
             return;
         }
         talk.state = TalkState::Out;
+        talk.failed = true;
         job.last_out = Some(why);
         let stream = talk.stream;
-        self.close_stream(stream);
+        self.close_talk(id, stream);
         self.tell(Event::PassedOver { job: id, peer, why });
     }
 
@@ -198,11 +216,12 @@ impl Requester {
 
     /// Awards the best posted price that is known, if the job wants no offers. `false`: it has to ask.
     pub(super) fn award_posted(&mut self, id: JobId) -> bool {
-        let Some(Job { goal: Goal::Answer(answer), haggle: Haggle::No, max_tokens, .. }) = self.jobs.get(&id) else {
+        let Some(job @ Job { goal: Goal::Answer(answer), haggle: Haggle::No, .. }) = self.jobs.get(&id) else {
             return false;
         };
-        let (time_value, max_tokens) = (answer.time_value, *max_tokens);
-        if answer.is_chosen_by_application() {
+        let (time_value, max_tokens) = (answer.time_value, job.max_tokens);
+        // What a body with a prefix costs depends on who reads it: that takes an offer.
+        if answer.is_chosen_by_application() || job.run.tokens() > 0 {
             return false;
         }
         let known = self.known_candidates(id);
@@ -237,7 +256,7 @@ impl Requester {
                 talk.stream
             });
             if let Some(stream) = stream {
-                self.close_stream(stream);
+                self.close_talk(id, stream);
             }
         }
     }
@@ -324,6 +343,10 @@ impl Requester {
 
     /// Somebody was lost while prices were talked about.
     pub(super) fn on_talk_lost(&mut self, id: JobId, peer: PeerId, why: PassedOver) {
+        if self.jobs.get(&id).is_some_and(|job| matches!(job.phase, Phase::Awarded(_) | Phase::Waiting { .. })) {
+            // It waited for a choice that fell elsewhere: nobody's fault.
+            return self.forget_talk(id, peer);
+        }
         self.pass_over(id, peer, why);
         let choosing = self.jobs.get(&id).is_some_and(|job| matches!(job.phase, Phase::Choosing));
         if choosing && self.acceptable(id).is_empty() {
@@ -333,15 +356,26 @@ impl Requester {
         }
     }
 
-    /// As many attempts as allowed were made: the job ends with what the last one broke on.
-    pub(super) fn is_out_of_tries(&mut self, id: JobId) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return true };
-        let out = job.tries > self.policy.max_retries;
-        if out {
-            let why = job.last_out.unwrap_or(PassedOver::Lost);
-            self.fail_job(id, Failure::Declined(why));
+    /// Forgets that a provider was talked to: it may be asked again.
+    pub(super) fn forget_talk(&mut self, id: JobId, peer: PeerId) {
+        let talk = self.jobs.get_mut(&id).and_then(|job| job.talks.remove(&peer));
+        if let Some(talk) = talk {
+            self.close_talk(id, talk.stream);
         }
-        out
+    }
+
+    /// Forgets whom a new question may go to: everybody but those that were passed over.
+    pub(super) fn forget_offers(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.talks.retain(|_, talk| talk.failed);
+        }
+    }
+
+    /// Closes a conversation about prices; a stream that carries a Cancel meanwhile is not one.
+    fn close_talk(&mut self, id: JobId, stream: StreamId) {
+        if self.streams.get(&stream).is_some_and(|state| state.role == Role::Job(id)) {
+            self.close_stream(stream);
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::{
-    backoff, bootstrap,
-    event::{Interrupted, Violation},
+    backoff,
+    event::{Event, Interrupted, Violation},
     id::{JobId, PeerId},
     wire::Message,
 };
@@ -23,17 +23,30 @@ impl Requester {
     pub(super) fn on_cut(&mut self, id: JobId) {
         let others = !self.known_candidates(id).is_empty();
         let grace = if others { self.policy.resume_grace } else { self.policy.detached_ttl };
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
+        let Some(Job { phase: Phase::Awarded(attempt), until, .. }) = self.jobs.get_mut(&id) else { return };
         attempt.cut(self.now, grace);
-        let cuts = attempt.cuts;
+        let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);
         if cuts > TRIES {
             return self.on_broken(id, Interrupted::Lost);
         }
-        if cuts == 1 {
-            return self.resume(id);
+        let until = self.now.after(grace).min(*until);
+        self.tell(Event::Cut { job: id, attempt: number, peer, patience: until.since(self.now) });
+        if cuts == 1 { self.resume(id) } else { self.resume_later(id, cuts - 2) }
+    }
+
+    /// The provider could not be dialled: that tells nothing of the job, and is tried again as long as the grace lasts.
+    pub(super) fn on_resume_not_sent(&mut self, id: JobId) {
+        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
+        attempt.dials = attempt.dials.saturating_add(1);
+        let failures = attempt.dials - 1;
+        self.resume_later(id, failures);
+    }
+
+    fn resume_later(&mut self, id: JobId, failures: u32) {
+        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, failures);
+        if let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
+            attempt.retry_at(self.now.after(pause));
         }
-        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, bootstrap::PACE, cuts - 2);
-        attempt.retry_at(self.now.after(pause));
     }
 
     /// Nothing was heard for too long: the stream is taken for lost.
@@ -48,9 +61,9 @@ impl Requester {
     /// Takes the attempt over with another stream.
     pub(super) fn resume(&mut self, id: JobId) {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
-        let (peer, next) = (attempt.peer, attempt.tokens());
+        let (peer, next, fresh) = (attempt.peer, attempt.next(), attempt.is_fresh());
         let stream = self.open_stream(peer, Role::Job(id));
-        if next == 0 {
+        if fresh {
             return self.award_again(id, stream);
         }
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
@@ -62,6 +75,8 @@ impl Requester {
     pub(super) fn on_resumed(&mut self, id: JobId, next: u64) -> Result<(), Violation> {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
         attempt.resumed(self.now, next)?;
+        let (number, peer) = (attempt.number, attempt.peer);
+        self.tell(Event::Resumed { job: id, attempt: number, peer, seq: next });
         self.acknowledge(id);
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Requester {
         let limit = job.criteria.limit as usize;
         match (&job.phase, &job.goal) {
             (Phase::Searching { .. }, Goal::Discover) => self.end_discovery(id, survey, limit),
-            (Phase::Searching { .. }, _) if job.talks.is_empty() => {
+            (Phase::Searching { .. }, _) if job.talks.is_empty() && !job.has_delivered() => {
                 let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
                 self.fail_job(id, Failure::NobodyFound { outcome, unfit: survey.unfit });
             }
@@ -205,6 +205,7 @@ impl Requester {
                 Standing::Advert(advert) => match serves(advert, model) {
                     None => {}
                     Some(entry) if !selection::fits(&job.criteria, entry) => survey.unfit += 1,
+                    Some(entry) if job.run.tokens() > 0 && !entry.can_continue => survey.unfit += 1,
                     Some(entry) => {
                         survey.fit.push(Candidate::new(*peer, &job.criteria, advert, entry, job.body_bytes()));
                         if matches!(job.goal, Goal::Discover) {
@@ -236,7 +237,15 @@ impl Requester {
 
     /// Nobody is left who could be asked: says truthfully what the reason was.
     fn fail_search(&mut self, id: JobId, survey: &Survey) {
-        let Some(Job { unaffordable, last_out, account, criteria, .. }) = self.jobs.get(&id) else { return };
+        if self.wait_for_busy(id) {
+            return;
+        }
+        let Some(job) = self.jobs.get(&id) else { return };
+        if job.has_delivered() {
+            let failure = job.broken_off();
+            return self.fail_job(id, failure);
+        }
+        let Job { unaffordable, last_out, account, criteria, .. } = job;
         let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
         let failure = match (*unaffordable, *last_out, survey.failed) {
             (Some(cheapest), _, _) => {

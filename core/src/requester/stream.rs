@@ -4,14 +4,14 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
     digest,
-    event::{ChoiceReason, Event, Failure, Finished, Interrupted, Outcome, PassedOver, Quote, Violation},
+    event::{ChoiceReason, Event, Failure, Finished, Interrupted, Outcome, PassedOver, Quote, TakeOver, Violation},
     id::{JobId, PeerId, StreamId},
-    limits::Limits,
     machine::StreamFailure,
-    spec::Criteria,
+    peers::directory::serves,
+    spec::Failover,
     wire::{
         self, MAX_BODY_PIECE, Message,
-        message::{Accepted, Award, Decline, DeclineReason, End, EndReason},
+        message::{Accepted, Award, Decline, DeclineReason, End, EndReason, Exactness},
     },
 };
 
@@ -19,45 +19,8 @@ use super::{
     Requester,
     attempt::{Attempt, Stage},
     job::{Answer, Goal, Job, Phase, TalkState},
+    run::{Prefix, Run},
 };
-
-/// The header of a job, under an attempt's number and epoch.
-fn award(
-    id: JobId,
-    criteria: &Criteria,
-    answer: &Answer,
-    quote: &Quote,
-    max_tokens: u64,
-    (attempt, epoch): (u32, u32),
-    limits: &Limits,
-) -> Message<'static> {
-    Message::Award(Award {
-        job: id,
-        attempt,
-        epoch,
-        model: criteria.model.clone(),
-        offer: quote.offer,
-        tariff: quote.tariff,
-        max_tokens,
-        kind: answer.kind,
-        body_bytes: answer.body.len() as u64,
-        body_hash: answer.body_hash,
-        prefix_bytes: 0,
-        prefix_tokens: 0,
-        overlap: 0,
-        sampling: answer.sampling,
-        stop: answer.stop.clone(),
-        window_tokens: limits.window_tokens,
-        window_bytes: limits.window_bytes,
-    })
-}
-
-/// What Accepted has to echo.
-fn terms(award: &Message<'_>) -> [u8; 32] {
-    let mut payload = Vec::new();
-    wire::encode(award, &mut payload);
-    digest::sha256(&payload)
-}
 
 /// An event as it waits in the queue: token text waits in [`Words`], so that a token costs no allocation.
 #[derive(Clone, Debug)]
@@ -102,12 +65,17 @@ impl Words {
     }
 }
 
+/// The parts of a body: the prompt, then what was delivered, as text and as ids.
+fn body<'a>(answer: &'a Answer, run: &'a Run, prefix: &Prefix) -> [&'a [u8]; 3] {
+    let text = run.text().as_bytes().get(..prefix.text_bytes).unwrap_or_default();
+    let ids = run.ids().get(..prefix.id_bytes).unwrap_or_default();
+    [&answer.prompt, text, ids]
+}
+
 impl Requester {
     /// Awards the job: money is set aside first, then the header and as much of the body as may go unasked.
     pub(super) fn award_quote(&mut self, id: JobId, quote: Quote, reason: ChoiceReason) {
-        if self.is_out_of_tries(id) {
-            return;
-        }
+        let class = self.exactness(id, quote.peer);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (Goal::Answer(answer), Some(talk)) = (&job.goal, job.talks.get_mut(&quote.peer)) else { return };
         // `quote` was acceptable: both reservations have room.
@@ -122,51 +90,100 @@ impl Requester {
         talk.state = TalkState::Awarded;
         job.attempts += 1;
         job.tries += 1;
+        let exact = job.run.can_be_exact(class, answer.sampling.temperature_milli) && job.how != TakeOver::Restarted;
+        let exact = exact && job.broken != Some(Interrupted::Differs);
+        let left = job.max_tokens.saturating_sub(job.run.tokens());
+        let prefix = job.run.prefix(exact);
+        if prefix.tokens > 0 {
+            job.how = if prefix.overlap > 0 { TakeOver::Exact } else { TakeOver::Spliced };
+        }
         let number = job.attempts;
-        let award = award(id, &job.criteria, answer, &quote, job.max_tokens, (number, 1), &self.limits);
-        let terms = terms(&award);
         let attempt = Attempt::new(
             self.now,
             &self.policy,
             number,
             talk.stream,
-            quote.clone(),
+            (quote.clone(), class),
             reserved,
-            terms,
-            job.max_tokens,
+            (prefix, &job.run),
+            left,
             &self.limits,
         );
-        self.outbox.send(talk.stream, &award);
         job.phase = Phase::Awarded(Box::new(attempt));
-        self.send_body(id, self.limits.body_unasked);
+        self.send_award(id);
         self.tell(Event::Awarded { job: id, attempt: number, quote, reason });
     }
 
     /// The same award again, over another stream: the way to go on as long as no token was taken.
     pub(super) fn award_again(&mut self, id: JobId, stream: StreamId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (Goal::Answer(answer), Phase::Awarded(attempt)) = (&job.goal, &mut job.phase) else { return };
-        let epoch = attempt.epoch.saturating_add(1);
-        let names = (attempt.number, epoch);
-        let award = award(id, &job.criteria, answer, &attempt.quote, job.max_tokens, names, &self.limits);
         let until = self.now.after(self.policy.request_timeout);
-        attempt.take_over(self.now, stream, Some((terms(&award), until)));
+        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
+        attempt.take_over(self.now, stream, Some(until));
+        self.send_award(id);
+    }
+
+    /// What the provider's advert promises of equal bytes.
+    fn exactness(&self, id: JobId, peer: PeerId) -> Exactness {
+        let Some(job) = self.jobs.get(&id) else { return Exactness::default() };
+        let advert = self.directory.advert(&peer);
+        advert.and_then(|advert| serves(advert, &job.criteria.model)).map(|entry| entry.exactness).unwrap_or_default()
+    }
+
+    /// Sends the header and as much of the body as may go unasked.
+    fn send_award(&mut self, id: JobId) {
+        let Some(Job { goal: Goal::Answer(answer), criteria, run, phase: Phase::Awarded(attempt), .. }) =
+            self.jobs.get_mut(&id)
+        else {
+            return;
+        };
+        let Some(stream) = attempt.stream() else { return };
+        let prefix = &attempt.prefix;
+        let award = Message::Award(Award {
+            job: id,
+            attempt: attempt.number,
+            epoch: attempt.epoch,
+            model: criteria.model.clone(),
+            offer: attempt.quote.offer,
+            tariff: attempt.quote.tariff,
+            max_tokens: attempt.max_tokens(),
+            kind: answer.kind,
+            body_bytes: body(answer, run, prefix).map(|part| part.len() as u64).iter().sum(),
+            body_hash: digest::sha256_of(&body(answer, run, prefix)),
+            prefix_bytes: prefix.text_bytes as u64,
+            prefix_tokens: prefix.tokens,
+            prefix_id_bytes: (prefix.id_bytes > 0).then_some(prefix.id_bytes as u64),
+            overlap: prefix.overlap,
+            sampling: answer.sampling,
+            stop: answer.stop.clone(),
+            window_tokens: attempt.window_tokens(),
+            window_bytes: self.limits.window_bytes,
+        });
+        let mut payload = Vec::new();
+        wire::encode(&award, &mut payload);
+        attempt.terms = digest::sha256(&payload);
         self.outbox.send(stream, &award);
         self.send_body(id, self.limits.body_unasked);
     }
 
     /// Sends the body up to `credit` bytes in all.
     fn send_body(&mut self, id: JobId, credit: u64) {
-        let Some(Job { goal: Goal::Answer(answer), phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id)
+        let Some(Job { goal: Goal::Answer(answer), run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id)
         else {
             return;
         };
-        let end = credit.min(answer.body.len() as u64);
         let Some(stream) = attempt.stream() else { return };
-        let rest = answer.body.get(attempt.body_sent as usize..end as usize).unwrap_or_default();
-        for bytes in rest.chunks(MAX_BODY_PIECE) {
-            self.outbox.send(stream, &Message::Body { offset: attempt.body_sent, bytes });
-            attempt.body_sent += bytes.len() as u64;
+        let mut part_at = 0;
+        for part in body(answer, run, &attempt.prefix) {
+            let part_end = part_at + part.len() as u64;
+            while attempt.body_sent < part_end.min(credit) {
+                let offset = attempt.body_sent;
+                let rest = part.get((offset - part_at) as usize..).unwrap_or_default();
+                let take = rest.len().min(MAX_BODY_PIECE).min((credit - offset) as usize);
+                let bytes = rest.get(..take).unwrap_or_default();
+                self.outbox.send(stream, &Message::Body { offset, bytes });
+                attempt.body_sent += take as u64;
+            }
+            part_at = part_end;
         }
     }
 
@@ -202,13 +219,14 @@ impl Requester {
     }
 
     fn on_accepted(&mut self, id: JobId, accepted: &Accepted) -> Result<(), Violation> {
-        let Some(Job { goal: Goal::Answer(answer), phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id)
+        let Some(Job { goal: Goal::Answer(answer), run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id)
         else {
             return Ok(());
         };
+        let whole: u64 = body(answer, run, &attempt.prefix).map(|part| part.len() as u64).iter().sum();
         // After a cut, none says that the body is there already.
         let is_there = accepted.body_credit == 0 && attempt.epoch > 1;
-        if accepted.body_credit < answer.body.len() as u64 && !is_there {
+        if accepted.body_credit < whole && !is_there {
             return Err(Violation::Terms);
         }
         let first = attempt.epoch == 1 || !attempt.was_accepted;
@@ -226,7 +244,7 @@ impl Requester {
     /// The provider does not take the job. Nothing was owed, and it does not count as an attempt.
     fn on_award_declined(&mut self, id: JobId, decline: &Decline) -> Result<(), Violation> {
         let Some(Job { phase: Phase::Awarded(attempt), tries, .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
-        if attempt.tokens() > 0 {
+        if !attempt.is_fresh() {
             return Err(Violation::Unexpected);
         }
         *tries -= 1;
@@ -235,7 +253,7 @@ impl Requester {
         match &decline.offer {
             Some(offer) if reason == DeclineReason::Stale => self.on_stale(id, peer, offer),
             _ => {
-                self.pass_over(id, peer, PassedOver::Declined(reason));
+                self.on_declined(id, peer, decline);
                 self.choose(id);
                 Ok(())
             }
@@ -244,11 +262,65 @@ impl Requester {
 
     fn on_chunk(&mut self, id: JobId, seq: u64, n: u32, text: &str, ids: Option<&[u8]>) -> Result<(), Violation> {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
-        attempt.take(self.now, seq, n, text, ids)?;
+        let (new, bytes) = attempt.take(self.now, seq, n, text, ids)?;
+        let (peer, number, seq) = (attempt.peer, attempt.number, attempt.next() - u64::from(new));
+        if attempt.differs {
+            self.on_broken(id, Interrupted::Differs);
+            return Ok(());
+        }
+        if new == 0 {
+            self.consumed_so_far(id);
+            return Ok(());
+        }
+        let first = attempt.tokens() == u64::from(new);
+        let text = text.get(text.len() - bytes..).unwrap_or_default();
+        let ids = ids.and_then(|ids| ids.get(ids.len().saturating_sub(4 * new as usize)..));
+        if first
+            && number > 1
+            && let Some(how) = self.jobs.get(&id).and_then(Job::taken_over)
+        {
+            self.tell(Event::TakenOver { job: id, attempt: number, peer, seq, how });
+        }
+        if first {
+            self.note_writer(id);
+        }
+        self.keep_run(id, new, text, ids);
         self.words.keep(text, ids);
-        let (peer, text, ids) = (attempt.peer, text.len(), ids.map(<[u8]>::len));
-        self.outbox.event(Told::Tokens { job: id, peer, seq, n, text, ids });
+        let (text, ids) = (text.len(), ids.map(<[u8]>::len));
+        self.outbox.event(Told::Tokens { job: id, peer, seq, n: new, text, ids });
         Ok(())
+    }
+
+    /// The run's class follows from everybody who wrote a token of it.
+    fn note_writer(&mut self, id: JobId) {
+        if let Some(Job { run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
+            run.is_written_by(attempt.class);
+        }
+    }
+
+    /// Evidence that the application had before is taken at once.
+    fn consumed_so_far(&mut self, id: JobId) {
+        if let Some(Job { run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
+            attempt.consume(self.now, run.consumed());
+        }
+    }
+
+    /// Keeps what was delivered for whoever may have to go on, as long as the node may hold so much.
+    fn keep_run(&mut self, id: JobId, n: u32, text: &str, ids: Option<&[u8]>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let before = job.run.bytes();
+        job.run.push(n, text, ids);
+        if matches!(&job.goal, Goal::Answer(answer) if answer.failover != Failover::Continue) {
+            job.forgot_run = true;
+        }
+        let full = self.held.saturating_add(job.run.bytes()) > self.limits.node_bytes.saturating_add(before);
+        if full || job.body_bytes() > self.limits.body_bytes {
+            job.forgot_run = true;
+        }
+        if job.forgot_run {
+            job.run.forget_text();
+        }
+        self.held = self.held.saturating_sub(before).saturating_add(job.run.bytes());
     }
 
     fn on_keepalive(&mut self, stream: StreamId) -> Result<(), Violation> {
@@ -264,12 +336,14 @@ impl Requester {
         }
         attempt.check_end(end)?;
         attempt.ended = true;
-        let tokens = attempt.tokens();
         if let Some(stream) = attempt.stream() {
-            self.outbox.send(stream, &Message::Ack { next: tokens, end: true });
+            self.outbox.send(stream, &Message::Ack { next: attempt.next(), end: true });
         }
         match end.reason {
+            // It broke off within the evidence: it promised equal bytes, and there were more.
+            EndReason::Stop | EndReason::Length if attempt.lacks_evidence() => self.on_broken(id, Interrupted::Differs),
             EndReason::Stop | EndReason::Length => {
+                let tokens = self.jobs.get(&id).map_or(0, |job| job.run.tokens());
                 let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
                 self.end_job(id, Outcome::Finished(answer));
             }
@@ -283,19 +357,6 @@ impl Requester {
             EndReason::Cancelled => return Err(Violation::Unexpected),
         }
         Ok(())
-    }
-
-    /// The attempt ended without an answer. Before its first token somebody else may take the job; after it, what was
-    /// delivered stands and the job ends.
-    pub(super) fn on_broken(&mut self, id: JobId, why: Interrupted) {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
-        let (peer, tokens) = (attempt.peer, attempt.tokens());
-        if tokens > 0 {
-            return self.fail_job(id, Failure::Interrupted(why));
-        }
-        self.close_attempt(id);
-        self.pass_over(id, peer, PassedOver::Interrupted(why));
-        self.choose(id);
     }
 
     pub(super) fn on_attempt_timeout(&mut self, id: JobId) {
@@ -349,9 +410,8 @@ impl Requester {
                 self.pass_over(id, peer, why);
                 self.choose(id);
             }
-            PassedOver::Stream(StreamFailure::Refused | StreamFailure::Unsupported | StreamFailure::WrongPeer) => {
-                self.on_broken(id, Interrupted::Lost);
-            }
+            PassedOver::Stream(StreamFailure::Unreachable | StreamFailure::TimedOut) => self.on_resume_not_sent(id),
+            PassedOver::Stream(_) => self.on_broken(id, Interrupted::Lost),
             _ => self.on_cut(id),
         }
     }

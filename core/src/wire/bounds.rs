@@ -54,11 +54,14 @@ impl Decline {
 impl Award {
     fn is_in_bounds(&self) -> bool {
         let named = self.attempt > 0 && self.epoch > 0 && self.offer != Some(0);
-        let prefix = self.prefix_bytes < self.body_bytes
+        let tail = self.prefix_bytes.saturating_add(self.prefix_id_bytes.unwrap_or(0));
+        let prefix = tail < self.body_bytes
             && self.prefix_tokens <= self.prefix_bytes
             && (self.prefix_tokens == 0) == (self.prefix_bytes == 0)
+            && self.prefix_id_bytes.is_none_or(|ids| ids > 0 && self.prefix_tokens.checked_mul(4) == Some(ids))
             && self.overlap <= MAX_OVERLAP
-            && u64::from(self.overlap) <= self.prefix_tokens;
+            && u64::from(self.overlap) < self.max_tokens
+            && (self.overlap == 0 || self.prefix_tokens > 0);
         let stops =
             self.stop.len() <= MAX_STOPS && self.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
         named && self.max_tokens > 0 && prefix && stops && window_is_in_bounds(self.window_tokens, self.window_bytes)

@@ -346,19 +346,20 @@ pub struct Award {
     /// What the body is.
     #[n(7)]
     pub kind: BodyKind,
-    /// Bytes of the body: the prompt, then the prefix.
+    /// Bytes of the body: the prompt, then the prefix's text, then its ids.
     #[n(8)]
     pub body_bytes: u64,
     /// SHA-256 of the body.
     #[cbor(n(9), with = "minicbor::bytes")]
     pub body_hash: [u8; 32],
-    /// Of the body, the last bytes that are text already delivered, to be continued. 0 for a new run.
+    /// Of the body, the bytes after the prompt that are text already delivered, to be continued. 0 for a new run.
     #[n(10)]
     pub prefix_bytes: u64,
     /// Tokens in the prefix.
     #[n(11)]
     pub prefix_tokens: u64,
-    /// Tokens of the prefix to be written again as evidence of equal bytes, at most 8.
+    /// Of the tokens to be written, the first ones that the requester has already: evidence of equal bytes, at most 8,
+    /// not owed.
     #[n(12)]
     pub overlap: u32,
     /// How to sample.
@@ -373,6 +374,9 @@ pub struct Award {
     /// The window: cost of chunks not yet consumed, at most, in bytes.
     #[n(16)]
     pub window_bytes: u32,
+    /// Of the body, the last bytes that are the ids of the prefix's tokens, four little-endian bytes each.
+    #[n(17)]
+    pub prefix_id_bytes: Option<u64>,
 }
 
 /// What a body is.
@@ -445,7 +449,7 @@ pub struct End {
     /// Tokens read, as the engine counted them; 0 if it can not tell.
     #[n(1)]
     pub prompt_tokens: u64,
-    /// Tokens written by this attempt.
+    /// Tokens written by this attempt, the overlap included.
     #[n(2)]
     pub tokens: u64,
     /// SHA-256 of the run's text, the prefix included.

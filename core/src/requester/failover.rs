@@ -1,0 +1,116 @@
+//! When a provider is given up: another one goes on, from the first token or from where it broke off. Rules F2 and F3.
+
+use crate::{
+    backoff,
+    event::{Failure, Finished, Interrupted, Outcome, PassedOver, TakeOver},
+    id::JobId,
+    spec::Failover,
+    wire::message::{EndReason, ReleaseReason},
+};
+
+use super::{
+    Requester,
+    job::{Goal, Job, Phase},
+    run::Run,
+};
+
+impl Requester {
+    /// The attempt ended without an answer: it is fenced for good, and who goes on is looked for after a pause.
+    pub(super) fn on_broken(&mut self, id: JobId, why: Interrupted) {
+        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
+        let (peer, differs) = (attempt.peer, attempt.differs);
+        self.close_attempt(id);
+        if differs {
+            // It is no failure to write other bytes: the same provider may go on, but is not held to any.
+            self.forget_talk(id, peer);
+        } else {
+            self.pass_over(id, peer, PassedOver::Interrupted(why));
+        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.broken = Some(why);
+        let delivered = job.run.tokens() > 0;
+        if delivered && job.left() == 0 {
+            // Only the End is missing.
+            let answer = Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: job.run.tokens() };
+            return self.end_job(id, Outcome::Finished(answer));
+        }
+        if job.tries > self.policy.max_retries || (delivered && !job.can_be_taken_over()) {
+            let failure = job.broken_off();
+            return self.fail_job(id, failure);
+        }
+        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, job.tries.saturating_sub(1));
+        job.phase = Phase::Waiting { until: self.now.after(pause) };
+        if delivered {
+            // The body is another one now: what was offered for the old one does not bind.
+            self.release_talks(id, ReleaseReason::Late);
+            self.forget_offers(id);
+        }
+    }
+
+    /// Nobody is left but those that were busy: they are asked again after a pause, as often as a broken attempt is retried.
+    pub(super) fn wait_for_busy(&mut self, id: JobId) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let Some(after) = job.busy.take().filter(|_| job.rounds < self.policy.max_retries) else { return false };
+        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, job.rounds).max(after);
+        job.rounds += 1;
+        job.phase = Phase::Waiting { until: self.now.after(pause) };
+        self.searching.remove(&id);
+        self.forget_offers(id);
+        true
+    }
+
+    /// The pause is over.
+    pub(super) fn retry(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.run.tokens() == 0 && job.talks.values().any(|talk| talk.offered(self.now).is_some()) {
+            return self.choose(id);
+        }
+        if let Goal::Answer(answer) = &job.goal
+            && answer.failover == Failover::Restart
+            && job.run.tokens() > 0
+        {
+            self.held -= job.run.bytes();
+            job.stale = job.stale.saturating_add(job.run.tokens() - job.run.consumed());
+            job.run = Run::default();
+            job.how = TakeOver::Restarted;
+        }
+        job.phase = Phase::Searching { window: Some(self.now) };
+        self.searching.insert(id);
+        self.begin_search(id);
+    }
+}
+
+impl Job {
+    /// Tokens that are still to be written.
+    pub(super) const fn left(&self) -> u64 {
+        self.max_tokens.saturating_sub(self.run.tokens())
+    }
+
+    /// Whether another provider may go on after the first token.
+    fn can_be_taken_over(&self) -> bool {
+        match &self.goal {
+            Goal::Answer(answer) => match answer.failover {
+                Failover::Continue => !self.forgot_run,
+                Failover::Restart => true,
+                Failover::Never => false,
+            },
+            Goal::Quote { .. } | Goal::Discover => false,
+        }
+    }
+
+    /// What the current attempt's tokens are to those before; `None` if there are none.
+    pub(super) fn taken_over(&self) -> Option<TakeOver> {
+        self.lines.iter().any(|line| line.tokens > 0).then_some(self.how)
+    }
+
+    /// Whether tokens were delivered, in this run or before a restart.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.run.tokens() > 0 || self.lines.iter().any(|line| line.tokens > 0)
+    }
+
+    /// How the job ends if nobody takes it over any more.
+    pub(super) fn broken_off(&self) -> Failure {
+        let why = self.broken.unwrap_or(Interrupted::Lost);
+        if self.has_delivered() { Failure::Interrupted(why) } else { Failure::Declined(PassedOver::Interrupted(why)) }
+    }
+}
