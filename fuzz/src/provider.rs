@@ -110,6 +110,7 @@ struct World {
 /// What a requester knows of a stream.
 struct Talk {
     peer: PeerId,
+    limits: Limits,
     rfq: Rfq,
     offer: Option<Offer>,
     posted: Tariff,
@@ -203,7 +204,7 @@ impl World {
         assert_eq!(self.machine.taken_slots() as usize, self.running.len(), "a slot was leaked or lost");
         assert!(self.machine.taken_slots() <= self.service.slots);
         assert!(self.machine.open_streams() <= self.limits.streams as usize);
-        assert!(self.machine.open_jobs() <= self.machine.open_streams(), "a job without a stream");
+        assert!(self.machine.open_jobs() <= PEERS * self.limits.jobs_per_peer as usize);
         assert!(self.machine.open_offers() <= self.limits.offers as usize);
         assert!(self.machine.held_bytes() <= self.limits.node_bytes);
         let advert = self.machine.advert();
@@ -219,7 +220,7 @@ impl World {
                 if let Ok(stream) = machine.accept_stream(now, *peer) {
                     self.tap.open(stream);
                     let posted = self.service.models[0].advert.price_out;
-                    self.talks.insert(stream, Talk::new(*peer, posted));
+                    self.talks.insert(stream, Talk::new(*peer, &self.limits, posted));
                 }
             }
             Act::Received(stream, bytes) => machine.handle_input(now, Input::Received(*stream, bytes)),
@@ -228,8 +229,8 @@ impl World {
             Act::Timeout => {
                 machine.handle_input(now, Input::Timeout);
                 let due = machine.poll_timeout();
-                let later = due.is_none_or(|due| due.at > self.now);
-                assert!(later || self.now == Instant::MAX, "{due:?} was handled at {:?}", self.now);
+                let later = due.is_none_or(|due| due.at > now);
+                assert!(later || now == Instant::MAX, "{due:?} was handled at {now:?}");
             }
             Act::Started(attempt, tokens) => machine.started(*attempt, *tokens),
             Act::Push(attempt, n, text, ids) => {
@@ -293,18 +294,21 @@ impl World {
             steps.push((now, Act::Timeout));
         }
         let machine = &self.machine;
+        // At the end of time nothing can become due any more.
+        if let Some(due) = machine.poll_timeout() {
+            return assert_eq!(due.at, Instant::MAX, "{due:?} is never over");
+        }
         assert_eq!((machine.open_jobs(), machine.open_streams(), machine.taken_slots()), (0, 0, 0));
-        assert_eq!(machine.held_bytes(), 0, "bytes of bodies are held for nobody");
-        assert!(machine.poll_timeout().is_none_or(|due| due.at == Instant::MAX), "{:?}", machine.poll_timeout());
-        assert!(machine.open_offers() == 0 || machine.poll_timeout().is_some(), "an offer that never expires");
+        assert_eq!((machine.held_bytes(), machine.open_offers()), (0, 0), "something is held for nobody");
     }
 }
 
 impl Talk {
-    fn new(peer: PeerId, price: u64) -> Self {
+    fn new(peer: PeerId, limits: &Limits, price: u64) -> Self {
         let fee_in = haggle_core::money::fee_in(price, 4, 64).unwrap_or(0);
         Self {
             peer,
+            limits: limits.clone(),
             rfq: Rfq { rfq: 1, model: Model::new(b"m").unwrap(), body_bytes: 256, max_tokens: 8 },
             offer: None,
             posted: Tariff { fee_in, price_out: price },
@@ -332,6 +336,13 @@ impl Talk {
                 (self.next, self.acked, self.ended) = (0, 0, false);
                 self.chunks.clear();
             }
+            // The stream has taken over a job that an earlier one left: its books start here.
+            Message::Resumed { next } => {
+                assert!(self.accepted.is_none() && !self.ended);
+                let (window_tokens, window_bytes) = (self.limits.window_tokens, self.limits.window_bytes);
+                self.accepted = Some(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes });
+                (self.next, self.acked) = (next, next);
+            }
             Message::Chunk { seq, n, text, ids } => {
                 let accepted = self.accepted.as_ref().expect("tokens without an award");
                 assert!(seq == self.next && !self.ended);
@@ -341,10 +352,14 @@ impl Talk {
                 assert!(self.next - self.acked <= u64::from(accepted.window_tokens), "beyond the window");
                 let cost: u32 = self.chunks.iter().map(|(_, cost)| cost).sum();
                 assert!(cost <= accepted.window_bytes, "beyond the window's bytes");
-                assert!(self.next <= self.job.as_ref().unwrap().max_tokens, "more than was ordered");
+                let ordered = self.job.as_ref().map_or(u64::MAX, |job| job.max_tokens);
+                assert!(self.next <= ordered, "more than was ordered");
             }
+            // The confirmation of a Cancel, on whichever stream it came.
+            Message::End(End { reason: EndReason::Cancelled, .. }) => self.ended = true,
             Message::End(end) => {
-                assert!(self.accepted.is_some() && !self.ended && end.tokens == self.next);
+                assert!(self.accepted.is_some() && !self.ended, "{end:?} after an end, or without a job");
+                assert_eq!(end.tokens, self.next);
                 self.ended = true;
             }
             Message::Advert(_) | Message::Keepalive | Message::Gone(_) => {}
@@ -394,9 +409,14 @@ impl Talk {
                 }
                 Message::Ack { next, end: self.ended && cursor.bit() }
             }
-            215..=222 => Message::Cancel { job: JobId([cursor.byte() % 4; 16]), attempt: 1 },
-            223..=226 => Message::Resume { job: JobId([1; 16]), attempt: 1, epoch: 2, next: cursor.number() },
-            227..=234 => Message::Release(ReleaseReason::Price),
+            215..=219 => Message::Cancel { job: JobId([cursor.byte() % 4; 16]), attempt: 1 },
+            220..=229 => Message::Resume {
+                job: JobId([cursor.byte() % 4; 16]),
+                attempt: 1,
+                epoch: 1 + u32::from(cursor.byte()),
+                next: u64::from(cursor.byte() % 16),
+            },
+            230..=234 => Message::Release(ReleaseReason::Price),
             235..=240 => Message::Keepalive,
             241..=248 => {
                 let len = 1 + cursor.below(40);
@@ -417,7 +437,7 @@ impl Talk {
         let award = Award {
             job: JobId([cursor.byte() % 4; 16]),
             attempt: 1,
-            epoch: 1,
+            epoch: 1 + u32::from(cursor.byte() % 8),
             model: self.rfq.model.clone(),
             offer: offer.as_ref().map(|offer| offer.offer),
             tariff: offer.map_or(self.posted, |offer| offer.tariff),

@@ -36,7 +36,7 @@ pub fn requester(data: &[u8]) {
     }
     world.run_out(&mut steps);
 
-    let mut again = World::new(machine(), limits);
+    let mut again = World { is_rerun: true, ..World::new(machine(), limits) };
     steps.iter().for_each(|(now, act)| again.apply(*now, act));
     again.drain();
     assert_eq!(again.log, world.log, "drain timing changed what the application was told");
@@ -80,6 +80,8 @@ struct World {
     jobs: BTreeMap<JobId, Book>,
     account_limit: Option<u64>,
     log: Vec<String>,
+    /// The second run: what was sent is not looked at again.
+    is_rerun: bool,
 }
 
 /// A job's budget, and the next token it may be told of.
@@ -89,6 +91,7 @@ struct Book {
 }
 
 /// What a provider knows of a stream.
+#[derive(Clone)]
 struct Talk {
     peer: PeerId,
     rfq: u64,
@@ -96,6 +99,8 @@ struct Talk {
     terms: [u8; 32],
     next: u64,
     text: Sha256,
+    /// The text's hash after each chunk: a resumed stream goes on from one of them.
+    texts: BTreeMap<u64, Sha256>,
 }
 
 fn peer(index: usize) -> PeerId {
@@ -118,6 +123,7 @@ impl World {
             jobs: BTreeMap::new(),
             account_limit: None,
             log: Vec::new(),
+            is_rerun: false,
         }
     }
 
@@ -231,8 +237,8 @@ impl World {
             Act::Timeout => {
                 machine.handle_input(now, Input::Timeout);
                 let due = machine.poll_timeout();
-                let later = due.is_none_or(|due| due.at > self.now);
-                assert!(later || self.now == Instant::MAX, "{due:?} was handled at {:?}", self.now);
+                let later = due.is_none_or(|due| due.at > now);
+                assert!(later || now == Instant::MAX, "{due:?} was handled at {now:?}");
             }
             Act::Opened(stream) => machine.handle_input(now, Input::StreamOpened(*stream)),
             Act::Failed(stream, failure) => machine.handle_input(now, Input::StreamFailed(*stream, *failure)),
@@ -257,15 +263,20 @@ impl World {
     }
 
     fn drain(&mut self) {
-        let Self { machine, tap, talks, queries, jobs, log, .. } = self;
+        let Self { machine, tap, talks, queries, jobs, log, is_rerun, .. } = self;
         while let Some(output) = machine.poll_output() {
             match output {
                 Output::Open { stream, peer } => {
                     tap.open(stream);
                     talks.insert(stream, Talk::new(peer));
                 }
+                Output::Transmit { .. } if *is_rerun => {}
                 Output::Transmit { stream, bytes } => tap.transmit(stream, bytes, |payload, message| {
-                    talks.get_mut(&stream).unwrap().hear(payload, &message);
+                    let cut = match message {
+                        Message::Resume { job, .. } => talks.values().rfind(|talk| talk.is_for(job)).cloned(),
+                        _ => None,
+                    };
+                    talks.get_mut(&stream).unwrap().hear(payload, &message, cut);
                 }),
                 Output::Close(stream) | Output::Reset(stream) => tap.close(stream),
                 Output::StartQuery { query, .. } => assert!(queries.insert(query)),
@@ -370,11 +381,12 @@ fn stream_failure(cursor: &mut Cursor<'_>) -> StreamFailure {
 
 impl Talk {
     fn new(peer: PeerId) -> Self {
-        Self { peer, rfq: 1, award: None, terms: [0; 32], next: 0, text: Sha256::new() }
+        Self { peer, rfq: 1, award: None, terms: [0; 32], next: 0, text: Sha256::new(), texts: BTreeMap::new() }
     }
 
     /// Takes note of what the requester wrote. A body follows an award: the prompt goes to nobody else.
-    fn hear(&mut self, payload: &[u8], message: &Message<'_>) {
+    /// `cut` is the stream that a resumed one goes on from.
+    fn hear(&mut self, payload: &[u8], message: &Message<'_>, cut: Option<Self>) {
         match message {
             Message::Rfq(rfq) => self.rfq = rfq.rfq,
             Message::Award(award) => {
@@ -384,9 +396,19 @@ impl Talk {
             }
             Message::Body { .. } => assert!(self.award.is_some(), "a prompt without an award"),
             Message::Describe | Message::Counter(_) | Message::Release(_) | Message::Ack { .. } => {}
-            Message::Cancel { job, .. } => assert_eq!(Some(*job), self.award.as_ref().map(|award| award.job)),
+            Message::Resume { next, .. } => {
+                let cut = cut.expect("a job is resumed that was never awarded");
+                self.next = *next;
+                self.text = cut.texts.get(next).cloned().unwrap_or_default();
+                (self.award, self.texts) = (cut.award, cut.texts);
+            }
+            Message::Cancel { .. } => {}
             other => panic!("a requester sent {other:?}"),
         }
+    }
+
+    fn is_for(&self, job: JobId) -> bool {
+        self.award.as_ref().is_some_and(|award| award.job == job)
     }
 
     /// Some bytes of a provider: often what fits, sometimes anything.
@@ -416,20 +438,22 @@ impl Talk {
                 let seq = if cursor.byte() > 3 { self.next } else { cursor.number() };
                 self.next = seq.saturating_add(u64::from(n));
                 self.text.update(&text);
+                self.texts.insert(self.next, self.text.clone());
                 let ids = cursor.bit().then_some(&ids[..]);
                 return frame(&Message::Chunk { seq, n, text: &text, ids });
             }
             210..=214 => Message::Keepalive,
-            215..=244 => {
+            215..=240 => {
                 use EndReason::*;
                 let reasons = [Stop, Length, Context, BadRequest, Engine, Shutdown, Cancelled, Violation, TooSlow];
                 let hash = if right { self.text.clone().finalize().into() } else { [2; 32] };
                 let reason = reasons[cursor.below(9)];
                 Message::End(End { reason, prompt_tokens: cursor.number(), tokens: self.next, hash })
             }
-            245..=247 => Message::Gone(GoneReason::Unknown),
-            248..=250 => Message::Ack { next: cursor.number(), end: cursor.bit() },
-            251..=253 => {
+            241..=249 => Message::Resumed { next: if right { self.next } else { cursor.number() } },
+            250 => Message::Gone(GoneReason::Unknown),
+            251 => Message::Ack { next: cursor.number(), end: cursor.bit() },
+            252..=253 => {
                 let len = 1 + cursor.below(40);
                 let mut bytes = vec![0, len as u8];
                 bytes.extend_from_slice(cursor.bytes(len));

@@ -193,6 +193,8 @@ pub(crate) struct Run {
     pub(crate) reason: haggle_core::wire::message::EndReason,
     pub(crate) next: u64,
     pub(crate) started: bool,
+    /// Tokens in a piece, at most: less than the script's where the requester's window is narrow.
+    pub(crate) limit: u32,
     /// The window is full: `Room` will say when it is not.
     pub(crate) blocked: bool,
     pub(crate) trouble: Option<(u64, crate::engine::Trouble)>,
@@ -209,6 +211,7 @@ impl Run {
             reason: if engine.length.max(1) > work.max_tokens { EndReason::Length } else { EndReason::Stop },
             next: 0,
             started: false,
+            limit: engine.piece.clamp(1, 1000),
             blocked: false,
             trouble: engine.trouble,
         }

@@ -1,13 +1,13 @@
 //! The rules, kept by separate books: nothing here asks the core what is right.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
 use haggle_core::{
     Event, JobId, JobSpec, PeerId, ProviderEvent,
-    event::{Bill, Finished, Outcome, Work},
+    event::{Bill, Finished, Outcome, Quote, Work},
     money::Tariff,
     wire::{self, Message, Prompt},
 };
@@ -107,6 +107,7 @@ pub(crate) struct Judge {
     /// Models and names of honest providers, with the length of their engine's answers.
     catalog: BTreeMap<PeerId, Vec<Listing>>,
     streams: BTreeMap<u64, StreamBook>,
+    attempts: BTreeMap<(PeerId, JobId, u32), AttemptBook>,
     slots: BTreeMap<u32, (u32, u32)>,
     /// What was asked to be computed, ended jobs included: a cancelled one may still start.
     asked: BTreeSet<(u32, Answer, u64)>,
@@ -120,6 +121,8 @@ struct Book {
     tokens: u64,
     consumed: u64,
     lines: Vec<Line>,
+    /// The last line's attempt may still come to owe more.
+    is_open: bool,
     ended: bool,
 }
 
@@ -143,14 +146,20 @@ struct Line {
 
 #[derive(Clone, Debug, Default)]
 struct StreamBook {
-    award: Option<JobId>,
+    attempt: Option<(JobId, u32)>,
     unasked: u64,
     body_sent: u64,
     body_credit: u64,
+}
+
+/// What a provider has sent of an attempt, over all its streams.
+#[derive(Clone, Debug, Default)]
+struct AttemptBook {
     window: Option<(u64, u64)>,
     sent: u64,
     acked: u64,
-    costs: VecDeque<(u64, u64)>,
+    /// End and cost of chunks that are not acknowledged, by their first token.
+    costs: BTreeMap<u64, (u64, u64)>,
 }
 
 /// What a frame of text costs of the window beyond its bytes, as the protocol says.
@@ -185,7 +194,7 @@ impl Judge {
             max_tokens: spec.max_tokens,
             budget: spec.budget.map_or(0, u128::from),
         });
-        let book = Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), ended: false };
+        let book = Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), is_open: false, ended: false };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
         }
@@ -230,6 +239,14 @@ impl Judge {
         }
         match event {
             Event::Awarded { attempt, quote, .. } => self.awarded(job, *attempt, quote.peer, quote.tariff),
+            // Nothing more comes of an attempt whose provider fell out, or made one more offer instead of accepting.
+            Event::PassedOver { peer, .. } | Event::Offered { quote: Quote { peer, .. }, .. } => {
+                if let Some(book) = self.jobs.get_mut(&job)
+                    && book.lines.last().is_some_and(|line| line.peer == *peer)
+                {
+                    book.is_open = false;
+                }
+            }
             Event::Negotiated { attempt, peer, tariff, .. } => {
                 let line = self.jobs[&job].lines.last().cloned();
                 let agreed = (*attempt, *peer, *tariff);
@@ -261,6 +278,7 @@ impl Judge {
         let last = book.lines.last();
         let follows = attempt == last.map_or(1, |line| line.attempt + 1)
             || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0);
+        book.is_open = true;
         book.lines.push(Line { attempt, peer, tariff, tokens: 0, answer });
         if !follows {
             self.fail(Rule::Terms, format_args!("{job:?} awards attempt {attempt} out of turn"));
@@ -357,26 +375,36 @@ impl Judge {
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
             let book = self.streams.entry(stream).or_default();
-            if let Message::Ack { next, .. } = message {
-                book.acked = book.acked.max(next);
+            match &message {
+                Message::Award(award) => {
+                    let attempt = Some((award.job, award.attempt));
+                    *book = StreamBook { attempt, unasked, ..StreamBook::default() };
+                }
+                Message::Resume { job, attempt, .. } => {
+                    *book = StreamBook { attempt: Some((*job, *attempt)), ..StreamBook::default() };
+                }
+                Message::Ack { next, .. } => {
+                    if let Some((job, attempt)) = book.attempt {
+                        let known = self.attempts.entry((to, job, attempt)).or_default();
+                        known.acked = known.acked.max(*next);
+                    }
+                }
+                _ => {}
             }
             if !core {
                 continue;
             }
-            let body = matches!(message, Message::Body { .. });
+            let job = book.attempt.map(|(job, _)| job);
             match message {
-                Message::Award(award) => {
-                    *book = StreamBook { award: Some(award.job), unasked, ..StreamBook::default() };
-                    self.award_sent(award.job, to, award.tariff, award.max_tokens);
+                Message::Award(award) => self.award_sent(award.job, to, award.tariff, award.max_tokens),
+                Message::Body { offset, bytes } => {
+                    self.body_sent(stream, offset, bytes);
+                    continue;
                 }
-                Message::Body { offset, bytes } => self.body_sent(stream, offset, bytes),
-                Message::Ack { next, end } => {
-                    let job = book.award;
-                    self.ack_sent(job, next, end);
-                }
+                Message::Ack { next, end } => self.ack_sent(job, next, end),
                 _ => {}
             }
-            if !body && self.tells_prompt(node, frame) {
+            if self.tells_prompt(node, frame) {
                 self.fail(Rule::Secrecy, format_args!("a prompt is told to {to:?} outside of a body"));
             }
         }
@@ -392,8 +420,8 @@ impl Judge {
     fn ack_sent(&mut self, job: Option<JobId>, next: u64, end: bool) {
         let book = job.and_then(|job| self.jobs.get(&job));
         // The end's acknowledgement says that all has arrived; nothing depends on the application any more.
-        let consumed = book.map_or(0, |book| if end { book.tokens } else { book.consumed });
-        if next > consumed {
+        let consumed = book.map_or(0, |book| book.consumed);
+        if next > consumed && !end {
             self.fail(Rule::Ack, format_args!("{job:?} acknowledges {next}, {consumed} were consumed"));
         }
     }
@@ -415,7 +443,7 @@ impl Judge {
         let in_order = book.body_sent == offset;
         book.body_sent += bytes.len() as u64;
         let (sent, credit) = (book.body_sent, book.body_credit.max(book.unasked));
-        let Some(job) = book.award else {
+        let Some((job, _)) = book.attempt else {
             return self.fail(Rule::Secrecy, "a body is sent where nothing was awarded");
         };
         let spec = self.jobs.get(&job).and_then(|book| book.spec.as_ref());
@@ -442,26 +470,30 @@ impl Judge {
     }
 
     /// Bytes that a provider of the core, or a script, sends.
-    pub(crate) fn provider_sent(&mut self, stream: u64, bytes: &[u8], core: bool) {
+    pub(crate) fn provider_sent(&mut self, stream: u64, from: PeerId, bytes: &[u8], core: bool) {
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
             let book = self.streams.entry(stream).or_default();
+            let Some((job, attempt)) = book.attempt else { continue };
             match message {
                 Message::Accepted(accepted) => {
-                    book.window = Some((u64::from(accepted.window_tokens), u64::from(accepted.window_bytes)));
                     book.body_credit = accepted.body_credit;
+                    let known = self.attempts.entry((from, job, attempt)).or_default();
+                    let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
+                    known.window.get_or_insert(window);
                 }
-                Message::Chunk { n, text, ids, .. } if core => {
+                Message::Chunk { seq, n, text, ids } if core => {
+                    let known = self.attempts.entry((from, job, attempt)).or_default();
                     let cost = text.len() as u64 + ids.map_or(0, <[u8]>::len) as u64 + CHUNK_COST;
-                    book.costs.push_back((book.sent, cost));
-                    book.sent += u64::from(n);
-                    while book.costs.front().is_some_and(|(seq, _)| *seq < book.acked) {
-                        book.costs.pop_front();
-                    }
-                    let held: u64 = book.costs.iter().map(|(_, cost)| cost).sum();
-                    let ahead = book.sent.saturating_sub(book.acked);
-                    if !book.window.is_some_and(|(tokens, bytes)| ahead <= tokens && held <= bytes) {
-                        let window = book.window;
+                    let end = seq + u64::from(n);
+                    known.costs.insert(seq, (end, cost));
+                    known.sent = known.sent.max(end);
+                    let acked = known.acked;
+                    known.costs.retain(|_, (end, _)| *end > acked);
+                    let held: u64 = known.costs.values().map(|(_, cost)| cost).sum();
+                    let ahead = known.sent.saturating_sub(acked);
+                    if !known.window.is_some_and(|(tokens, bytes)| ahead <= tokens && held <= bytes) {
+                        let window = known.window;
                         self.fail(Rule::Window, format_args!("{ahead} tokens, {held} bytes ahead; window {window:?}"));
                     }
                 }
@@ -531,7 +563,7 @@ impl Book {
     fn held(&self) -> u128 {
         let Some((open, closed)) = self.lines.split_last() else { return 0 };
         let closed: u128 = closed.iter().map(|line| owed(line.tariff, line.tokens)).sum();
-        let Some(spec) = self.spec.as_ref().filter(|_| !self.ended) else {
+        let Some(spec) = self.spec.as_ref().filter(|_| !self.ended && self.is_open) else {
             return closed + owed(open.tariff, open.tokens);
         };
         let before: u64 = self.tokens - open.tokens;

@@ -86,6 +86,7 @@ Examples:
   haggle serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws \\
       --announce /dns4/example.org/tcp/4001 --bootstrap ADDR --price-in 0.1 --price-out 0.5
 
+Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
 
 const CONFIG_EXAMPLES: &str = "\

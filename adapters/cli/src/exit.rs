@@ -4,7 +4,10 @@ use std::{fmt, io};
 
 use haggle::{
     Error,
-    core::event::{Failure, PassedOver},
+    core::{
+        event::{Failure, PassedOver},
+        machine::{QueryOutcome, StreamFailure},
+    },
 };
 use serde_json::json;
 
@@ -50,11 +53,13 @@ pub(crate) struct Failed {
     retry_safe: bool,
     billed: u128,
     tokens_delivered: u64,
+    /// How the search ended, if nobody was found.
+    outcome: Option<&'static str>,
 }
 
 impl Failed {
     pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
-        Failed { exit, code, message: message.into(), retry_safe: false, billed: 0, tokens_delivered: 0 }
+        Failed { exit, code, message: message.into(), retry_safe: false, billed: 0, tokens_delivered: 0, outcome: None }
     }
 
     pub(crate) fn usage(code: &'static str, message: impl Into<String>) -> Self {
@@ -80,6 +85,7 @@ impl Failed {
             "retry_safe": self.retry_safe,
             "billed": decimal(self.billed),
             "tokens_delivered": self.tokens_delivered,
+            "outcome": self.outcome,
         }})
     }
 }
@@ -92,6 +98,10 @@ impl From<Error> for Failed {
             Error::Job(job) => of_failure(&job.failure, job.tokens_delivered()),
             _ => Exit::Other,
         };
+        let outcome = match &error {
+            Error::Job(job) => outcome(&job.failure),
+            _ => None,
+        };
         let message = match &error {
             Error::Job(job) => explain(&job.failure, job.billed(), job.tokens_delivered()),
             error => error.to_string(),
@@ -103,6 +113,7 @@ impl From<Error> for Failed {
             retry_safe: error.retry_safe(),
             billed: error.billed(),
             tokens_delivered: error.tokens_delivered(),
+            outcome,
         }
     }
 }
@@ -128,6 +139,25 @@ fn of_failure(failure: &Failure, tokens: u64) -> Exit {
     }
 }
 
+fn advice(why: StreamFailure) -> &'static str {
+    match why {
+        StreamFailure::WrongPeer => "correct the id at the end of the address",
+        StreamFailure::Unsupported => "one of the two needs another version of haggle",
+        StreamFailure::Refused => "try again later",
+        StreamFailure::Unreachable | StreamFailure::TimedOut => "check the address, and that the provider runs",
+    }
+}
+
+/// How a search without success ended.
+fn outcome(failure: &Failure) -> Option<&'static str> {
+    match failure {
+        Failure::NobodyFound { outcome: QueryOutcome::Complete, .. } => Some("empty"),
+        Failure::NobodyFound { outcome: QueryOutcome::TimedOut, .. } => Some("timed_out"),
+        Failure::NobodyFound { outcome: QueryOutcome::NoSource, .. } => Some("no_source"),
+        _ => None,
+    }
+}
+
 /// The core counts micro-units; people are told units.
 fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
     let mut text = match failure {
@@ -141,6 +171,12 @@ fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
             decimal(*cheapest),
             decimal(*budget)
         ),
+        Failure::Declined(PassedOver::Stream(why)) => {
+            format!("no provider was reached; the last one: {why}: {}", advice(*why))
+        }
+        Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 } => {
+            format!("{failure}: check that the bootstrap node runs, and try again")
+        }
         Failure::Deadline => "the deadline passed: allow more time with --deadline".into(),
         failure => failure.to_string(),
     };

@@ -67,7 +67,8 @@ fn parse_scaled(text: &str, digits: u32) -> Result<u64, DecimalError> {
     let fraction = fraction.trim_end_matches('0');
     let missing = u32::try_from(fraction.len()).ok().and_then(|used| digits.checked_sub(used));
     let missing = missing.ok_or(DecimalError::TooFine(digits))?;
-    let number = |part: &str| if part.is_empty() { Ok(0) } else { part.parse::<u64>().map_err(|_| DecimalError::TooLarge) };
+    let number =
+        |part: &str| if part.is_empty() { Ok(0) } else { part.parse::<u64>().map_err(|_| DecimalError::TooLarge) };
     let whole = number(whole)?.checked_mul(10_u64.pow(digits));
     let fraction = number(fraction)? * 10_u64.pow(missing);
     whole.and_then(|whole| whole.checked_add(fraction)).ok_or(DecimalError::TooLarge)

@@ -85,13 +85,7 @@ impl Narrator {
         Narrator::to(json, Box::new(io::stdout()), Style::of(&io::stdout()), names, true)
     }
 
-    fn to(
-        json: bool,
-        talk: Box<dyn Write + Send>,
-        style: Style,
-        names: BTreeMap<PeerId, String>,
-        mixed: bool,
-    ) -> Self {
+    fn to(json: bool, talk: Box<dyn Write + Send>, style: Style, names: BTreeMap<PeerId, String>, mixed: bool) -> Self {
         let on_terminal = io::stdout().is_terminal();
         Narrator { json, talk, style, names, on_terminal, mixed, opening: String::new(), offers: 0, in_line: false }
     }
@@ -144,7 +138,8 @@ impl Narrator {
             return Ok(());
         }
         if let Ok(receipt) = ending {
-            let text = format!("{} tokens read, {} written: {}", receipt.prompt_tokens, receipt.tokens, end(receipt.reason));
+            let text =
+                format!("{} tokens read, {} written: {}", receipt.prompt_tokens, receipt.tokens, end(receipt.reason));
             self.line("end", &text)?;
         }
         for line in &bill.lines {

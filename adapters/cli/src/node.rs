@@ -103,12 +103,11 @@ pub(crate) async fn explain_nobody(node: &Node, mut events: haggle::Events, want
             seen.extend(names.map(Model::to_text));
         }
     }
-    if failed.exit != Exit::NobodyFound || seen.is_empty() || seen.contains(&wanted.model) {
+    if failed.code != "nobody_found" || seen.contains(&wanted.model) {
         return failed;
     }
-    let seen: Vec<String> = seen.iter().map(|name| crate::names::harmless(name)).collect();
     let hint = did_you_mean(&wanted.model, seen.iter().map(String::as_str));
-    failed.explained(format!(" {:?}{hint}", wanted.model))
+    failed.explained(format!(" (model {:?}{hint})", wanted.model))
 }
 
 /// Wishes of the user that the program end.

@@ -6,11 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use haggle::{
-    Config,
-    core::money::Price,
-    engine::TINY_STORIES,
-};
+use haggle::{Config, core::money::Price, engine::TINY_STORIES};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! What a message can tell of its own soundness. What takes knowledge of the conversation is the machines' to check.
 
-use super::{MAX_BODY_PIECE, MAX_CHUNK_TEXT, message::*};
+use super::{MAX_BODY_PIECE, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, message::*};
 use crate::{limits::CHUNK_COST, money::BODY_QUANTUM};
 
 /// Tokens in a window, at most.
@@ -28,7 +28,7 @@ impl Message<'_> {
             Self::Body { bytes, .. } => (1..=MAX_BODY_PIECE).contains(&bytes.len()),
             Self::Accepted(accepted) => window_is_in_bounds(accepted.window_tokens, accepted.window_bytes),
             Self::Chunk { n, text, ids, .. } => {
-                let counted = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(*n));
+                let counted = ids.is_none_or(|ids| ids.len() <= MAX_CHUNK_IDS && ids.len() as u64 == 4 * u64::from(*n));
                 *n > 0 && (1..=MAX_CHUNK_TEXT).contains(&text.len()) && counted
             }
             Self::Cancel { attempt, .. } => *attempt > 0,

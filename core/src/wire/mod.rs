@@ -23,6 +23,8 @@ pub const PROTOCOL: &str = "/haggle/1";
 pub const MAX_FRAME: usize = 16 * 1024;
 /// Bytes of text in one Chunk, at most.
 pub const MAX_CHUNK_TEXT: usize = 8 * 1024;
+/// Bytes of token ids in one Chunk, at most.
+pub const MAX_CHUNK_IDS: usize = 4 * 1024;
 /// Bytes of one Body piece: what leaves room for the frame's own fields.
 pub const MAX_BODY_PIECE: usize = 12 * 1024;
 

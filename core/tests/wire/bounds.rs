@@ -136,6 +136,7 @@ fn pieces_of_bodies_and_answers() {
     assert!(chunk(1, 1, None) && chunk(2, 8192, Some(8)) && chunk(1024, 8192, Some(4096)));
     assert!(!chunk(0, 1, None) && !chunk(0, 1, Some(0)) && !chunk(1, 0, None) && !chunk(1, 8193, None));
     assert!(!chunk(2, 1, Some(4)) && !chunk(1, 1, Some(3)) && !chunk(1, 1, Some(5)) && !chunk(1, 1, Some(0)));
+    assert!(chunk(1024, 1, Some(4096)) && !chunk(1025, 1, Some(4100)) && chunk(1025, 1, None));
     out_of_bounds("long", &Message::Chunk { seq: 0, n: 1, text: &text, ids: None });
     out_of_bounds("no tokens", &Message::Chunk { seq: 0, n: 0, text: "x", ids: None });
     out_of_bounds("ids", &Message::Chunk { seq: 0, n: 1, text: "x", ids: Some(b"12345678") });

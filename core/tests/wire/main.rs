@@ -9,6 +9,7 @@ mod exhaustive;
 mod framing;
 mod memory;
 mod prompt;
+mod protocol;
 mod samples;
 mod vectors;
 

@@ -5,7 +5,7 @@ use haggle_core::{
     machine::QueryOutcome, provider::Piece, wire::message::EndReason,
 };
 
-use super::{Drain, Happening, Lane, World, kind};
+use super::{Drain, Happening, INSTANT_END, Lane, World, kind};
 use crate::{
     engine::Trouble,
     job::keep,
@@ -35,7 +35,7 @@ mod record {
 impl World {
     pub(super) fn happen(&mut self, lane: Lane, happening: Happening) {
         match happening {
-            Happening::Timer { node, role, generation } => self.timer(node, role, generation),
+            Happening::Timer { node, role, .. } => self.input_timeout(node, role),
             Happening::Drain { node, role } => self.late_drain(node, role),
             Happening::Dial { conn } => self.dial_arrives(lane, conn),
             Happening::Dialled { conn, result } => self.dialled(conn, result),
@@ -136,7 +136,7 @@ impl World {
         };
         if let Some(due) = due.filter(|due| !**due) {
             *due = true;
-            self.push(self.now, u32::MAX, role as u8, node, Happening::Drain { node, role });
+            self.push(self.now, INSTANT_END, role as u8, node, Happening::Drain { node, role });
         }
     }
 
@@ -179,7 +179,7 @@ impl World {
                 self.trace.record(self.now, node, node, record::EVENT, event.name().as_bytes());
                 self.judge.event(node, &event);
                 if let Some((job, at)) = note(&mut self.jobs, self.now, &event) {
-                    self.push(at, node, kind::APP, node, Happening::App { job });
+                    self.push(at, INSTANT_END, kind::APP, node, Happening::App { job });
                 }
                 return true;
             }
@@ -282,28 +282,29 @@ impl World {
         }
     }
 
-    fn timer(&mut self, node: u32, role: Role, generation: u64) {
-        let now = Instant::from_millis(self.now);
+    /// Whether a timer that goes off is live, and the machine's deadline has come; if it comes later, a new one is set.
+    pub(super) fn is_due(&mut self, node: u32, role: Role, generation: u64, at: u64) -> bool {
         let place = &mut self.nodes[node as usize];
         let (due, timer, live) = match role {
             Role::Requester => match &mut place.requester {
                 Some(side) => (side.machine.poll_timeout(), &mut side.timer, side.generation),
-                None => return,
+                None => return false,
             },
             Role::Provider => match &mut place.provider {
                 Some(side) => (side.machine.poll_timeout(), &mut side.timer, side.generation),
-                None => return,
+                None => return false,
             },
-            Role::Script => return,
+            Role::Script => return false,
         };
         if !place.alive || live != generation {
-            return;
+            return false;
         }
         *timer = None;
-        if due.is_none_or(|due| due.at > now) {
-            return self.arm(node, role);
+        let is_due = due.is_some_and(|due| due.at.as_millis() <= at);
+        if !is_due {
+            self.arm(node, role);
         }
-        self.input_timeout(node, role);
+        is_due
     }
 
     fn input_timeout(&mut self, node: u32, role: Role) {
@@ -378,7 +379,7 @@ impl World {
             run.started = true;
             side.machine.started(attempt, run.prompt_tokens);
         }
-        let mut n = u64::from(engine.piece.clamp(1, 1000)).min(run.end - run.next);
+        let mut n = u64::from(run.limit).min(run.end - run.next);
         match run.trouble {
             Some((at, Trouble::Panic)) if run.next + n > at => {
                 return self.engine_ends(node, attempt, EndReason::Engine);
@@ -412,6 +413,11 @@ impl World {
                 }
             }
             Err(Refusal::NoRoom) => run.blocked = true,
+            Err(Refusal::BadPiece) if n > 1 => {
+                // Wider than the window: in halves, then.
+                run.limit = n as u32 / 2;
+                return self.engine_step(node, attempt);
+            }
             Err(Refusal::UnknownAttempt) => self.engine_stops(node, attempt),
             Err(other) => self.judge.fail(Rule::Work, format_args!("a piece of {n} tokens was refused: {other}")),
         }
@@ -440,7 +446,7 @@ impl World {
         let (node, consumed, orphaned) = (job.node.0, job.consumed, job.orphaned);
         if let Some(ms) = again {
             job.app_due = true;
-            self.push(self.now + ms, node, kind::APP, node, Happening::App { job: id });
+            self.push(self.now + ms, INSTANT_END, kind::APP, node, Happening::App { job: id });
         }
         if orphaned {
             return;

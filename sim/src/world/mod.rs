@@ -108,6 +108,9 @@ enum Happening {
     Submit { nth: usize, node: u32, spec: Box<JobSpec> },
 }
 
+/// The lanes of what comes last in an instant: late drains, then what applications do about what they were told.
+const INSTANT_END: u32 = u32::MAX;
+
 /// The order of lanes within an instant, for one node.
 mod kind {
     pub(super) const WORLD: u8 = 0;
@@ -273,6 +276,12 @@ impl World {
     /// Runs one event. `false`: there is none left.
     pub fn step(&mut self) -> bool {
         let Some((at, lane, happening)) = self.queue.pop() else { return false };
+        if let Happening::Timer { node, role, generation } = happening
+            && !self.is_due(node, role, generation, at)
+        {
+            // Nothing happens: the world's time stays.
+            return true;
+        }
         self.now = at.max(self.now);
         self.judge.now = self.now;
         self.events += 1;
@@ -534,7 +543,7 @@ impl World {
             if !job.app_due && pace != Pace::Never && job.consumed < job.tokens {
                 job.app_due = true;
                 let node = job.node.0;
-                self.push(self.now + 1, node, kind::APP, node, Happening::App { job: id });
+                self.push(self.now + 1, INSTANT_END, kind::APP, node, Happening::App { job: id });
             }
         }
     }
@@ -547,22 +556,25 @@ impl World {
         }
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             if let Some(side) = &node.requester {
-                let (jobs, streams) = (side.machine.open_jobs(), side.streams.len());
-                if jobs + streams > 0 {
+                let (jobs, streams) = (side.machine.open_jobs(), side.streams.len() + side.machine.open_streams());
+                if jobs + streams > 0 || side.machine.account().reserved() > 0 {
                     self.judge
                         .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
                 }
                 debug_assert!(side.machine.poll_timeout().is_none());
             }
-            let (Some(side), Some(config)) = (&node.provider, &node.provider_config) else { continue };
+            let Some(side) = &node.provider else { continue };
             let (jobs, streams, runs) = (side.machine.open_jobs(), side.streams.len(), node.runs.len());
             if jobs + streams + runs > 0 {
                 let what = format_args!("provider {index}: {jobs} jobs, {streams} streams, {runs} computations left");
                 self.judge.fail(Rule::Tables, what);
             }
-            let (free, slots) = (side.machine.advert().free, config.service.slots);
-            if free != slots {
-                self.judge.fail(Rule::Slots, format_args!("provider {index}: {free} of {slots} slots free"));
+            let taken = side.machine.taken_slots();
+            if taken > 0 {
+                self.judge.fail(Rule::Slots, format_args!("provider {index}: {taken} slots taken"));
+            }
+            if side.machine.held_bytes() > 0 || side.machine.open_offers() > 0 || side.machine.open_streams() > 0 {
+                self.judge.fail(Rule::Tables, format_args!("provider {index} holds bytes, offers or streams"));
             }
         }
     }

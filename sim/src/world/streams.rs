@@ -168,7 +168,7 @@ impl World {
             let to = if other == NOWHERE { peer_id(NOWHERE) } else { peer_id(other) };
             self.judge.requester_sent(node, conn, to, &bytes, core, unasked);
         } else {
-            self.judge.provider_sent(conn, &bytes, role == Role::Provider);
+            self.judge.provider_sent(conn, peer_id(node), &bytes, role == Role::Provider);
         }
         let Some(record) = self.conns.get_mut(&conn) else { return };
         match record.ends[end].state {

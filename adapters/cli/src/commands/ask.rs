@@ -38,15 +38,19 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     let events = node.events();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
     let followed = follow(job, &mut Narrator::new(global.json), &mut signals).await;
-    // Says goodbye: the provider is to know that all was received, or that nothing more is wanted.
-    match followed? {
-        Ok(()) => {
+    // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
+    match followed {
+        Ok(Ok(())) => {
             node.stop().await;
             Ok(Exit::Done)
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             let failed = Failed::from(haggle::Error::Job(error));
             Err(node::explain_nobody(&node, events, &args.wanted, failed).await)
+        }
+        Err(failed) => {
+            node.stop().await;
+            Err(failed)
         }
     }
 }

@@ -8,12 +8,7 @@ use std::{
 
 use haggle::{
     Config, Criteria, JobSpec, Model, Node, Prompt, Sale,
-    core::{
-        money::Price,
-        spec::Haggle,
-        time::Millis,
-        wire::message::Sampling,
-    },
+    core::{money::Price, spec::Haggle, time::Millis, wire::message::Sampling},
     engine::TINY_STORIES,
     libp2p::PeerId,
 };
@@ -148,7 +143,9 @@ impl Stage {
         if self.json {
             return print_json(&json!({"event": "demo:found", "providers": providers, "millis": millis}));
         }
-        self.say(&format!("\n  You ask the network who serves {TINY_STORIES}: {providers} do ({millis} ms after the start).\n"))
+        self.say(&format!(
+            "\n  You ask the network who serves {TINY_STORIES}: {providers} do ({millis} ms after the start).\n"
+        ))
     }
 
     fn closing(&self) -> io::Result<()> {

@@ -25,7 +25,11 @@ pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed
     match node.discover(criteria, args.wanted.deadline).await {
         Ok(found) => {
             node.stop().await;
-            if global.json { print_json(&to_json(&found, &model))? } else { print(&found, &model)? }
+            if global.json {
+                print_json(&to_json(&found, &model))?
+            } else {
+                print(&found, &model)?
+            }
             Ok(Exit::Done)
         }
         Err(error) => Err(node::explain_nobody(&node, events, &args.wanted, error.into()).await),

@@ -1,0 +1,103 @@
+use std::net::TcpListener;
+
+use crate::world::{Folder, Node, Running, run};
+
+#[test]
+fn without_arguments_there_is_help_and_every_command_has_some() {
+    let folder = Folder::new();
+    let over = run(folder.haggle(&[]));
+    over.exits(0);
+    assert!(over.out.contains("Usage: haggle") && over.out.contains("haggle demo"), "{}", over.out);
+    for command in ["serve", "bootstrap", "discover", "quote", "ask", "demo", "config"] {
+        let over = run(folder.haggle(&[command, "--help"]));
+        over.exits(0);
+        assert!(over.out.contains("Usage: haggle"), "{}", over.out);
+    }
+    let codes = run(folder.haggle(&["ask", "--help"])).out;
+    for code in ["0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "130 "] {
+        assert!(codes.lines().any(|line| line.trim_start().starts_with(code)), "{code} is not in {codes}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_asked() {
+    let folder = Folder::new();
+    let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
+    let table: [(&[&str], i32, &[&str]); 17] = [
+        (&["ask", "Hello"], 3, &["nobody to ask", "--bootstrap", "--provider", "--mdns"]),
+        (&["discover"], 3, &["nobody to ask"]),
+        (&["quote"], 3, &["nobody to ask"]),
+        (&["ask", "--provider", "nonsense", "Hello"], 3, &["providers[0]", "multiaddr", "--provider"]),
+        (&["ask", "--provider", "/ip4/127.0.0.1/tcp/1", "Hello"], 3, &["providers[0]", "add /p2p/"]),
+        (&["ask", "--provider", "/ip4/1.2.3.4/tcp/1/p2p/xyz", "Hello"], 3, &["no peer id"]),
+        (&["ask", "--bootstrap", "/ip4/1.2.3.4/udp/1", "Hello"], 3, &["bootstrap_nodes[0]"]),
+        (&["serve", "--listen", "/ip4/127.0.0.1"], 3, &["listen_addresses[0]", "/tcp"]),
+        (&["serve", "--model", "haggle-tiny-story"], 2, &["haggle-tiny-story", "did you mean haggle-tiny-stories?"]),
+        (&["serve", "--price-in", "-1"], 2, &["--price-in", "negative"]),
+        (&["serve", "--price-out", "0.1234567"], 2, &["--price-out", "6 digits"]),
+        (&["ask", "--provider", address, "--max-tokens", "0", "Hello"], 2, &["--max-tokens", "at least 1"]),
+        (&["ask", "--provider", address, "--budget", "lots", "Hello"], 2, &["--budget", "decimal"]),
+        (&["ask", "--provider", address, "--deadline", "0s", "Hello"], 2, &["--deadline", "longer than 0"]),
+        (&["ask", "--provider", address, "--prefer", "me", "Hello"], 2, &["--prefer"]),
+        (&["ask", "--provider", address, "--haggle", "1000", "Hello"], 2, &["--haggle", "999"]),
+        (&["serv"], 2, &["serv", "'serve'"]),
+    ];
+    for (args, code, texts) in table {
+        run(folder.haggle(args)).says(code, texts);
+    }
+    // Flags that repeat take one value each and never the prompt.
+    let over = run(folder.haggle(&["ask", "--stop", "a", "--stop", "b", "--provider", address, "Hello", "there"]));
+    over.says(2, &["there"]);
+    let empty = run(folder.haggle(&["ask", "--provider", address, ""]));
+    empty.says(2, &["the prompt is empty"]);
+    let mut binary = Running::spawn(folder.haggle(&["ask", "--provider", address]));
+    binary.write(&[0xff, 0xfe]);
+    binary.over().says(2, &["UTF-8"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().expect("an address").port());
+    let folder = Folder::new();
+    for command in ["serve", "bootstrap"] {
+        run(folder.haggle(&[command, "--listen", &address])).says(3, &[&address, "choose another port"]);
+    }
+}
+
+#[test]
+fn a_model_nobody_serves_is_told_with_the_names_that_were_seen() {
+    let serve = Node::start(&["serve", "--alias", "bedtime-tales"]);
+    let folder = Folder::new();
+    let ask = |model: &str| run(folder.haggle(&["ask", "--provider", &serve.address, "--model", model, "Hello"]));
+    ask("haggle-tiny-storys").says(4, &["haggle-tiny-storys", "did you mean haggle-tiny-stories?"]);
+    ask("bedtime-tale").says(4, &["did you mean bedtime-tales?"]);
+    ask("bedtime-tales").exits(0);
+}
+
+#[test]
+fn another_peer_at_the_address_is_told() {
+    let (serve, other) = (Node::start(&["serve"]), Node::start(&["serve"]));
+    let wrong = serve.address.replace(&serve.peer, &other.peer);
+    let folder = Folder::new();
+    run(folder.haggle(&["ask", "--provider", &wrong, "Hello"])).says(4, &["another peer answers", "correct the id"]);
+    let gone = other.address.clone();
+    drop(other);
+    run(folder.haggle(&["ask", "--provider", &gone, "Hello"])).says(4, &["can not be reached", "check the address"]);
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_told() {
+    let serve = Node::start(&["serve"]);
+    let folder = Folder::new();
+    let ask = |bytes: usize| {
+        let mut ask = Running::spawn(folder.haggle(&["ask", "--provider", &serve.address]));
+        ask.write("zq".repeat(bytes / 2).as_bytes());
+        ask.over()
+    };
+    ask(8_000).says(2, &["context", "shorten the prompt"]);
+    ask(3 << 20).says(2, &["3145728 bytes", "2097152", "shorten"]);
+    let mut short = Running::spawn(folder.haggle(&["ask", "--provider", &serve.address, "--max-tokens", "5", "-"]));
+    short.write(b"Once upon a time");
+    short.over().says(0, &["5 written"]);
+}

@@ -1,0 +1,112 @@
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{Folder, Node, run};
+
+#[test]
+fn files_yield_to_variables_and_variables_to_flags() {
+    let folder = Folder::new();
+    let file =
+        folder.file("haggle.toml", "max_retries = 1\nslots = 2\nqueue = 3\nprice_out = \"0.5\"\n[limits]\njobs = 7\n");
+    let file = file.to_str().expect("text");
+    let mut config = folder.haggle(&["config", "--json", "--config", file, "--set", "queue=9", "--dht", "false"]);
+    config.env("HAGGLE_SLOTS", "5").env("HAGGLE_QUEUE", "6").env("HAGGLE_LIMITS_STREAMS", "8");
+    config.env("HAGGLE_ANNOUNCE_ADDRESSES", "/ip4/1.2.3.4/tcp/1, /ip4/1.2.3.4/tcp/2/ws");
+    let over = run(config);
+    over.exits(0);
+    let all = &over.json()["settings"];
+    let origin_of_file = format!("file {file}");
+    for (path, value, origin) in [
+        ("dial_timeout", "\"30s\"", "default"),
+        ("max_retries", "1", &origin_of_file),
+        ("limits.jobs", "7", &origin_of_file),
+        ("price_out", "\"0.5\"", &origin_of_file),
+        ("slots", "5", "environment HAGGLE_SLOTS"),
+        ("limits.streams", "8", "environment HAGGLE_LIMITS_STREAMS"),
+        ("enable_mdns", "false", "environment HAGGLE_ENABLE_MDNS"),
+        ("queue", "9", "flag --set queue"),
+        ("enable_dht", "false", "flag --dht"),
+    ] {
+        assert_eq!(
+            (all[path]["value"].to_string().as_str(), all[path]["origin"].as_str()),
+            (value, Some(origin)),
+            "{path}"
+        );
+    }
+    assert_eq!(all["announce_addresses"]["value"].as_array().map(Vec::len), Some(2));
+    // What is shown is TOML again, and means the same.
+    let shown = run(folder.haggle(&["config", "--config", file]));
+    shown.exits(0);
+    let again = folder.file("again.toml", &shown.out);
+    run(folder.haggle(&["config", "--config", again.to_str().expect("text")])).exits(0);
+}
+
+#[test]
+fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
+    let folder = Folder::new();
+    for (text, expected) in [
+        ("bootstrap_node = []", &["bootstrap_node:", "did you mean bootstrap_nodes?"][..]),
+        ("[limits]\njobz = 1", &["limits.jobz:", "did you mean limits.jobs"]),
+        ("slots = \"many\"", &["slots:", "many"]),
+        ("slots = -1", &["slots:"]),
+        ("slots = 0", &["slots:", "at least 1"]),
+        ("limits = 5", &["limits:", "table"]),
+        ("dial_timeout = \"soon\"", &["dial_timeout:", "30s"]),
+        ("bootstrap_nodes = [\"/ip4/1.2.3.4/tcp/1\"]", &["bootstrap_nodes[0]:", "/p2p/"]),
+        ("price_out = \"0.0000001\"", &["price_out:", "6 digits"]),
+        ("price_out = \"-1\"", &["price_out:", "negative"]),
+        ("slots = ", &["not TOML", "line 1"]),
+    ] {
+        let file = folder.file("bad.toml", text);
+        let file = file.to_str().expect("text");
+        let over = run(folder.haggle(&["config", "--config", file]));
+        over.says(3, expected);
+        over.says(3, &[file]);
+    }
+    for (name, value, expected) in [
+        ("HAGGLE_ENABLE_DHT", "maybe", &["enable_dht:", "true or false", "HAGGLE_ENABLE_DHT"][..]),
+        ("HAGGLE_SLOTS", "x", &["slots:", "whole number"]),
+        ("HAGGLE_SLOT", "1", &["HAGGLE_SLOT:", "did you mean HAGGLE_SLOTS"]),
+        ("HAGGLE_LISTEN_ADDRESSES", "nonsense", &["listen_addresses[0]:", "multiaddr"]),
+    ] {
+        let mut config = folder.haggle(&["config"]);
+        config.env(name, value);
+        run(config).says(3, expected);
+    }
+    run(folder.haggle(&["config", "--config", "/nowhere/haggle.toml"])).says(3, &["/nowhere/haggle.toml"]);
+    run(folder.haggle(&["config", "--set", "slots"])).says(2, &["KEY=VALUE"]);
+    run(folder.haggle(&["config", "--set", "slot=1"])).says(3, &["slot:", "did you mean slots"]);
+}
+
+#[test]
+fn a_key_is_made_once_and_for_its_owner_only() {
+    let folder = Folder::new();
+    let data = folder.path().join("keys");
+    let data = data.to_str().expect("text");
+    let start = || {
+        Node::ready(
+            crate::world::Running::spawn(folder.haggle(&["serve", "--json", "--data-dir", data])),
+            Folder::new(),
+        )
+    };
+    let (first, second) = (start().peer, start().peer);
+    assert_eq!(first, second);
+    let file = folder.path().join("keys/provider.key");
+    assert_eq!(file.metadata().expect("a key").permissions().mode() & 0o777, 0o600);
+
+    let set = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("mine");
+    set(0o644);
+    run(folder.haggle(&["serve", "--data-dir", data])).says(3, &["provider.key", "chmod 600"]);
+    std::fs::write(&file, "no key").expect("mine");
+    set(0o600);
+    run(folder.haggle(&["serve", "--data-dir", data])).says(3, &["provider.key", "not an Ed25519 key file"]);
+    let ask = ["ask", "--provider", "/ip4/127.0.0.1/tcp/1/p2p/", "--key", file.to_str().expect("text"), "Hello"];
+    let address = format!("{}{first}", ask[2]);
+    run(folder.haggle(&["ask", "--provider", &address, "--key", ask[4], "Hello"])).says(3, &["not an Ed25519 key"]);
+}
+
+#[test]
+fn keys_live_in_the_xdg_data_folder() {
+    let folder = Folder::new();
+    drop(Node::ready(crate::world::Running::spawn(folder.haggle(&["bootstrap", "--json"])), Folder::new()));
+    assert!(folder.path().join("data/haggle/bootstrap.key").exists());
+}

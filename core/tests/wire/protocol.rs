@@ -1,0 +1,55 @@
+//! The worked examples of `PROTOCOL.md`.
+
+use haggle_core::{
+    Model,
+    limits::CHUNK_COST,
+    money::{Tariff, fee_in, quoted_size},
+    wire::{Message, dht_key, encode_frame},
+};
+
+use crate::hex;
+
+const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
+
+#[test]
+fn keys_and_frames() {
+    let key = hex(&dht_key("main", &Model::new(b"story").unwrap()));
+    assert_eq!(key, "ed8eba8f17294bf654b96c3eaed615e18dc5b9b78287906f7c95b536e4a05fd3");
+    assert!(PROTOCOL.contains(&key));
+    for message in [Message::Keepalive, Message::Ack { next: 32, end: false }] {
+        let mut frame = Vec::new();
+        encode_frame(&message, &mut frame);
+        let spelled: Vec<String> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(PROTOCOL.contains(&spelled.join(" ")), "{spelled:?}");
+    }
+}
+
+#[test]
+fn prices() {
+    assert_eq!(quoted_size(300), 512);
+    assert_eq!(fee_in(100_000, 4, 300), Some(13));
+    let tariff = Tariff { fee_in: 13, price_out: 400_000 };
+    assert_eq!((tariff.cost(256), tariff.owed(10), tariff.owed(0)), (116, 17, 0));
+}
+
+#[test]
+fn windows() {
+    assert_eq!(131_072 / (4 + CHUNK_COST), 1927);
+    assert!(15 * (8192 + CHUNK_COST) <= 131_072 && 16 * (8192 + CHUNK_COST) == 132_096);
+}
+
+/// Every rule has a label of its own.
+#[test]
+fn labels_are_unique() {
+    let labels: Vec<&str> = PROTOCOL
+        .lines()
+        .filter_map(|line| line.strip_prefix("- ["))
+        .filter_map(|line| line.split_once(']'))
+        .map(|(label, _)| label)
+        .collect();
+    let mut unique = labels.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), labels.len());
+    assert!(labels.len() > 50, "{}", labels.len());
+}

@@ -1,0 +1,76 @@
+//! Hostile requesters: what they can cost a provider is bounded, and honest ones are served beside them.
+
+use haggle_core::Limits;
+use haggle_sim::{
+    ProviderConfig, RequesterConfig, World,
+    adversary::{PESTS, Pest, pest},
+};
+
+use crate::{MODEL, is_answered, spec};
+
+#[test]
+fn no_pest_costs_more_than_its_limits() {
+    for how in PESTS {
+        let mut world = World::new(1);
+        let mut config = ProviderConfig::new(MODEL, 0, 0).slots(4);
+        config.service.queue = 8;
+        config.limits = Limits {
+            streams_per_peer: 6,
+            jobs_per_peer: 3,
+            body_bytes: 1 << 20,
+            node_bytes: 8 << 20,
+            ..Limits::default()
+        };
+        let provider = world.add_provider(config.clone());
+        let me = world.add_requester(RequesterConfig::default());
+        world.add_script(&[], pest(provider, MODEL, 0, 0, 20, how));
+        let honest: Vec<_> = (0..5).map(|nth| world.submit_at(500 + 7000 * nth, me, spec())).collect();
+        let mut printed = 0;
+        while world.step() {
+            let machine = world.provider(provider);
+            assert!(machine.held_bytes() <= config.limits.node_bytes, "{how:?}: {} bytes", machine.held_bytes());
+            assert!(machine.open_streams() <= 6 + 5, "{how:?}: {} streams", machine.open_streams());
+            assert!(machine.open_offers() <= 64 + 64, "{how:?}: {} offers", machine.open_offers());
+            assert!(machine.open_jobs() <= 3 + 5, "{how:?}: {} jobs", machine.open_jobs());
+            assert!(machine.taken_slots() <= 4);
+            printed = printed.max(if world.report().events % 64 == 0 { format!("{machine:?}").len() } else { 0 });
+        }
+        world.run_to_end();
+        world.report().verdict().unwrap_or_else(|broken| panic!("{how:?}: {broken}"));
+        for nth in honest {
+            assert!(is_answered(world.nth(nth)), "{how:?}: {:?}", world.nth(nth).ending);
+        }
+        // Six streams with at most 32 KiB of body unasked each, and what else there is: a byte prints as up to five.
+        assert!(printed < 6 * (32 << 10) * 5 + 300_000, "{how:?}: {printed}");
+        assert_eq!(world.provider(provider).open_jobs(), 0, "{how:?}");
+    }
+}
+
+#[test]
+fn an_award_without_its_body_is_given_up() {
+    let mut world = World::new(2);
+    let provider = world.add_provider(ProviderConfig::new(MODEL, 0, 0));
+    world.add_script(&[], pest(provider, MODEL, 0, 0, 1, Pest::AwardThenNothing));
+    world.run_until(5000);
+    assert_eq!(world.provider(provider).open_jobs(), 1);
+    world.run_until(15_000);
+    assert_eq!((world.provider(provider).advert().free, world.provider(provider).held_bytes()), (1, 0));
+    // Its End waits to be acknowledged for as long as a cut job would.
+    world.run_until(150_000);
+    assert_eq!(world.provider(provider).open_jobs(), 0);
+    world.run_to_end();
+    world.report().verdict().unwrap();
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_and_silent_ones_closed() {
+    let mut world = World::new(3);
+    let provider = world.add_provider(ProviderConfig::new(MODEL, 0, 0));
+    world.add_script(&[], pest(provider, MODEL, 0, 0, 100, Pest::Silent));
+    world.run_until(5000);
+    assert_eq!(world.provider(provider).open_streams(), 32);
+    world.run_until(15_000);
+    assert_eq!(world.provider(provider).open_streams(), 0);
+    world.run_to_end();
+    world.report().verdict().unwrap();
+}

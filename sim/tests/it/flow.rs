@@ -1,0 +1,140 @@
+//! Windows, slow applications, silence and patience.
+
+use haggle_core::{
+    Limits,
+    event::{Failure, Interrupted, PassedOver},
+};
+use haggle_sim::{EngineScript, Pace, RequesterConfig, Trouble, World, job};
+
+use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, passed_over, run, spec};
+
+fn slow_engine(prefill: u64) -> EngineScript {
+    EngineScript { prefill, ..engine(40) }
+}
+
+#[test]
+fn a_slow_application_bounds_what_the_provider_computes_and_hinders_nobody() {
+    let mut world = World::new(1);
+    let provider = world.add_provider(cheap().slots(2).engine(EngineScript { token: 1, ..engine(5000) }));
+    let limits = Limits { window_tokens: 64, ..Limits::default() };
+    let me = world.add_requester(RequesterConfig { limits, ..RequesterConfig::default() });
+    let slow = world.submit(me, job(MODEL, PROMPT, 2000, 1_000_000)).unwrap();
+    let fast = world.submit(me, job(MODEL, "Another prompt, to be answered fast.", 2000, 1_000_000)).unwrap();
+    world.set_pace(slow, Pace::Every(100));
+    let mut ahead = 0;
+    while world.job(fast).ending.is_none() && world.step() {
+        let waiting = world.job(slow).tokens.saturating_sub(world.job(slow).tokens.min(world.now() / 100));
+        ahead = ahead.max(waiting);
+    }
+    assert!(is_answered(world.job(fast)));
+    assert!(world.job(fast).took().unwrap() < 20_000, "{:?}", world.job(fast).took());
+    assert!(world.job(slow).tokens < 400, "{}", world.job(slow).tokens);
+    // What the slow one's engine wrote is at most a window ahead of what was consumed.
+    let progress = world.engine_progress(provider);
+    assert!(progress.iter().all(|next| *next <= world.job(slow).tokens + 64), "{progress:?}");
+    assert!(ahead <= 64 + 20, "{ahead}");
+    assert!(is_answered(&run(&mut world, slow)), "and in the end it has all");
+}
+
+#[test]
+fn an_application_that_takes_nothing_stops_the_engine_at_one_window() {
+    let limits = Limits { window_tokens: 50, ..Limits::default() };
+    let mut world = World::new(2);
+    let provider = world.add_provider(cheap().engine(EngineScript { token: 1, ..engine(5000) }));
+    let me = world.add_requester(RequesterConfig { limits, pace: Pace::Never, ..RequesterConfig::default() });
+    let id = world.submit(me, job(MODEL, PROMPT, 2000, 1_000_000)).unwrap();
+    world.run_until(300_000);
+    assert_eq!(world.engine_progress(provider), [50]);
+    assert!(world.job(id).ending.is_none(), "token gap and idle time stand still while the window is full");
+    let job = run(&mut world, id);
+    assert_eq!((job.failure(), job.took()), (Some(Failure::Deadline), Some(600_000)));
+    assert_eq!(job.tokens, 50);
+}
+
+#[test]
+fn a_window_of_one_token_works() {
+    let limits = Limits { window_tokens: 1, ..Limits::default() };
+    let mut world = World::new(3);
+    world.add_provider(cheap());
+    let me = world.add_requester(RequesterConfig { limits, ..RequesterConfig::default() });
+    let id = world.submit(me, spec()).unwrap();
+    assert!(is_answered(&run(&mut world, id)));
+}
+
+#[test]
+fn pieces_larger_than_the_window_work_or_end_typed() {
+    for window_tokens in [1, 3, 8] {
+        let limits = Limits { window_tokens, ..Limits::default() };
+        let mut world = World::new(4);
+        world.add_provider(cheap().engine(EngineScript { piece: 8, ..engine(40) }));
+        let me = world.add_requester(RequesterConfig { limits, ..RequesterConfig::default() });
+        let id = world.submit(me, spec()).unwrap();
+        assert!(is_answered(&run(&mut world, id)), "window of {window_tokens}");
+    }
+}
+
+#[test]
+fn keepalives_hold_a_slow_start_open() {
+    let (mut world, _, me) = pair(5, cheap().engine(slow_engine(50_000)));
+    let id = world.submit(me, spec()).unwrap();
+    let job = run(&mut world, id);
+    assert!(is_answered(&job));
+    assert!(job.took().unwrap() > 50_000);
+}
+
+#[test]
+fn patience_for_the_first_token_ends_to_the_millisecond() {
+    // Four times the offered eta, but at least a minute.
+    for (eta, patience) in [(100, 60_000), (30_000, 120_000)] {
+        for (prefill, in_time) in [(patience - 1000, true), (patience + 1000, false)] {
+            let mut config = cheap().eta(eta);
+            config.engine = slow_engine(prefill);
+            let (mut world, provider, me) = pair(6, config);
+            let id = world.submit(me, spec()).unwrap();
+            let mut accepted = 0;
+            while world.job(id).ending.is_none() && world.step() {
+                if accepted == 0 && world.job(id).count("job:negotiated") > 0 {
+                    accepted = world.now();
+                }
+            }
+            let job = run(&mut world, id);
+            assert_eq!(is_answered(&job), in_time, "eta {eta}, prefill {prefill}");
+            if !in_time {
+                let why = PassedOver::Interrupted(Interrupted::FirstToken);
+                assert_eq!(passed_over(&job), [(provider, why)]);
+                assert_eq!(job.ending.as_ref().unwrap().0, accepted + patience);
+                assert_eq!(job.owed(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stalled_engine_is_left_when_the_token_gap_is_over() {
+    for (pause, in_time) in [(59_000, true), (61_000, false)] {
+        let trouble = Some((7, Trouble::Pause(pause)));
+        let (mut world, _, me) = pair(7, cheap().engine(EngineScript { trouble, ..engine(40) }));
+        let id = world.submit(me, spec()).unwrap();
+        while world.job(id).tokens < 7 && world.step() {}
+        let last = world.now();
+        let job = run(&mut world, id);
+        assert_eq!(is_answered(&job), in_time, "a pause of {pause} ms");
+        if !in_time {
+            assert_eq!(job.failure(), Some(Failure::Interrupted(Interrupted::TokenGap)));
+            assert_eq!(job.ending.as_ref().unwrap().0, last + 60_000);
+        }
+    }
+}
+
+#[test]
+fn a_network_that_holds_its_breath_costs_no_job() {
+    use haggle_sim::{Fault, FaultKind, Schedule};
+    let (mut world, provider, me) = pair(8, cheap());
+    let id = world.submit(me, spec()).unwrap();
+    while world.job(id).tokens < 7 && world.step() {}
+    let at = world.now();
+    world.apply(&Schedule { faults: vec![Fault { at, what: FaultKind::Stall(provider, me, 25_000) }] });
+    let job = run(&mut world, id);
+    assert!(is_answered(&job));
+    assert_eq!(job.awarded().len(), 1);
+}
