@@ -55,6 +55,12 @@ impl Window {
         self.max_tokens.saturating_sub(used)
     }
 
+    /// Whether more than half of the tokens, or of the bytes, are taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let tokens = self.end - self.start;
+        2 * tokens > u64::from(self.max_tokens) || 2 * u64::from(self.cost) > u64::from(self.max_bytes)
+    }
+
     /// Takes a chunk in; `false`, and nothing changes, if it does not fit.
     #[must_use]
     pub(crate) fn take(&mut self, n: u32, cost: u32) -> bool {

@@ -404,6 +404,7 @@ fn pester(talk: &mut Talk<'_>, model: &str, price_in: Price, price_out: Price, p
             stop: Vec::new(),
             window_tokens: 64,
             window_bytes: 32 << 10,
+            prefix_id_bytes: None,
         })
     };
     match pest {

@@ -385,7 +385,8 @@ impl Attempt {
 
     /// The application holds everything up: no token can come, and none is waited for.
     fn is_blocked(&self) -> bool {
-        self.window.room() == 0
+        // How large the next piece is, the provider alone knows: one that fits half of the window is waited for.
+        self.window.is_half_full()
     }
 
     /// Whether the provider listens: it accepted, and the stream is not lost.

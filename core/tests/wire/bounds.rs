@@ -73,17 +73,18 @@ fn awards() {
         Message::Award(award)
     };
     type Edit<'a> = (&'a str, &'a dyn Fn(&mut Award));
-    let good: [Edit<'_>; 8] = [
+    let good: [Edit<'_>; 9] = [
         ("a prefix", &|_| ()),
         ("a token for each byte", &|a| a.prefix_tokens = 100),
         ("no prefix", &|a| (a.prefix_bytes, a.prefix_tokens, a.overlap) = (0, 0, 0)),
-        ("all of the prefix again", &|a| (a.prefix_tokens, a.overlap) = (3, 3)),
+        ("more again than was given", &|a| (a.prefix_tokens, a.overlap) = (3, 8)),
+        ("ids", &|a| (a.body_bytes, a.prefix_id_bytes) = (181, Some(80))),
         ("4 stops", &|a| a.stop = vec!["x".repeat(64); 4]),
         ("smallest window", &|a| (a.window_tokens, a.window_bytes) = (1, 16_512)),
         ("largest window", &|a| (a.window_tokens, a.window_bytes) = (8192, 1 << 20)),
         ("any sampling", &|a| a.sampling.top_p_milli = u32::MAX),
     ];
-    let bad: [Edit<'_>; 17] = [
+    let bad: [Edit<'_>; 21] = [
         ("attempt 0", &|a| a.attempt = 0),
         ("epoch 0", &|a| a.epoch = 0),
         ("offer 0", &|a| a.offer = Some(0)),
@@ -94,7 +95,11 @@ fn awards() {
         ("tokens without a prefix", &|a| a.prefix_bytes = 0),
         ("more tokens than bytes", &|a| a.prefix_tokens = 101),
         ("overlap 9", &|a| a.overlap = 9),
-        ("overlap beyond the prefix", &|a| a.prefix_tokens = 7),
+        ("overlap of all tokens", &|a| a.max_tokens = 8),
+        ("overlap without a prefix", &|a| (a.prefix_bytes, a.prefix_tokens) = (0, 0)),
+        ("ids of other tokens", &|a| (a.body_bytes, a.prefix_id_bytes) = (300, Some(84))),
+        ("ids beyond the body", &|a| a.prefix_id_bytes = Some(80)),
+        ("no ids", &|a| a.prefix_id_bytes = Some(0)),
         ("an empty stop", &|a| a.stop = vec![String::new()]),
         ("a long stop", &|a| a.stop = vec!["x".repeat(65)]),
         ("no window", &|a| a.window_tokens = 0),

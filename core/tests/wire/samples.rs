@@ -59,6 +59,7 @@ pub(crate) fn award() -> Award {
         stop: vec![],
         window_tokens: 1024,
         window_bytes: 131_072,
+        prefix_id_bytes: None,
     }
 }
 
@@ -316,15 +317,16 @@ fn any_award() -> impl Strategy<Value = Award> {
                 tariff,
                 max_tokens,
                 kind: BodyKind::Chat,
-                body_bytes: prefix.0 + 1 + max_tokens % 1000,
+                body_bytes: prefix.0 + 4 * prefix.1 + 1 + max_tokens % 1000,
                 body_hash: [attempt as u8; 32],
                 prefix_bytes: prefix.0,
                 prefix_tokens: prefix.1,
-                overlap: overlap.min(u32::try_from(prefix.1).unwrap_or(MAX_OVERLAP)),
+                overlap: if prefix.1 == 0 { 0 } else { overlap.min(u32::try_from(max_tokens - 1).unwrap_or(overlap)) },
                 sampling: Sampling { temperature_milli: draw.0, top_k: draw.1, top_p_milli: draw.2, seed: draw.3 },
                 stop,
                 window_tokens: window.0,
                 window_bytes: window.1,
+                prefix_id_bytes: (prefix.1 > 0 && attempt % 2 == 0).then_some(4 * prefix.1),
             },
         )
 }

@@ -524,6 +524,9 @@ fn note(
         | Event::ChoiceDue { job, .. }
         | Event::Awarded { job, .. }
         | Event::Negotiated { job, .. }
+        | Event::Cut { job, .. }
+        | Event::Resumed { job, .. }
+        | Event::TakenOver { job, .. }
         | Event::Tokens { job, .. }
         | Event::Ended { job, .. } => *job,
     };

@@ -2,7 +2,8 @@
 
 use haggle_core::{
     Instant, Policy,
-    bootstrap::{Bootstrap, BootstrapInput, BootstrapOutput, PACE},
+    backoff::CAP as PACE,
+    bootstrap::{Bootstrap, BootstrapInput, BootstrapOutput},
     time::Millis,
 };
 
