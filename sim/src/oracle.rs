@@ -194,7 +194,8 @@ impl Judge {
             max_tokens: spec.max_tokens,
             budget: spec.budget.map_or(0, u128::from),
         });
-        let book = Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), is_open: false, ended: false };
+        let book =
+            Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), is_open: false, ended: false };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
         }

@@ -8,6 +8,7 @@ mod discovery;
 mod failure;
 mod flow;
 mod laws;
+mod recovery;
 mod straight;
 mod swarm;
 
