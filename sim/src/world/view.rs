@@ -144,13 +144,18 @@ impl World {
                     self.judge
                         .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
                 }
-                debug_assert!(side.machine.poll_timeout().is_none());
+                if let Some(due) = side.machine.poll_timeout() {
+                    self.judge.fail(Rule::Rest, format_args!("requester {index} waits for {due:?}"));
+                }
             }
             let Some(side) = &node.provider else { continue };
             let (jobs, streams, runs) = (side.machine.open_jobs(), side.streams.len(), node.runs.len());
             if jobs + streams + runs > 0 {
                 let what = format_args!("provider {index}: {jobs} jobs, {streams} streams, {runs} computations left");
                 self.judge.fail(Rule::Tables, what);
+            }
+            if let Some(due) = side.machine.poll_timeout() {
+                self.judge.fail(Rule::Rest, format_args!("provider {index} waits for {due:?}"));
             }
             let taken = side.machine.taken_slots();
             if taken > 0 {
