@@ -329,9 +329,9 @@ impl Talk {
             Message::Offer(offer) => self.offer = Some(offer),
             Message::Decline(decline) => self.offer = decline.offer,
             Message::Accepted(accepted) => {
-                let award = self.job.as_ref().expect("accepted without an award");
-                assert!(accepted.window_tokens <= award.window_tokens);
-                assert!(accepted.window_bytes <= award.window_bytes);
+                assert!(self.job.is_some(), "accepted without an award");
+                assert!(accepted.window_tokens <= self.limits.window_tokens);
+                assert!(accepted.window_bytes <= self.limits.window_bytes);
                 self.accepted = Some(accepted);
                 (self.next, self.acked, self.ended) = (0, 0, false);
                 self.chunks.clear();

@@ -71,7 +71,7 @@ fn run(from: u64, seeds: u64) -> ExitCode {
             println!("BROKEN {broken}\n  again: cargo run -p haggle-sim -- run --seeds 1 --from {seed}");
         }
         let done = seed - from + 1;
-        if done % 1000 == 0 {
+        if done.is_multiple_of(1000) {
             eprintln!("{done} of {seeds} seeds, {bad} broken");
         }
     }

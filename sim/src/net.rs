@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use haggle_core::{PeerId, QueryId, StreamId, machine::StreamFailure, wire::Deframer};
 
-use crate::dice::{self, Purpose, Stream};
+use crate::dice::{self, Stream};
 
 /// How a link from one node to another behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,14 +204,10 @@ impl Dht {
     }
 }
 
-/// The draws that belong to a direction.
-pub(crate) const fn draws(src: u32, dst: u32, purpose: Purpose) -> Stream {
-    Stream::new(src, dst, purpose)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dice::Purpose;
 
     #[test]
     fn bytes_never_overtake_each_other_and_leave_together() {

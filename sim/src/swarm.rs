@@ -2,15 +2,16 @@
 //! can be served has to be served.
 
 use haggle_core::{
-    JobSpec, Limits, Policy,
+    Event, JobId, JobSpec, Limits, Policy,
+    event::{Failure, PassedOver},
     spec::Haggle,
     time::Millis,
     wire::{Prompt, message::EndReason},
 };
 
 use crate::{
-    EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report, RequesterConfig, Rule,
-    Schedule, Trouble, World,
+    Broken, EngineScript, Fault, FaultKind, Job, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
+    RequesterConfig, Rule, Schedule, Trouble, World,
     adversary::{CHEATS, PESTS, Pest, cheat, pest},
     dice::{Draws, Purpose, Stream},
     name,
@@ -39,6 +40,10 @@ pub struct Scenario {
 /// The random world of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
+    build(seed, true)
+}
+
+fn build(seed: u64, with_hostile: bool) -> Scenario {
     let mut shape = Draws::new(seed, Stream::new(0, 0, Purpose::Shape));
     let mut world = World::new(seed);
     world.echo_close = shape.chance(1, 2);
@@ -53,11 +58,11 @@ pub fn scenario(seed: u64) -> Scenario {
     let providers: Vec<NodeId> = (0..=shape.below(5)).map(|_| world.add_provider(provider(&mut shape))).collect();
     let requesters: Vec<NodeId> = (0..=shape.below(3)).map(|_| world.add_requester(requester(&mut shape))).collect();
     let mut hostile = Vec::new();
-    for _ in 0..shape.below(4).saturating_sub(1) {
+    for _ in 0..if with_hostile { shape.below(4).saturating_sub(1) } else { 0 } {
         let how = CHEATS[shape.below(CHEATS.len() as u64) as usize];
         hostile.push(world.add_script(&[MODEL], cheat(MODEL, shape.below(1000), shape.below(1000), how)));
     }
-    if shape.chance(1, 4) {
+    if with_hostile && shape.chance(1, 4) {
         let how = PESTS[shape.below(PESTS.len() as u64) as usize];
         let target = providers[shape.below(providers.len() as u64) as usize];
         let streams = 1 + shape.below(if how == Pest::Silent { 40 } else { 6 }) as u32;
@@ -78,10 +83,44 @@ pub fn scenario(seed: u64) -> Scenario {
     Scenario { world, faults, heal, probe }
 }
 
-/// Runs a seed's world with its faults, to the end.
+/// Every so many seeds are run twice, to see that they run alike.
+const TWICE: u64 = 16;
+
+/// Runs a seed's world with its faults, to the end; some seeds twice.
 #[must_use]
 pub fn run(seed: u64) -> Report {
-    scenario(seed).run()
+    let mut report = scenario(seed).run();
+    if seed.is_multiple_of(TWICE) && scenario(seed).run().trace != report.trace {
+        let what = "a second run of the same seed went another way".into();
+        report.broken.push(Broken { rule: Rule::Determinism, at: report.now, what });
+    }
+    report
+}
+
+/// Runs a seed's world without faults and hostile peers. What nothing went wrong with wastes nothing: no provider is
+/// passed over but for its price, its speed or its own word, and no job is cut short.
+#[must_use]
+pub fn run_calm(seed: u64) -> Report {
+    let mut calm = build(seed, false);
+    calm.world.run_to_end();
+    calm.judge_probe();
+    let wasted: Vec<String> = calm.world.jobs().filter_map(|(id, job)| waste(id, job)).collect();
+    for what in wasted {
+        calm.world.fail(Rule::Calm, &what);
+    }
+    calm.world.report()
+}
+
+/// What a job wasted, if anything.
+fn waste(id: JobId, job: &Job) -> Option<String> {
+    if let Some(Failure::Interrupted(why)) = job.failure() {
+        return Some(format!("{id}: {why:?}"));
+    }
+    job.events.iter().find_map(|(at, event)| match event {
+        Event::PassedOver { why: PassedOver::Declined(_) | PassedOver::OverBudget | PassedOver::TooSlow, .. } => None,
+        Event::PassedOver { why, .. } => Some(format!("{id}: {why:?} at {at} ms")),
+        _ => None,
+    })
 }
 
 impl Scenario {

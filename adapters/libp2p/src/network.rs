@@ -53,10 +53,12 @@ const MDNS_SETTLES: Duration = Duration::from_secs(2);
 const MAX_LOCAL: usize = 256;
 /// Addresses that are believed of one peer.
 const MAX_ADDRESSES: usize = 8;
-/// In a DHT no larger than this, every new node may be among the closest to any key.
+/// In a DHT no larger than this, every new node may be among the closest to any key of ours.
 const SMALL_DHT: usize = 20;
-/// In a larger one, this node's models are announced to new nodes no more often than this.
+/// This node's models are announced to new nodes no more often than this.
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(60);
+/// The same in a small DHT.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a network is made of.
 pub(crate) struct Parts {
@@ -84,6 +86,7 @@ pub(crate) struct Network {
     /// Keys under which this node is to be found.
     keys: Vec<kad::RecordKey>,
     announced: Option<Instant>,
+    announce_at: Option<Instant>,
     announcing: HashSet<kad::QueryId>,
     /// One of the announcements under way has reached a node.
     heard: bool,
@@ -126,6 +129,7 @@ impl Network {
             mdns: parts.mdns,
             searches: Searches::default(),
             announced: None,
+            announce_at: None,
             announcing: HashSet::new(),
             heard: false,
             own_addresses: parts.announced,
@@ -160,11 +164,14 @@ impl Network {
     pub(crate) fn due(&self) -> Option<Instant> {
         let schedule = self.schedule.poll_timeout().map(|timeout| Duration::from_millis(timeout.at.as_millis()));
         let schedule = schedule.and_then(|after| self.started.checked_add(after));
-        schedule.into_iter().chain(self.searches.due()).min()
+        schedule.into_iter().chain(self.searches.due()).chain(self.announce_at).min()
     }
 
     pub(crate) fn on_timeout<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
         self.schedule.handle_input(self.now(), BootstrapInput::Timeout);
+        if self.announce_at.is_some_and(|at| at <= Instant::now()) {
+            self.announce(swarm, driver);
+        }
         self.dial_bootstrap(swarm, driver);
         self.end_searches(driver);
     }
@@ -343,7 +350,7 @@ impl Network {
         match event {
             kad::Event::RoutingUpdated { is_new_peer, .. } => {
                 if is_new_peer {
-                    self.announce(swarm, driver);
+                    self.plan_announcement(swarm);
                 }
                 self.ask_dht(swarm);
             }
@@ -403,13 +410,20 @@ impl Network {
         driver.peers_found(query, fresh);
     }
 
+    /// A new node is in the DHT: it may be among the closest to a key of ours.
+    fn plan_announcement<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>) {
+        let Some(kad) = swarm.behaviour_mut().kad.as_mut().filter(|_| !self.keys.is_empty()) else { return };
+        let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let pause = if known > SMALL_DHT { ANNOUNCE_PAUSE } else { SHORT_PAUSE };
+        let now = Instant::now();
+        let earliest = self.announced.map_or(now, |last| now.max(last + pause));
+        self.announce_at = Some(self.announce_at.map_or(earliest, |at| at.min(earliest)));
+    }
+
     fn announce<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
         let Some(kad) = swarm.behaviour_mut().kad.as_mut() else { return };
-        let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
-        if known > SMALL_DHT && self.announced.is_some_and(|last| last.elapsed() < ANNOUNCE_PAUSE) {
-            return;
-        }
         self.announced = Some(Instant::now());
+        self.announce_at = None;
         for key in &self.keys {
             match kad.start_providing(key.clone()) {
                 Ok(id) => drop(self.announcing.insert(id)),

@@ -1,12 +1,17 @@
 //! A node: the handle, and how it is started.
 
-use std::{net::TcpListener, sync::Arc, time::Instant};
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{
     FutureExt, SinkExt, StreamExt,
     channel::{mpsc, oneshot},
     select,
 };
+use futures_timer::Delay;
 use haggle_core::{
     Criteria, Instant as CoreInstant, JobId, JobSpec, Model, Policy,
     bootstrap::Bootstrap,
@@ -355,7 +360,7 @@ fn build<R: Runtime>(
         .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
         // What peers say of themselves is remembered by the sessions, after it was checked.
         .with_cache_size(0);
-    let query_timeout = std::time::Duration::from_millis(settings.policy.query_timeout.0);
+    let query_timeout = Duration::from_millis(settings.policy.query_timeout.0);
     let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
     let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose().map_err(Error::Runtime)?;
     let behaviour = Behaviour {
@@ -441,6 +446,9 @@ fn free(address: &Multiaddr) -> std::io::Result<()> {
     }
 }
 
+/// A peer that does not take our last words has so long to change its mind.
+const HANG_UP: Duration = Duration::from_secs(1);
+
 /// The one loop of a node.
 async fn drive<M: Mdns>(
     mut swarm: Swarm<Behaviour<M>>,
@@ -469,6 +477,21 @@ async fn drive<M: Mdns>(
             () = alarm.at(due).fuse() => network.on_timeout(&mut swarm, &mut driver),
         }
     }
+    hang_up(&mut swarm).await;
     drop(swarm);
     driver.finish();
+}
+
+/// Closes every connection: only then has all that was said left the machine.
+async fn hang_up<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>) {
+    for peer in swarm.connected_peers().copied().collect::<Vec<_>>() {
+        let _ = swarm.disconnect_peer_id(peer);
+    }
+    let mut patience = Delay::new(HANG_UP).fuse();
+    while swarm.connected_peers().next().is_some() {
+        select! {
+            _ = swarm.select_next_some() => {}
+            () = patience => return,
+        }
+    }
 }

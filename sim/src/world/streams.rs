@@ -8,8 +8,8 @@ use haggle_core::{
 
 use super::{Happening, Lane, World, kind};
 use crate::{
-    dice::{self, Purpose},
-    net::{Conn, DIAL_TIMEOUT, Dial, End, EndState, Item, Pipe, Role, draws},
+    dice::{self, Purpose, Stream},
+    net::{Conn, DIAL_TIMEOUT, Dial, End, EndState, Item, Pipe, Role},
     node::{node_of, peer_id},
     script::Heard,
 };
@@ -48,7 +48,7 @@ impl World {
     /// How much longer than the delay things travel that are sent at this instant.
     fn jitter(&mut self, src: u32, dst: u32) -> u64 {
         let jitter = self.link(src, dst).config.jitter;
-        dice::below(self.seed, draws(src, dst, Purpose::Jitter), self.now, jitter.saturating_add(1))
+        dice::below(self.seed, Stream::new(src, dst, Purpose::Jitter), self.now, jitter.saturating_add(1))
     }
 
     /// A dial is heard at its target.
@@ -204,7 +204,7 @@ impl World {
         if until > self.now {
             return self.push(until, lane.dst, lane.kind, lane.src, Happening::Pump { conn, from });
         }
-        let (seed, stream) = (self.seed, draws(src, dst, Purpose::Split));
+        let (seed, stream) = (self.seed, Stream::new(src, dst, Purpose::Split));
         while let Some(record) = self.conns.get_mut(&conn) {
             let Some(item) = record.pipes[from].take(self.now) else { return };
             if record.ends[1 - from].state == EndState::Closed {

@@ -33,7 +33,8 @@ fn no_pest_costs_more_than_its_limits() {
             assert!(machine.open_offers() <= 64 + 64, "{how:?}: {} offers", machine.open_offers());
             assert!(machine.open_jobs() <= 3 + 5, "{how:?}: {} jobs", machine.open_jobs());
             assert!(machine.taken_slots() <= 4);
-            printed = printed.max(if world.report().events % 64 == 0 { format!("{machine:?}").len() } else { 0 });
+            printed =
+                printed.max(if world.report().events.is_multiple_of(64) { format!("{machine:?}").len() } else { 0 });
         }
         world.run_to_end();
         world.report().verdict().unwrap_or_else(|broken| panic!("{how:?}: {broken}"));

@@ -52,6 +52,19 @@ fn an_application_that_takes_nothing_stops_the_engine_at_one_window() {
 }
 
 #[test]
+fn a_slow_application_is_not_blamed_on_a_provider_with_wide_pieces() {
+    let limits = Limits { window_tokens: 11, ..Limits::default() };
+    let mut world = World::new(9);
+    world.add_provider(cheap().engine(EngineScript { piece: 4, ..engine(40) }));
+    let me = world.add_requester(RequesterConfig { limits, pace: Pace::Never, ..RequesterConfig::default() });
+    let id = world.submit(me, spec()).unwrap();
+    world.run_until(200_000);
+    assert!(world.job(id).ending.is_none(), "{:?}", world.job(id).ending);
+    world.set_pace(id, Pace::AtOnce);
+    assert!(is_answered(&run(&mut world, id)));
+}
+
+#[test]
 fn a_window_of_one_token_works() {
     let limits = Limits { window_tokens: 1, ..Limits::default() };
     let mut world = World::new(3);

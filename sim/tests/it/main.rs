@@ -1,4 +1,5 @@
 //! The core's behaviour, shown in the simulator.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
 
 mod abuse;
 mod bootstrap;
@@ -8,6 +9,7 @@ mod discovery;
 mod failure;
 mod flow;
 mod laws;
+mod recovery;
 mod straight;
 mod swarm;
 

@@ -40,6 +40,14 @@ fn two_thousand_seeds_keep_every_rule() {
     }
 }
 
+#[test]
+fn without_faults_nothing_is_wasted() {
+    for seed in 0..300 {
+        let report = swarm::run_calm(seed);
+        report.verdict().unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
 /// Rule M2 where money is short: one account, many jobs, cheats and cuts, prices from nothing to everything.
 #[test]
 fn no_order_of_events_makes_anybody_owe_more_than_the_budget() {

@@ -183,7 +183,8 @@ impl Driver {
         }
     }
 
-    /// True once a stopped node has said its goodbyes: drop the swarm, then the driver.
+    /// True once a stopped node has said its goodbyes: disconnect from all peers, so that they hear them, drop the swarm,
+    /// then [`finish`](Self::finish).
     pub fn is_over(&self) -> bool {
         self.stop.until.is_some_and(|until| self.streams.tasks() == 0 || Clock::now() >= until)
     }
@@ -221,8 +222,9 @@ impl Driver {
     /// The last connection to a peer is gone.
     pub fn on_gone(&mut self, peer: PeerId) {
         if self.shared.connected().remove(&peer) {
+            // The machines are not told: each stream tells its own end, after the bytes that came before it. A fact about
+            // the peer would overtake them, and a last End or Cancel would be lost.
             self.shared.tell(NodeEvent::PeerDisconnected { peer });
-            self.both(&peer, Input::PeerGone);
         }
     }
 

@@ -1,0 +1,167 @@
+//! Who stands around the machines: engines, applications, scripts.
+
+use haggle_core::{
+    AttemptId, Instant, JobId, PeerId, ProviderEvent, Refusal, StreamId, provider::Piece, wire::message::EndReason,
+};
+
+use super::{Happening, INSTANT_END, World, kind};
+use crate::{
+    engine::Trouble,
+    net::Role,
+    node::{Pace, Run},
+    oracle::Rule,
+    script::{Heard, Say, Talk},
+};
+
+impl World {
+    pub(super) fn provider_event(&mut self, node: u32, event: ProviderEvent) {
+        self.judge.provider_event(&event);
+        let now = self.now;
+        let place = &mut self.nodes[node as usize];
+        let life = place.life;
+        match event {
+            ProviderEvent::Start { attempt, work } => {
+                let Some(config) = &place.provider_config else { return };
+                place.runs.insert(attempt, Run::new(&work, &config.engine));
+                let at = now + config.engine.prefill.max(1);
+                self.judge.started(node, &work, self.is_core_requester(work.peer));
+                self.push(at, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+            }
+            ProviderEvent::Room { attempt, .. } => {
+                if let Some(run) = place.runs.get_mut(&attempt).filter(|run| run.blocked) {
+                    run.blocked = false;
+                    self.push(now + 1, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+                }
+            }
+            ProviderEvent::Stop { attempt } => self.engine_stops(node, attempt),
+            ProviderEvent::Quoted { .. } | ProviderEvent::Released { .. } | ProviderEvent::Served { .. } => {}
+        }
+    }
+
+    fn is_core_requester(&self, peer: PeerId) -> bool {
+        let node = crate::node::node_of(peer).and_then(|node| self.nodes.get(node as usize));
+        node.is_some_and(|node| node.requester.is_some())
+    }
+
+    fn engine_stops(&mut self, node: u32, attempt: AttemptId) {
+        if self.nodes[node as usize].runs.remove(&attempt).is_some() {
+            self.judge.stopped(node);
+        }
+    }
+
+    pub(super) fn engine_step(&mut self, node: u32, attempt: AttemptId) {
+        let now = Instant::from_millis(self.now);
+        let place = &mut self.nodes[node as usize];
+        let (Some(run), Some(side), Some(config)) =
+            (place.runs.get_mut(&attempt), &mut place.provider, &place.provider_config)
+        else {
+            return;
+        };
+        let (life, engine) = (place.life, &config.engine);
+        if !run.started {
+            run.started = true;
+            side.machine.started(attempt, run.prompt_tokens);
+        }
+        let mut n = u64::from(run.limit).min(run.end - run.next);
+        match run.trouble {
+            Some((at, Trouble::Panic)) if run.next + n > at => {
+                return self.engine_ends(node, attempt, EndReason::Engine);
+            }
+            Some((at, Trouble::Fail(reason))) if run.next >= at => return self.engine_ends(node, attempt, reason),
+            Some((at, Trouble::Hang)) if run.next >= at => return,
+            Some((at, Trouble::Pause(ms))) if run.next >= at => {
+                run.trouble = None;
+                let again = Happening::Engine { node, life, attempt };
+                return self.push(self.now + ms.max(1), node, kind::ENGINE, node, again);
+            }
+            Some((at, Trouble::Fail(_) | Trouble::Hang | Trouble::Pause(_))) => n = n.min(at - run.next),
+            _ => {}
+        }
+        let tokens = run.next..run.next + n;
+        let text: String = tokens.clone().map(|index| run.answer.token(index)).collect();
+        let ids: Vec<u8> = tokens.flat_map(|index| run.answer.id(index).to_le_bytes()).collect();
+        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids) };
+        match side.machine.push(now, attempt, piece) {
+            Ok(room) => {
+                run.next += n;
+                let (over, reason) = (run.next == run.end, run.reason);
+                run.blocked = room == 0 && !over;
+                let (pause, blocked) = ((engine.token * n).max(1), run.blocked);
+                if over {
+                    return self.engine_ends(node, attempt, reason);
+                }
+                if !blocked {
+                    let again = Happening::Engine { node, life, attempt };
+                    self.push(self.now + pause, node, kind::ENGINE, node, again);
+                }
+            }
+            Err(Refusal::NoRoom) => run.blocked = true,
+            Err(Refusal::BadPiece) if n > 1 => {
+                // Wider than the window: in halves, then.
+                run.limit = n as u32 / 2;
+                return self.engine_step(node, attempt);
+            }
+            Err(Refusal::UnknownAttempt) => self.engine_stops(node, attempt),
+            Err(other) => self.judge.fail(Rule::Work, format_args!("a piece of {n} tokens was refused: {other}")),
+        }
+        self.after(node, Role::Provider);
+    }
+
+    fn engine_ends(&mut self, node: u32, attempt: AttemptId, reason: EndReason) {
+        self.engine_stops(node, attempt);
+        if let Some(side) = &mut self.nodes[node as usize].provider {
+            // Refused only if it was stopped before.
+            let _stopped = side.machine.finish(Instant::from_millis(self.now), attempt, reason);
+        }
+        self.after(node, Role::Provider);
+    }
+
+    pub(super) fn app_step(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.app_due = false;
+        let waiting = job.tokens - job.consumed;
+        let (n, again) = match job.pace {
+            Pace::AtOnce => (waiting, None),
+            Pace::Every(ms) => (waiting.min(1), Some(ms.max(1)).filter(|_| waiting > 1)),
+            Pace::Never => return,
+        };
+        job.consumed += n;
+        let (node, consumed, orphaned) = (job.node.0, job.consumed, job.orphaned);
+        if let Some(ms) = again {
+            job.app_due = true;
+            self.push(self.now + ms, INSTANT_END, kind::APP, node, Happening::App { job: id });
+        }
+        if orphaned {
+            return;
+        }
+        self.judge.consumed(id, consumed);
+        if let Some(side) = &mut self.nodes[node as usize].requester {
+            side.machine.consumed(Instant::from_millis(self.now), id, n);
+        }
+        self.after(node, Role::Requester);
+    }
+
+    /// Lets a script hear something, and does what it says.
+    pub(super) fn hear(&mut self, node: u32, conn: u64, heard: Heard<'_>) {
+        let Some(mut script) = self.nodes[node as usize].script.take() else { return };
+        let mut orders = Vec::new();
+        script.hear(&mut Talk { now: self.now, stream: conn, orders: &mut orders }, heard);
+        let place = &mut self.nodes[node as usize];
+        place.script = Some(script);
+        let life = place.life;
+        for order in orders {
+            match order {
+                Say::Open(peer) => {
+                    let id = StreamId(self.next_conn);
+                    self.open(node, Role::Script, id, crate::node::peer_id(peer));
+                }
+                Say::Bytes(conn, bytes) => self.send(node, Role::Script, conn, bytes),
+                Say::Close(conn) => self.close_conn(node, Role::Script, conn, false),
+                Say::Reset(conn) => self.close_conn(node, Role::Script, conn, true),
+                Say::Wake(conn, after) => {
+                    self.push(self.now + after, node, kind::APP, node, Happening::Wake { node, life, conn });
+                }
+            }
+        }
+    }
+}

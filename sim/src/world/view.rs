@@ -1,0 +1,169 @@
+//! What can be seen of a world, and what has to be true of it in the end.
+
+use haggle_core::{Instant, JobId, Machine, Provider, Requester, event::Outcome};
+use sha2::{Digest, Sha256};
+
+use super::World;
+use crate::{job::Job, node::NodeId, oracle::Rule, report::Report, trace::Trace};
+
+impl World {
+    /// The virtual time, in ms.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A job by its id.
+    ///
+    /// # Panics
+    /// If there is no such job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> &Job {
+        &self.jobs[&id]
+    }
+
+    /// A job by its number of submission, from 0.
+    ///
+    /// # Panics
+    /// If it was refused, or is still to come.
+    #[must_use]
+    pub fn nth(&self, nth: usize) -> &Job {
+        match self.submissions[nth] {
+            Some(id) => &self.jobs[&id],
+            None => panic!("job {nth} was not submitted"),
+        }
+    }
+
+    /// All jobs, quotes and discoveries.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &Job)> {
+        self.jobs.iter().map(|(id, job)| (*id, job))
+    }
+
+    /// A node's requester.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn requester(&self, node: NodeId) -> &Requester {
+        match &self.nodes[node.0 as usize].requester {
+            Some(side) => &side.machine,
+            None => panic!("{node:?} is no requester"),
+        }
+    }
+
+    /// A node's provider.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn provider(&self, node: NodeId) -> &Provider {
+        match &self.nodes[node.0 as usize].provider {
+            Some(side) => &side.machine,
+            None => panic!("{node:?} is no provider"),
+        }
+    }
+
+    /// Tokens that a node's engine handed over in attempts that still run.
+    #[must_use]
+    pub fn engine_progress(&self, node: NodeId) -> Vec<u64> {
+        self.nodes[node.0 as usize].runs.values().map(|run| run.next).collect()
+    }
+
+    /// Streams that are not over at both ends.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Most bytes that were ever on their way in one direction of a stream.
+    #[must_use]
+    pub const fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight
+    }
+
+    /// A digest over the states of all machines.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let now = Instant::from_millis(self.now);
+        for node in &self.nodes {
+            hash.update([u8::from(node.alive)]);
+            if let Some(side) = &node.requester {
+                hash.update(side.machine.digest(now));
+            }
+            if let Some(side) = &node.provider {
+                hash.update(side.machine.digest(now));
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// The hash over everything that happened.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What the run came to so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut report = Report {
+            now: self.now,
+            events: self.events,
+            jobs: self.jobs.len(),
+            queries: self.dht.queries,
+            dials: self.dials,
+            faults: self.faults.clone(),
+            trace: self.trace.hash(),
+            broken: self.judge.broken.clone(),
+            ..Report::default()
+        };
+        for job in self.jobs.values() {
+            report.tokens += job.tokens;
+            report.owed += job.owed();
+            report.orphaned += usize::from(job.orphaned);
+            match job.ending.as_ref().map(|(_, ending)| &ending.outcome) {
+                Some(Outcome::Finished(_)) => report.finished += 1,
+                Some(Outcome::Failed(failure)) => *report.failed.entry(failure.code()).or_default() += 1,
+                None => {}
+            }
+        }
+        report
+    }
+
+    /// Checks that nothing is left over when nothing is left to happen.
+    pub(super) fn check_rest(&mut self) {
+        let unended: Vec<JobId> = self.judge.unended().collect();
+        for job in unended {
+            self.judge.fail(Rule::Ending, format_args!("{job:?} never ended"));
+        }
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            if let Some(side) = &node.requester {
+                let (jobs, streams) = (side.machine.open_jobs(), side.streams.len() + side.machine.open_streams());
+                if jobs + streams > 0 || side.machine.account().reserved() > 0 {
+                    self.judge
+                        .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
+                }
+                if let Some(due) = side.machine.poll_timeout() {
+                    self.judge.fail(Rule::Rest, format_args!("requester {index} waits for {due:?}"));
+                }
+            }
+            let Some(side) = &node.provider else { continue };
+            let (jobs, streams, runs) = (side.machine.open_jobs(), side.streams.len(), node.runs.len());
+            if jobs + streams + runs > 0 {
+                let what = format_args!("provider {index}: {jobs} jobs, {streams} streams, {runs} computations left");
+                self.judge.fail(Rule::Tables, what);
+            }
+            if let Some(due) = side.machine.poll_timeout() {
+                self.judge.fail(Rule::Rest, format_args!("provider {index} waits for {due:?}"));
+            }
+            let taken = side.machine.taken_slots();
+            if taken > 0 {
+                self.judge.fail(Rule::Slots, format_args!("provider {index}: {taken} slots taken"));
+            }
+            if side.machine.held_bytes() > 0 || side.machine.open_offers() > 0 || side.machine.open_streams() > 0 {
+                self.judge.fail(Rule::Tables, format_args!("provider {index} holds bytes, offers or streams"));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Cuts cost nobody its job.
+
+use haggle_core::{
+    event::{Failure, Interrupted},
+    wire::Prompt,
+};
+use haggle_sim::{Answer, Fault, FaultKind, LinkConfig, NodeId, Schedule, World};
+
+use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, spec};
+
+fn strike(world: &mut World, after: u64, what: FaultKind) {
+    let at = world.now() + after;
+    world.apply(&Schedule { faults: vec![Fault { at, what }] });
+}
+
+/// Strikes at every event of a job, each time in a fork; says at how many, and how many of the answers came whole. From
+/// the job's event `safe_from` on, all have to.
+fn at_every_event(safe_from: &str, strikes: impl Fn(&mut World, NodeId, NodeId)) -> (u32, u32) {
+    let (mut world, provider, me) = pair(1, cheap().engine(engine(12)));
+    world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
+    let id = world.submit(me, spec()).unwrap();
+    let text = Answer::new(MODEL.as_bytes(), &Prompt::Raw(PROMPT.into()), 0).text(12);
+    let (mut moments, mut whole) = (0, 0);
+    while world.job(id).ending.is_none() {
+        let mut fork = world.clone();
+        strikes(&mut fork, provider, me);
+        fork.run_to_end();
+        fork.report().verdict().unwrap_or_else(|broken| panic!("event {moments}: {broken}"));
+        let job = fork.job(id);
+        let safe = world.job(id).count(safe_from) > 0;
+        if is_answered(job) {
+            assert_eq!(job.text, text);
+            whole += 1;
+        }
+        // Before, nothing keeps the job at this provider, and there is no other.
+        assert!(is_answered(job) || !safe, "event {moments}: {:?}", job.ending);
+        moments += 1;
+        world.step();
+    }
+    (moments, whole)
+}
+
+#[test]
+fn a_cut_at_any_event_costs_nothing_after_the_award() {
+    let (moments, whole) =
+        at_every_event("job:awarded", |world, provider, me| strike(world, 0, FaultKind::Cut(provider, me)));
+    assert!(moments > 40 && whole > 30, "{whole} of {moments}");
+}
+
+#[test]
+fn a_cut_that_only_one_end_sees_costs_nothing() {
+    // An award that vanished without a word is given up when it is not answered in time.
+    for (requester_sees, safe_from) in [(true, "job:awarded"), (false, "job:negotiated")] {
+        let (moments, whole) = at_every_event(safe_from, |world, provider, me| {
+            let (a, b) = if requester_sees { (me, provider) } else { (provider, me) };
+            strike(world, 0, FaultKind::HalfCut(a, b));
+        });
+        assert!(moments > 40 && whole > 30, "{whole} of {moments}");
+    }
+}
+
+#[test]
+fn two_cuts_in_a_row_cost_nothing_after_the_award() {
+    for gap in [1, 15, 35, 60] {
+        let (moments, whole) = at_every_event("job:awarded", |world, provider, me| {
+            strike(world, 0, FaultKind::Cut(provider, me));
+            strike(world, gap, FaultKind::Cut(provider, me));
+        });
+        assert!(moments > 40 && whole > 30, "{whole} of {moments}");
+    }
+}
+
+#[test]
+fn a_cut_and_a_cancel_at_once_leave_nothing_behind() {
+    let (mut world, provider, me) = pair(2, cheap().engine(engine(12)));
+    let id = world.submit(me, spec()).unwrap();
+    while world.job(id).ending.is_none() {
+        for after in [0, 5, 25] {
+            let mut fork = world.clone();
+            strike(&mut fork, 0, FaultKind::Cut(provider, me));
+            strike(&mut fork, after, FaultKind::Cancel(0));
+            fork.run_to_end();
+            fork.report().verdict().unwrap();
+            assert_eq!(fork.provider(provider).open_jobs(), 0);
+        }
+        world.step();
+    }
+}
+
+#[test]
+fn a_provider_that_forgot_the_job_says_so() {
+    let (mut world, provider, me) = pair(3, cheap());
+    let id = world.submit(me, spec()).unwrap();
+    while world.job(id).tokens < 9 && world.step() {}
+    strike(&mut world, 0, FaultKind::Restart(provider));
+    world.run_to_end();
+    world.report().verdict().unwrap();
+    let job = world.job(id);
+    assert_eq!(job.failure(), Some(Failure::Interrupted(Interrupted::Gone)));
+    assert_eq!(job.tokens, 9);
+}
+
+#[test]
+fn a_provider_computes_on_while_it_is_out_of_reach() {
+    let (mut world, provider, me) = pair(4, cheap());
+    let id = world.submit(me, spec()).unwrap();
+    while world.job(id).tokens < 9 && world.step() {}
+    let unreachable = haggle_core::machine::StreamFailure::Unreachable;
+    strike(&mut world, 0, FaultKind::Dial(provider, me, haggle_sim::Dial::Refused(unreachable)));
+    strike(&mut world, 0, FaultKind::Cut(provider, me));
+    strike(&mut world, 900, FaultKind::Dial(provider, me, haggle_sim::Dial::Answers));
+    world.run_to_end();
+    world.report().verdict().unwrap();
+    let job = world.job(id);
+    assert!(is_answered(job), "{:?}", job.ending);
+    assert_eq!(job.awarded().len(), 1);
+}
