@@ -284,7 +284,7 @@ impl Breaker {
     }
 
     fn trip(&mut self, rules: &Rules, now: Instant, jitter: u32) {
-        if self.in_a_row >= rules.in_a_row || self.recent.is_bad(rules, now) {
+        if self.in_a_row >= rules.in_a_row || self.recent.is_bad(rules) {
             self.open(rules, now, jitter);
         }
     }
@@ -352,10 +352,9 @@ impl Recent {
         *failures = failures.saturating_add(u32::from(failed));
     }
 
-    /// Half of enough results are failures.
-    fn is_bad(&self, rules: &Rules, now: Instant) -> bool {
-        let kept = &self.buckets[..BUCKETS - self.passed(rules, now)];
-        let sum = |part: fn(&(u32, u32)) -> u32| kept.iter().map(|bucket| u64::from(part(bucket))).sum::<u64>();
+    /// Half of enough results are failures. Asked after counting one: nothing in here is too old then.
+    fn is_bad(&self, rules: &Rules) -> bool {
+        let sum = |part: fn(&(u32, u32)) -> u32| self.buckets.iter().map(|bucket| u64::from(part(bucket))).sum::<u64>();
         let (results, failures) = (sum(|bucket| bucket.0), sum(|bucket| bucket.1));
         results >= u64::from(rules.volume) && 2 * failures >= results
     }
