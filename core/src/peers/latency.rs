@@ -154,6 +154,8 @@ mod tests {
         assert_eq!(seen, [1001, 1032, 1061, 1064, 1064].map(Some), "of 1001 to 1064");
         latency.fail(at(2000));
         assert_eq!(latency.percentile(100), Some(Millis(1064)), "a failure is no answer");
+        latency.observe(at(3000), Millis(u64::MAX));
+        assert_eq!(latency.percentile(100), Some(LONGEST));
     }
 
     proptest! {

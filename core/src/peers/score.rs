@@ -162,11 +162,11 @@ mod tests {
         for value in -MAX_SCORE..=MAX_SCORE {
             let score = Score::of(NOW, value);
             assert_eq!(score.value(NOW), value);
-            assert_eq!(score.value(NOW.after(HALF_LIFE)), value / 2);
+            assert_eq!(score.value(NOW.after(Millis::from_secs(600))), value / 2);
             assert_eq!(score.value(NOW.after(LONGEST)), 0);
         }
-        assert_eq!(Score::of(NOW, i32::MIN).value(NOW), -MAX_SCORE);
-        assert_eq!(Score::of(NOW, i32::MAX).value(NOW), MAX_SCORE);
+        assert_eq!(Score::of(NOW, i32::MIN), Score::of(NOW, -MAX_SCORE));
+        assert_eq!(Score::of(NOW, i32::MAX), Score::of(NOW, MAX_SCORE));
     }
 
     #[test]

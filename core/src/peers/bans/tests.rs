@@ -211,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn records_from_elsewhere_ban_no_longer_than_a_day(remaining: u64, remembered: u64, away: u64, now: u64, proven: bool) {
+    fn records_from_elsewhere_ban_no_longer_than_a_day(remaining: u64, remembered: u64, away in prop_oneof![0..DAY, any::<u64>()], now: u64, proven: bool) {
         let record = BanRecord {
             peer: peer(1),
             cause: BanCause::Fatal,

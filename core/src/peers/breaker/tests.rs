@@ -535,6 +535,17 @@ fn a_dropped_probe_frees_its_place_and_counts_nothing() {
 }
 
 #[test]
+fn no_probe_is_out_for_longer_than_ten_minutes() {
+    for (asked, granted) in [(0, 1), (1, 1), (600_000, 600_000), (600_001, 600_000), (u64::MAX, 600_000)] {
+        let mut one = Driver::new();
+        (0..5).for_each(|_| one.result(false, 0));
+        let ask = Ask { patience: Millis(asked), jitter: 0 };
+        let _probe = one.breaker.acquire(&one.rules, one.now, ask, true).unwrap();
+        assert_eq!(one.acquire(0), Err(Blocked::Probing(at(1000 + granted))), "{asked} ms");
+    }
+}
+
+#[test]
 fn any_moment_and_patience_is_legal() {
     let rules = Rules::default();
     for now in [Instant::ZERO, Instant::MAX] {
