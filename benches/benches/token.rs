@@ -3,9 +3,10 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use haggle_benches::Pair;
+use haggle_core::spec::Failover;
 
 fn token(criterion: &mut Criterion) {
-    let mut pair = Pair::streaming();
+    let mut pair = Pair::streaming(Failover::Never);
     let mut group = criterion.benchmark_group("token");
     group.bench_function("provider to requester", |bencher| {
         bencher.iter(|| {
@@ -13,7 +14,7 @@ fn token(criterion: &mut Criterion) {
             pair.tick();
             // A job has a deadline: long before it, the next one begins.
             if pair.taken() > 20_000 {
-                pair = Pair::streaming();
+                pair = Pair::streaming(Failover::Never);
             }
         });
     });

@@ -5,6 +5,7 @@ use haggle_core::{
     AttemptId, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy, Provider,
     ProviderEvent, Requester, StreamId,
     provider::{Piece, Service, Serving},
+    spec::Failover,
     wire::{
         Prompt,
         message::{Exactness, ModelAdvert},
@@ -29,7 +30,7 @@ pub struct Pair {
 impl Pair {
     /// A pair whose job was found, awarded and accepted over the wire; the provider may push.
     #[must_use]
-    pub fn streaming() -> Self {
+    pub fn streaming(failover: Failover) -> Self {
         let model = Model::new(b"story").unwrap();
         let advert = ModelAdvert {
             model: model.clone(),
@@ -46,6 +47,7 @@ impl Pair {
         let mut requester = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
         let provider = Provider::new(service, Limits::default(), [2; 32]).unwrap();
         let mut spec = JobSpec::new(model, Prompt::Raw("Once upon a time".into()), u64::from(u32::MAX) - 1);
+        spec.failover = failover;
         spec.criteria.only = vec![peer()];
         let job = requester.submit(Instant::ZERO, spec).unwrap();
         let mut pair = Self {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use haggle_benches::Pair;
+use haggle_core::spec::Failover;
 
 /// Counts what the current thread allocates, then asks the system.
 struct Counting;
@@ -53,8 +54,18 @@ fn the_counter_counts() {
 
 #[test]
 fn a_token_costs_no_allocation_in_the_steady_state() {
-    let mut pair = Pair::streaming();
-    // Long enough for every buffer, table and window to have had its largest size.
+    assert_eq!(steady_state(Failover::Never), 0, "in 10,000 tokens");
+}
+
+#[test]
+fn keeping_the_answer_for_a_failover_costs_its_doublings_only() {
+    let doublings = steady_state(Failover::Continue);
+    assert!(doublings <= 4, "text and ids double at most twice from 3,000 to 13,000 tokens: {doublings}");
+}
+
+/// Allocations of 10,000 tokens, after enough of them for every buffer, table and window to have had its largest size.
+fn steady_state(failover: Failover) -> usize {
+    let mut pair = Pair::streaming(failover);
     for _ in 0..3000 {
         pair.token();
         pair.tick();
@@ -65,7 +76,7 @@ fn a_token_costs_no_allocation_in_the_steady_state() {
         by_timers += allocations(|| timers += usize::from(pair.tick()));
     }
     assert_eq!(pair.taken(), 13_000);
-    assert_eq!(by_tokens, 0, "in 10,000 tokens");
     // A timer hands its handlers a list of who is due.
     assert!((1..=1000).contains(&timers) && by_timers <= 2 * timers, "{by_timers} in {timers} timers");
+    by_tokens
 }

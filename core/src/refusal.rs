@@ -2,14 +2,16 @@
 
 use core::fmt;
 
+use crate::wire::PromptError;
+
 /// Why a command of the application was refused. Nothing was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
     /// `max_tokens` is 0.
     NoTokens,
-    /// The prompt is empty.
-    EmptyPrompt,
+    /// The prompt is none: empty, of too many messages, or with a role that no model knows.
+    Prompt(PromptError),
     /// The prompt is longer than the limit.
     PromptTooLong {
         /// Its bytes.
@@ -48,7 +50,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTokens => f.write_str("max_tokens must be at least 1"),
-            Self::EmptyPrompt => f.write_str("the prompt is empty"),
+            Self::Prompt(error) => error.fmt(f),
             Self::PromptTooLong { bytes, limit } => {
                 write!(f, "the prompt has {bytes} bytes, the limit is {limit}: shorten it")
             }
@@ -79,7 +81,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NoTokens => "no_tokens",
-            Self::EmptyPrompt => "empty_prompt",
+            Self::Prompt(_) => "prompt",
             Self::PromptTooLong { .. } => "prompt_too_long",
             Self::Stops => "stops",
             Self::Bid => "bid",

@@ -452,6 +452,7 @@ impl Talk {
             stop: vec![],
             window_tokens: 8,
             window_bytes: 16_512,
+            prefix_id_bytes: None,
         };
         (self.body, self.sent) = (body, 0);
         // What is on the way for an earlier award still counts for it.

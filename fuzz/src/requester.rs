@@ -94,6 +94,8 @@ struct Book {
 #[derive(Clone)]
 struct Talk {
     peer: PeerId,
+    /// As long as it is not, the order to open it is answered even if the peer is gone.
+    opened: bool,
     rfq: u64,
     award: Option<Award>,
     terms: [u8; 32],
@@ -189,7 +191,8 @@ impl World {
             Act::Failed(stream, _) | Act::Closed(stream) => self.tap.close(*stream),
             Act::Gone(peer) => {
                 let gone: Vec<StreamId> = self.tap.streams();
-                let gone = gone.into_iter().filter(|stream| self.talks[stream].peer == *peer);
+                let is_lost = |talk: &Talk| talk.peer == *peer && talk.opened;
+                let gone = gone.into_iter().filter(|stream| is_lost(&self.talks[stream]));
                 gone.for_each(|stream| self.tap.close(stream));
             }
             _ => {}
@@ -240,7 +243,12 @@ impl World {
                 let later = due.is_none_or(|due| due.at > now);
                 assert!(later || now == Instant::MAX, "{due:?} was handled at {now:?}");
             }
-            Act::Opened(stream) => machine.handle_input(now, Input::StreamOpened(*stream)),
+            Act::Opened(stream) => {
+                if let Some(talk) = self.talks.get_mut(stream) {
+                    talk.opened = true;
+                }
+                machine.handle_input(now, Input::StreamOpened(*stream));
+            }
             Act::Failed(stream, failure) => machine.handle_input(now, Input::StreamFailed(*stream, *failure)),
             Act::Received(stream, bytes) => machine.handle_input(now, Input::Received(*stream, bytes)),
             Act::Closed(stream) => machine.handle_input(now, Input::StreamClosed(*stream)),
@@ -329,7 +337,10 @@ fn check_event(jobs: &mut BTreeMap<JobId, Book>, event: &Event<'_>) {
         | Event::PassedOver { job, .. }
         | Event::ChoiceDue { job, .. }
         | Event::Awarded { job, .. }
-        | Event::Negotiated { job, .. } => assert!(jobs.contains_key(job), "an event of a job that is over"),
+        | Event::Negotiated { job, .. }
+        | Event::Cut { job, .. }
+        | Event::Resumed { job, .. }
+        | Event::TakenOver { job, .. } => assert!(jobs.contains_key(job), "an event of a job that is over"),
     }
 }
 
@@ -384,7 +395,16 @@ fn stream_failure(cursor: &mut Cursor<'_>) -> StreamFailure {
 
 impl Talk {
     fn new(peer: PeerId) -> Self {
-        Self { peer, rfq: 1, award: None, terms: [0; 32], next: 0, text: Sha256::new(), texts: BTreeMap::new() }
+        Self {
+            peer,
+            opened: false,
+            rfq: 1,
+            award: None,
+            terms: [0; 32],
+            next: 0,
+            text: Sha256::new(),
+            texts: BTreeMap::new(),
+        }
     }
 
     /// Takes note of what the requester wrote. A body follows an award: the prompt goes to nobody else.

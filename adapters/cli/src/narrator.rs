@@ -8,7 +8,7 @@ use std::{
 use haggle::{
     JobError, JobEvent, Offer, Receipt,
     core::{
-        event::{Bill, ChoiceReason, PassedOver},
+        event::{Bill, ChoiceReason, PassedOver, TakeOver},
         money::Tariff,
         wire::message::EndReason,
     },
@@ -119,6 +119,19 @@ impl Narrator {
                 let name = self.style.good(&self.name(&offer.peer));
                 let text = format!("{name}{again}: {}", why(*reason, self.offers));
                 self.line("award", &text)
+            }
+            JobEvent::Cut { peer, patience, .. } => {
+                let seconds = patience.0.div_ceil(1000);
+                let text = format!("{}: the connection is lost; it is tried again for {seconds} s", self.name(peer));
+                self.line("cut", &text)
+            }
+            JobEvent::Resumed { peer, seq, .. } => {
+                let text = format!("{} goes on at token {seq}", self.name(peer));
+                self.line("resumed", &text)
+            }
+            JobEvent::TakenOver { peer, seq, how, .. } => {
+                let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
+                self.line("over", &text)
             }
             JobEvent::Tokens { text, .. } => self.tokens(text),
             _ => Ok(()),
@@ -248,10 +261,27 @@ fn to_json(event: &JobEvent) -> Value {
             "event": "job:negotiated", "attempt": attempt, "peer": peer.to_string(),
             "fee_in": decimal(tariff.fee_in), "price_out": decimal(tariff.price_out),
         }),
+        JobEvent::Cut { attempt, peer, patience } => json!({
+            "event": "job:cut", "attempt": attempt, "peer": peer.to_string(), "patience_ms": patience.0,
+        }),
+        JobEvent::Resumed { attempt, peer, seq } => json!({
+            "event": "job:resumed", "attempt": attempt, "peer": peer.to_string(), "seq": seq,
+        }),
+        JobEvent::TakenOver { attempt, peer, seq, how } => json!({
+            "event": "job:taken-over", "attempt": attempt, "peer": peer.to_string(), "seq": seq, "how": how,
+        }),
         JobEvent::Tokens { peer, seq, n, text, .. } => json!({
             "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text,
         }),
         _ => json!({"event": "job:other"}),
+    }
+}
+
+fn taken_over(how: TakeOver) -> &'static str {
+    match how {
+        TakeOver::Exact => "the same text as if nothing had happened",
+        TakeOver::Spliced => "it goes on in its own words",
+        TakeOver::Restarted => "it begins anew",
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use futures::{Stream, StreamExt, channel::mpsc, stream::FusedStream};
 use haggle_core::{
     JobId,
-    event::{Bill, ChoiceReason, PassedOver, Quote},
+    event::{Bill, ChoiceReason, PassedOver, Quote, TakeOver},
     money::Tariff,
     time::Millis,
     wire::message::EndReason,
@@ -59,6 +59,35 @@ pub enum JobEvent {
         peer: PeerId,
         /// At what price.
         tariff: Tariff,
+    },
+    /// The connection to the provider was lost; its job goes on there, and is resumed.
+    Cut {
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// How long it is tried before the provider is given up.
+        patience: Millis,
+    },
+    /// The provider goes on at the exact token.
+    Resumed {
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// Index of the token that comes next.
+        seq: u64,
+    },
+    /// The tokens that follow come from another provider than those before.
+    TakenOver {
+        /// Which attempt goes on.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// Index of the first token that follows.
+        seq: u64,
+        /// Whether the text is the one that the first provider would have written.
+        how: TakeOver,
     },
     /// Tokens, once and in order.
     Tokens {

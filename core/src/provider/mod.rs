@@ -203,6 +203,8 @@ impl Provider {
     pub fn shut_down(&mut self, now: Instant) {
         self.advance_clock(now);
         self.draining = true;
+        // Nothing moves up into the slots that become free.
+        self.queue.clear();
         let open: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| !job.is_ended()).map(|(id, _)| *id).collect();
         for attempt in open {
             if self.jobs.get(&attempt).is_some_and(Job::is_running) {

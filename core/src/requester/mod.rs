@@ -139,10 +139,8 @@ impl Requester {
     /// # Errors
     /// Why it was refused; nothing was started.
     pub fn submit(&mut self, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
+        spec.prompt.check().map_err(Refusal::Prompt)?;
         let body = spec.prompt.encode();
-        if body.is_empty() {
-            return Err(Refusal::EmptyPrompt);
-        }
         let bytes = body.len() as u64;
         if bytes > self.limits.body_bytes {
             return Err(Refusal::PromptTooLong { bytes, limit: self.limits.body_bytes });

@@ -63,6 +63,10 @@ impl Requester {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
         let (peer, next, fresh) = (attempt.peer, attempt.next(), attempt.is_fresh());
         let stream = self.open_stream(peer, Role::Job(id));
+        // A refusal, or a fresh offer with it, comes on this stream, and so does its answer.
+        if let Some(talk) = self.jobs.get_mut(&id).and_then(|job| job.talks.get_mut(&peer)) {
+            talk.stream = stream;
+        }
         if fresh {
             return self.award_again(id, stream);
         }

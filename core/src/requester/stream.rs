@@ -419,7 +419,7 @@ impl Requester {
     /// Whether the stream that the award was to go out on never opened.
     fn was_never_sent(&self, id: JobId) -> bool {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return false };
-        attempt.epoch == 1 && attempt.cuts == 0
+        attempt.epoch == 1 && attempt.cuts == 0 && !attempt.was_accepted
     }
 
     fn is_attempt_of(&self, id: JobId, peer: PeerId) -> bool {

@@ -332,7 +332,7 @@ fn what_can_not_be_asked_is_refused_at_once() {
     use haggle_core::Refusal;
     let (mut world, _, me) = pair(17, cheap());
     assert_eq!(world.submit(me, job(MODEL, PROMPT, 0, 1)), Err(Refusal::NoTokens));
-    assert_eq!(world.submit(me, job(MODEL, "", 1, 1)), Err(Refusal::EmptyPrompt));
+    assert_eq!(world.submit(me, job(MODEL, "", 1, 1)), Err(Refusal::Prompt(haggle_core::wire::PromptError::Empty)));
     let long = "x".repeat((2 << 20) + 1);
     assert!(matches!(world.submit(me, job(MODEL, &long, 1, 1)), Err(Refusal::PromptTooLong { .. })));
     let mut hurried = spec();

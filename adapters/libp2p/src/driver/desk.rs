@@ -213,6 +213,15 @@ fn translate(event: &Event<'_>) -> Option<(JobId, JobEvent)> {
         Event::Negotiated { job, attempt, peer: who, tariff } => {
             (*job, JobEvent::Negotiated { attempt: *attempt, peer: peer(who)?, tariff: *tariff })
         }
+        Event::Cut { job, attempt, peer: who, patience } => {
+            (*job, JobEvent::Cut { attempt: *attempt, peer: peer(who)?, patience: *patience })
+        }
+        Event::Resumed { job, attempt, peer: who, seq } => {
+            (*job, JobEvent::Resumed { attempt: *attempt, peer: peer(who)?, seq: *seq })
+        }
+        Event::TakenOver { job, attempt, peer: who, seq, how } => {
+            (*job, JobEvent::TakenOver { attempt: *attempt, peer: peer(who)?, seq: *seq, how: *how })
+        }
         Event::Tokens { job, peer: who, seq, n, text, ids } => {
             let id = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
             let ids = ids.map(|ids| ids.chunks_exact(4).map(id).collect());

@@ -136,7 +136,7 @@ fn request(work: Work) -> Request {
     let prefix = (work.prefix_tokens > 0).then(|| Prefix {
         text: work.prefix,
         tokens: u32::try_from(work.prefix_tokens).unwrap_or(u32::MAX),
-        ids: None,
+        ids: work.prefix_ids,
     });
     Request {
         prompt: match work.prompt {
