@@ -1,4 +1,5 @@
 //! Replays the committed corpus, then a fixed set of made-up inputs.
+#![allow(clippy::unwrap_used)]
 
 use std::{fs, path::PathBuf};
 

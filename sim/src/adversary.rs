@@ -121,7 +121,7 @@ struct Deal {
     terms: [u8; 32],
     sent: u64,
     text: String,
-    floods: u32,
+    rounds: u32,
 }
 
 /// A provider of a model at these prices that cheats.
@@ -236,14 +236,8 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
     };
     match cheat {
         Cheat::SilentAfterAccepted => return,
-        Cheat::Keepalives => {
-            talk.send(&Message::Keepalive);
-            return talk.wake(5000);
-        }
-        Cheat::Drip if deal.sent > 0 => {
-            talk.send(&Message::Keepalive);
-            return talk.wake(5000);
-        }
+        Cheat::Keepalives => return keep_alive(talk, deal),
+        Cheat::Drip if deal.sent > 0 => return keep_alive(talk, deal),
         Cheat::Repeats if deal.sent == 3 => {
             chunk(talk, deal, 2, 1, CHEAT_TOKEN);
         }
@@ -283,8 +277,8 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
             for _ in 0..200 {
                 talk.send(&Message::Keepalive);
             }
-            deal.floods += 1;
-            if deal.floods < 50 {
+            deal.rounds += 1;
+            if deal.rounds < 50 {
                 talk.wake(1);
             }
             return;
@@ -303,6 +297,15 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
     let tokens = if cheat == Cheat::LyingUsage { deal.sent + 1 } else { deal.sent };
     let reason = if deal.max_tokens == wanted { EndReason::Length } else { EndReason::Stop };
     talk.send(&Message::End(End { reason, prompt_tokens: 1, tokens, hash }));
+}
+
+/// A sign of life every 5 s, for longer than any job lasts: the end of a stream may never be heard.
+fn keep_alive(talk: &mut Talk<'_>, deal: &mut Deal) {
+    talk.send(&Message::Keepalive);
+    deal.rounds += 1;
+    if deal.rounds < 200 {
+        talk.wake(5000);
+    }
 }
 
 /// How a requester pesters a provider.

@@ -1,7 +1,7 @@
 //! The worked examples of `PROTOCOL.md`.
 
 use haggle_core::{
-    Model,
+    Limits, Model,
     limits::CHUNK_COST,
     money::{Tariff, fee_in, quoted_size},
     wire::{Message, dht_key, encode_frame},
@@ -34,8 +34,9 @@ fn prices() {
 
 #[test]
 fn windows() {
-    assert_eq!(131_072 / (4 + CHUNK_COST), 1927);
-    assert!(15 * (8192 + CHUNK_COST) <= 131_072 && 16 * (8192 + CHUNK_COST) == 132_096);
+    let fit = |text| Limits::default().window_bytes / (text + CHUNK_COST);
+    assert_eq!((fit(4), fit(8192)), (1927, 15));
+    assert_eq!(16 * (8192 + CHUNK_COST), 132_096);
 }
 
 /// Every rule has a label of its own.

@@ -75,3 +75,14 @@ fn streams_beyond_the_limit_are_refused_and_silent_ones_closed() {
     world.run_to_end();
     world.report().verdict().unwrap();
 }
+
+#[test]
+fn bodies_that_nobody_asked_for_end_the_stream() {
+    let mut world = World::new(4);
+    let provider = world.add_provider(ProviderConfig::new(MODEL, 0, 0));
+    world.add_script(&[], pest(provider, MODEL, 0, 0, 3, Pest::UnaskedBodies));
+    world.run_until(1000);
+    assert_eq!(world.provider(provider).open_streams(), 0);
+    world.run_to_end();
+    world.report().verdict().unwrap();
+}

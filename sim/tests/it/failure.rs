@@ -242,6 +242,9 @@ fn a_cancel_at_any_moment_is_the_one_ending_and_frees_the_slot() {
         let mut fork = world.clone();
         let was_open = fork.job(id).ending.is_none();
         assert_eq!(fork.cancel(id).is_ok(), was_open);
+        // Not at some timeout: as soon as the provider can have heard of it.
+        fork.run_until(world.now() + 100);
+        assert_eq!(fork.provider(provider).taken_slots(), 0);
         fork.run_to_end();
         fork.report().verdict().unwrap();
         let job = fork.job(id);

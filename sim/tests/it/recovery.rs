@@ -1,10 +1,17 @@
 //! Cuts cost nobody its job.
 
+use std::sync::{Arc, Mutex};
+
 use haggle_core::{
+    JobId,
     event::{Failure, Interrupted},
-    wire::Prompt,
+    wire::{
+        Message, Prompt,
+        message::{Award, BodyKind, GoneReason, Sampling},
+    },
 };
-use haggle_sim::{Answer, Fault, FaultKind, LinkConfig, NodeId, Schedule, World};
+use haggle_sim::{Answer, Fault, FaultKind, Heard, LinkConfig, NodeId, Schedule, Talk, World};
+use sha2::{Digest, Sha256};
 
 use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, spec};
 
@@ -114,4 +121,65 @@ fn a_provider_computes_on_while_it_is_out_of_reach() {
     let job = world.job(id);
     assert!(is_answered(job), "{:?}", job.ending);
     assert_eq!(job.awarded().len(), 1);
+}
+
+#[test]
+fn an_older_epoch_is_fenced() {
+    let mut world = World::new(5);
+    let provider = world.add_provider(haggle_sim::ProviderConfig::new(MODEL, 0, 0));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let heard_by = Arc::clone(&log);
+    let job = JobId([7; 16]);
+    let resume = move |epoch| Message::Resume { job, attempt: 1, epoch, next: 0 };
+    let award = Message::Award(Award {
+        job,
+        attempt: 1,
+        epoch: 1,
+        model: haggle_sim::name(MODEL),
+        offer: None,
+        tariff: haggle_core::money::Tariff::default(),
+        max_tokens: 30,
+        kind: BodyKind::Raw,
+        body_bytes: PROMPT.len() as u64,
+        body_hash: Sha256::digest(PROMPT.as_bytes()).into(),
+        prefix_bytes: 0,
+        prefix_tokens: 0,
+        overlap: 0,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        window_tokens: 64,
+        window_bytes: 32 << 10,
+    });
+    let mut streams = 0;
+    let requester = move |talk: &mut Talk<'_>, heard: Heard<'_>| match heard {
+        Heard::Start => talk.open(provider),
+        Heard::Opened => {
+            streams += 1;
+            match streams {
+                1 => {
+                    talk.send(&award);
+                    talk.send(&Message::Body { offset: 0, bytes: PROMPT.as_bytes() });
+                    talk.open(provider);
+                }
+                // Streams open in order: the newest epoch comes first, then an equal and an older one.
+                2 => {
+                    talk.send(&resume(5));
+                    talk.open(provider);
+                }
+                3 => {
+                    talk.send(&resume(5));
+                    talk.open(provider);
+                }
+                _ => talk.send(&resume(4)),
+            }
+        }
+        Heard::Message(Message::Resumed { next }) => heard_by.lock().unwrap().push(format!("resumed at {next}")),
+        Heard::Message(Message::Gone(reason)) => heard_by.lock().unwrap().push(format!("{reason:?}")),
+        _ => {}
+    };
+    world.add_script(&[], requester);
+    world.run_until(200);
+    let stale = format!("{:?}", GoneReason::Stale);
+    assert_eq!(*log.lock().unwrap(), ["resumed at 0".to_string(), stale.clone(), stale]);
+    assert_eq!(world.provider(provider).open_streams(), 1, "the newest epoch's, and no other");
 }

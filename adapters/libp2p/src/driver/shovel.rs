@@ -228,6 +228,7 @@ mod tests {
         flushes: usize,
         closed: bool,
         to_read: Vec<u8>,
+        ended: bool,
     }
 
     #[derive(Clone, Default)]
@@ -245,7 +246,7 @@ mod tests {
                 let n = fake.to_read.len().min(buf.len());
                 buf[..n].copy_from_slice(&fake.to_read[..n]);
                 fake.to_read.drain(..n);
-                if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) }
+                if n == 0 && !fake.ended { Poll::Pending } else { Poll::Ready(Ok(n)) }
             })
         }
     }
@@ -322,6 +323,17 @@ mod tests {
         bench.outbox.reset();
         assert!(bench.poll().is_ready(), "though the stream is stalled");
         assert_eq!(Arc::strong_count(&bench.alive), 1);
+        assert!(matches!(bench.received.next().now_or_never(), Some(Some(FromStream::Closed(7)))));
+    }
+
+    #[test]
+    fn the_peers_end_is_told_after_its_last_bytes() {
+        let mut bench = Bench::new(0);
+        bench.stream.with(|fake| (fake.to_read, fake.ended) = (b"the end".to_vec(), true));
+        assert!(bench.poll().is_pending());
+        let first = bench.received.next().now_or_never();
+        assert!(matches!(first, Some(Some(FromStream::Received(7, bytes))) if bytes == b"the end"));
+        assert!(bench.poll().is_ready());
         assert!(matches!(bench.received.next().now_or_never(), Some(Some(FromStream::Closed(7)))));
     }
 

@@ -290,11 +290,15 @@ async fn nobody_is_told_truthfully() {
 
         let dead = address(&other);
         other.stop().await;
-        let lonely = Config { bootstrap_nodes: vec![dead], ..local() };
+        // It has a connection, but not to the DHT.
+        let outside = provider(Script::new(Does::Writes)).await;
+        let lonely = Config { bootstrap_nodes: vec![dead], providers: vec![address(&outside)], ..local() };
         let policy = haggle::Policy { query_timeout: haggle::core::time::Millis(700), ..hasty() };
         let lonely = start(Node::builder(lonely).policy(policy)).await;
         let mut events = lonely.events();
-        let Err(Error::Job(error)) = lonely.discover(Criteria::new(model()), None).await else { panic!("nobody") };
+        let other_model = Criteria::new(haggle::Model::new(b"another").expect("a name"));
+        let Err(Error::Job(error)) = lonely.discover(other_model, None).await else { panic!("nobody") };
+        assert_eq!(lonely.connected_peers(), [outside.peer_id()]);
         let timed_out = Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 };
         assert_eq!(error.failure, timed_out, "the DHT was not reached, and nobody knows");
         loop {
