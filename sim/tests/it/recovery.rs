@@ -149,6 +149,7 @@ fn an_older_epoch_is_fenced() {
         stop: Vec::new(),
         window_tokens: 64,
         window_bytes: 32 << 10,
+        prefix_id_bytes: None,
     });
     let mut streams = 0;
     let requester = move |talk: &mut Talk<'_>, heard: Heard<'_>| match heard {
