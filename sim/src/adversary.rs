@@ -197,6 +197,7 @@ fn take(talk: &mut Talk<'_>, deals: &mut BTreeMap<u64, Deal>, deal: Deal, award:
     match cheat {
         Cheat::AlwaysBusy => {
             talk.send(&Message::Decline(Decline { reason: DeclineReason::Busy, retry_after: None, offer: None }));
+            return;
         }
         Cheat::AlwaysStale => {
             let price_out = award.tariff.price_out.saturating_add(1);
@@ -205,6 +206,7 @@ fn take(talk: &mut Talk<'_>, deals: &mut BTreeMap<u64, Deal>, deal: Deal, award:
             let offer = Offer { rfq: 0, offer: id, tariff, eta: Millis(5), expires_in: Millis(60_000) };
             let decline = Decline { reason: DeclineReason::Stale, retry_after: None, offer: Some(offer) };
             talk.send(&Message::Decline(decline));
+            return;
         }
         Cheat::Nonsense => talk.send(&Message::Award(award.clone())),
         Cheat::Garbage => talk.raw(vec![0, 3, 0xff, 0xff, 0xff]),

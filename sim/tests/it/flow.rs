@@ -52,6 +52,25 @@ fn an_application_that_takes_nothing_stops_the_engine_at_one_window() {
 }
 
 #[test]
+fn what_is_held_for_a_resume_is_one_window() {
+    let largest = |tokens| {
+        let limits = Limits { window_tokens: 64, ..Limits::default() };
+        let mut world = World::new(10);
+        let provider = world.add_provider(cheap().engine(engine(tokens)));
+        let me = world.add_requester(RequesterConfig { limits, ..RequesterConfig::default() });
+        let id = world.submit(me, job(MODEL, PROMPT, tokens, 1_000_000)).unwrap();
+        let mut largest = 0;
+        while world.step() {
+            largest = largest.max(format!("{:?}", world.provider(provider)).len());
+        }
+        assert!(is_answered(&run(&mut world, id)));
+        largest
+    };
+    let (short, long) = (largest(200), largest(2000));
+    assert!(long < short + short / 4, "{short} bytes printed for 200 tokens, {long} for 2000");
+}
+
+#[test]
 fn a_slow_application_is_not_blamed_on_a_provider_with_wide_pieces() {
     let limits = Limits { window_tokens: 11, ..Limits::default() };
     let mut world = World::new(9);
