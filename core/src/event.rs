@@ -7,6 +7,7 @@ use crate::{
     id::{AttemptId, JobId, Model, PeerId},
     machine::{QueryOutcome, StreamFailure},
     money::Tariff,
+    peers::score::Severity,
     time::Millis,
     wire::{
         Prompt,
@@ -172,6 +173,8 @@ pub enum PassedOver {
     OverBudget,
     /// Its offer is beyond the deadline.
     TooSlow,
+    /// It failed lately, or is banned, and is left out for a while.
+    Excluded,
 }
 
 /// Why a provider was chosen.
@@ -290,7 +293,7 @@ pub enum Failure {
     NobodyFound {
         /// Whether every source answered.
         outcome: QueryOutcome,
-        /// Providers that serve the model, but do not fit.
+        /// Providers that serve the model, but do not fit, or are left out for a while.
         unfit: u32,
     },
     /// Every provider that was asked declined or could not be reached; what the last one said.
@@ -510,6 +513,18 @@ impl Event<'_> {
     }
 }
 
+impl Violation {
+    /// What it costs: what no honest peer does, however broken its network, is fatal.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Seq | Self::Window | Self::TooMany | Self::Count | Self::Digest | Self::Terms => Severity::Fatal,
+            Self::Frame | Self::Decode | Self::Unexpected | Self::Body => Severity::Grave,
+            Self::Flood => Severity::Serious,
+        }
+    }
+}
+
 impl Failure {
     /// A stable code.
     #[must_use]
@@ -553,7 +568,7 @@ impl fmt::Display for Failure {
             Self::NobodyFound { unfit, .. } => {
                 write!(
                     f,
-                    "of {unfit} providers that serve the model, none fits the criteria: loosen price, context or exclusions"
+                    "of {unfit} providers that serve the model, none fits: loosen price, context or exclusions (who failed lately is left out for a while)"
                 )
             }
             Self::Declined(why) => write!(f, "no provider took the job; the last one: {why}"),
@@ -582,6 +597,7 @@ impl fmt::Display for PassedOver {
             Self::Interrupted(why) => why.fmt(f),
             Self::OverBudget => f.write_str("beyond the budget"),
             Self::TooSlow => f.write_str("beyond the deadline"),
+            Self::Excluded => f.write_str("it failed lately and is left out for a while"),
         }
     }
 }

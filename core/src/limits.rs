@@ -10,6 +10,8 @@ pub struct Limits {
     pub jobs: u32,
     /// Peers the directory remembers.
     pub known_peers: u32,
+    /// Bans that a requester remembers.
+    pub bans: u32,
     /// Models whose lookup is remembered.
     pub lookups: u32,
     /// Bytes of one body: prompt and prefix.
@@ -46,6 +48,7 @@ impl Default for Limits {
         Self {
             jobs: 1024,
             known_peers: 4096,
+            bans: 1000,
             lookups: 256,
             body_bytes: 2 << 20,
             node_bytes: 64 << 20,
@@ -165,6 +168,7 @@ impl Limits {
         let counts = [
             ("jobs", self.jobs),
             ("known_peers", self.known_peers),
+            ("bans", self.bans),
             ("lookups", self.lookups),
             ("streams_per_peer", self.streams_per_peer),
             ("streams", self.streams),

@@ -42,6 +42,8 @@ pub enum Refusal {
     BadPiece,
     /// The window is full: wait for `Room`.
     NoRoom,
+    /// The book of bans is full.
+    BansFull,
     /// As many streams as allowed are open, or the node is draining.
     TooManyStreams,
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Refusal {
                 "a piece has 1 to 8192 bytes of text, no more tokens than bytes, and no more than the window",
             ),
             Self::NoRoom => f.write_str("the window is full: wait for room"),
+            Self::BansFull => f.write_str("as many peers are banned by hand as the limit allows: allow one first"),
             Self::TooManyStreams => f.write_str("no more streams are accepted now"),
         }
     }
@@ -93,6 +96,7 @@ impl Refusal {
             Self::UnknownAttempt => "unknown_attempt",
             Self::BadPiece => "bad_piece",
             Self::NoRoom => "no_room",
+            Self::BansFull => "bans_full",
             Self::TooManyStreams => "too_many_streams",
         }
     }

@@ -340,7 +340,8 @@ impl Talk {
             Message::Resumed { next } => {
                 assert!(self.accepted.is_none() && !self.ended);
                 let (window_tokens, window_bytes) = (self.limits.window_tokens, self.limits.window_bytes);
-                self.accepted = Some(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes });
+                self.accepted =
+                    Some(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes, eta: None });
                 (self.next, self.acked) = (next, next);
             }
             Message::Chunk { seq, n, text, ids } => {

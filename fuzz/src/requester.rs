@@ -449,6 +449,7 @@ impl Talk {
                 Message::Decline(Decline { reason, retry_after: cursor.bit().then(|| Millis(cursor.number())), offer })
             }
             85..=129 => Message::Accepted(Accepted {
+                eta: None,
                 terms: if right { self.terms } else { [1; 32] },
                 body_credit: award.as_ref().map_or(0, |award| award.body_bytes).max(cursor.number()),
                 window_tokens: award.as_ref().map_or(9, |award| award.window_tokens).saturating_sub(u32::from(!right)),

@@ -219,6 +219,7 @@ fn take(talk: &mut Talk<'_>, deals: &mut BTreeMap<u64, Deal>, deal: Deal, award:
             }
             let (window_tokens, window_bytes) = (award.window_tokens, award.window_bytes);
             talk.send(&Message::Accepted(Accepted {
+                eta: None,
                 terms,
                 body_credit: award.body_bytes,
                 window_tokens,

@@ -295,6 +295,7 @@ fn passed_over(why: PassedOver) -> &'static str {
         PassedOver::Interrupted(_) => "interrupted",
         PassedOver::OverBudget => "over_budget",
         PassedOver::TooSlow => "too_slow",
+        PassedOver::Excluded => "excluded",
     }
 }
 

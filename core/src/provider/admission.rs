@@ -36,6 +36,7 @@ impl Provider {
             body_credit: award.body_bytes,
             window_tokens: award.window_tokens.min(self.limits.window_tokens),
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
+            eta: (self.unended() as u64 >= u64::from(self.service.slots)).then(|| self.eta(&award.model)),
         };
         self.held += award.body_bytes;
         self.by_name.insert((peer, award.job, award.attempt), id);
@@ -108,6 +109,7 @@ impl Provider {
             let body = core::mem::take(&mut job.body);
             self.held -= job.award.body_bytes;
             job.stage = Stage::Running;
+            job.started = self.now;
             self.running += 1;
             let own_name = self.service.find(&job.award.model).map(|serving| serving.advert.model.clone());
             match work(job, &body, own_name) {

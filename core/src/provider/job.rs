@@ -36,6 +36,8 @@ pub(super) struct Job {
     /// The engine was told that there is no room.
     pub(super) blocked: bool,
     pub(super) awarded: Instant,
+    /// When it got its slot.
+    pub(super) started: Instant,
     pub(super) heard: Instant,
     pub(super) sent: Instant,
 }
@@ -78,6 +80,7 @@ impl Job {
             text_hash: TextHash::default(),
             blocked: false,
             awarded: now,
+            started: now,
             heard: now,
             sent: now,
             award,

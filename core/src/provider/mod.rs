@@ -27,7 +27,7 @@ use crate::{
     outbox::Outbox,
     rand::Rng,
     refusal::Refusal,
-    time::Instant,
+    time::{Instant, Millis},
     wire::{
         self, Deframer, Message,
         message::{Advert, EndReason},
@@ -59,6 +59,8 @@ pub struct Provider {
     queue: VecDeque<AttemptId>,
     /// Slots taken.
     running: u32,
+    /// How long a job has its slot, typically.
+    typical: Millis,
     /// Bytes of bodies that were admitted and not yet handed to the engine.
     held: u64,
     next_stream: u64,
@@ -118,6 +120,7 @@ impl Provider {
             by_name: BTreeMap::new(),
             queue: VecDeque::new(),
             running: 0,
+            typical: Millis::ZERO,
             held: 0,
             next_stream: 0,
             next_attempt: 0,
@@ -263,7 +266,7 @@ impl Provider {
         Digester::new(now)
             .with(&(&self.service, &self.limits, &self.rng, self.draining))
             .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name))
-            .with(&(&self.queue, self.running, self.held, self.next_stream, self.next_attempt))
+            .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()
     }
 

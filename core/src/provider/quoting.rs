@@ -193,7 +193,7 @@ impl Provider {
             rfq: rfq.rfq,
             offer: self.rng.bits().max(1),
             tariff,
-            eta: self.service.find(&rfq.model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait()),
+            eta: self.eta(&rfq.model),
             expires_in: self.service.offer_expiry,
         };
         let expires = self.now.after(self.service.offer_expiry);
@@ -202,10 +202,21 @@ impl Provider {
         kept.then_some(offer)
     }
 
-    /// Expected time until a job that came now would have its first token.
+    /// Expected time to the first token of a job that came now.
+    pub(super) fn eta(&self, model: &Model) -> Millis {
+        self.service.find(model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait())
+    }
+
+    /// Expected time until a job that came now would have a slot and its first token.
     fn wait(&self) -> Millis {
         let ahead = (self.unended() as u64 + 1).saturating_sub(u64::from(self.service.slots));
-        let slowest = self.service.models.iter().map(|serving| serving.advert.eta).max();
-        slowest.unwrap_or_default().times(ahead)
+        let slowest = self.service.models.iter().map(|serving| serving.advert.eta).max().unwrap_or_default();
+        Millis(slowest.max(self.typical).times(ahead).0 / u64::from(self.service.slots.max(1)))
+    }
+
+    /// Notes how long a job had its slot: an average over the last eight or so.
+    pub(super) fn note_duration(&mut self, took: Millis) {
+        let sum = self.typical.0.saturating_mul(7).saturating_add(took.0);
+        self.typical = if self.typical == Millis::ZERO { took } else { Millis(sum / 8) };
     }
 }

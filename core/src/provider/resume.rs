@@ -64,6 +64,7 @@ impl Provider {
             body_credit: 0,
             window_tokens: award.window_tokens.min(self.limits.window_tokens),
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
+            eta: None,
         };
         if matches!(job.stage, Stage::Receiving) {
             // What came of the body may end anywhere: it comes again.

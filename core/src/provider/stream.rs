@@ -233,7 +233,11 @@ impl Provider {
     fn vacate(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         match job.stage {
-            Stage::Running => self.running -= 1,
+            Stage::Running => {
+                self.running -= 1;
+                let took = self.now.since(job.started);
+                self.note_duration(took);
+            }
             Stage::Receiving | Stage::Queued => {
                 self.held -= job.award.body_bytes;
                 job.body = alloc::vec::Vec::new();

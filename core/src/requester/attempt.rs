@@ -8,12 +8,16 @@ use crate::{
     id::{PeerId, StreamId},
     limits::{Limits, Policy},
     machine::{Cause, Timeout},
+    peers::book::Permit,
     time::{Instant, Millis},
     window::{self, Window},
     wire::message::{Accepted, End, Exactness},
 };
 
-use super::run::{Prefix, Run};
+use super::{
+    negotiation::MAX_ETA,
+    run::{Prefix, Run},
+};
 
 /// The state of the attempt that is current. The requester's side of a stream.
 #[derive(Clone, Hash, Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Attempt {
     pub(super) quote: Quote,
     /// What the provider promises of equal bytes.
     pub(super) class: Exactness,
+    /// Leave to ask the provider: handed back when the attempt ends.
+    pub(super) permit: Permit,
     /// Set aside in the job's and the node's account.
     pub(super) reserved: u128,
     /// SHA-256 of the Award: what Accepted has to echo.
@@ -103,7 +109,7 @@ impl Attempt {
         policy: &Policy,
         number: u32,
         stream: StreamId,
-        (quote, class): (Quote, Exactness),
+        (quote, class, permit): (Quote, Exactness, Permit),
         reserved: u128,
         (prefix, run): (Prefix, &Run),
         left: u64,
@@ -124,6 +130,7 @@ impl Attempt {
             grace: Instant::MAX,
             quote,
             class,
+            permit,
             reserved,
             terms: [0; 32],
             was_accepted: false,
@@ -285,7 +292,8 @@ impl Attempt {
         self.was_accepted = true;
         self.window = Window::new(self.prefix.tokens, accepted.window_tokens, accepted.window_bytes);
         self.times.heard = now;
-        let patience = self.quote.eta.times(4).max(policy.first_token);
+        let eta = self.quote.eta.max(accepted.eta.unwrap_or_default().min(MAX_ETA));
+        let patience = eta.times(4).max(policy.first_token);
         self.stage = Stage::Accepted { until: now.after(patience) };
         Ok(())
     }

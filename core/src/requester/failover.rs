@@ -4,6 +4,8 @@ use crate::{
     backoff,
     event::{Failure, Finished, Interrupted, Outcome, PassedOver, TakeOver},
     id::JobId,
+    peers::score::Severity,
+    retry::Retry,
     spec::Failover,
     wire::message::{EndReason, ReleaseReason},
 };
@@ -12,6 +14,7 @@ use super::{
     Requester,
     job::{Goal, Job, Phase},
     run::Run,
+    stream::Verdict,
 };
 
 impl Requester {
@@ -19,9 +22,10 @@ impl Requester {
     pub(super) fn on_broken(&mut self, id: JobId, why: Interrupted) {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
         let (peer, differs) = (attempt.peer, attempt.differs);
-        self.close_attempt(id);
+        self.close_attempt(id, verdict(why));
         if differs {
-            // It is no failure to write other bytes: the same provider may go on, but is not held to any.
+            // It may go on, but is not held to any bytes; to promise them costs score.
+            self.peers.violation(self.now, peer, Severity::Slight);
             self.forget_talk(id, peer);
         } else {
             self.pass_over(id, peer, PassedOver::Interrupted(why));
@@ -34,12 +38,23 @@ impl Requester {
             let answer = Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: job.run.tokens() };
             return self.end_job(id, Outcome::Finished(answer));
         }
-        if job.tries > self.policy.max_retries || (delivered && !job.can_be_taken_over()) {
+        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, job.tries.saturating_sub(1));
+        let retry = Retry {
+            attempts: job.tries,
+            max_retries: self.policy.max_retries,
+            deadline: job.until,
+            pause,
+            pushback: None,
+            timed_out: is_timeout(why),
+            delivered,
+        };
+        let may =
+            if delivered && !job.can_be_taken_over() { None } else { self.quota.may_retry(self.now, &retry).ok() };
+        let Some(until) = may else {
             let failure = job.broken_off();
             return self.fail_job(id, failure);
-        }
-        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, job.tries.saturating_sub(1));
-        job.phase = Phase::Waiting { until: self.now.after(pause) };
+        };
+        job.phase = Phase::Waiting { until };
         if delivered {
             // The body is another one now: what was offered for the old one does not bind.
             self.release_talks(id, ReleaseReason::Late);
@@ -113,4 +128,17 @@ impl Job {
         let why = self.broken.unwrap_or(Interrupted::Lost);
         if self.has_delivered() { Failure::Interrupted(why) } else { Failure::Declined(PassedOver::Interrupted(why)) }
     }
+}
+
+/// What a broken attempt says of its provider.
+const fn verdict(why: Interrupted) -> Verdict {
+    match why {
+        // It accuses us, promised too much, or goes in order.
+        Interrupted::Accused | Interrupted::TooSlow | Interrupted::Differs | Interrupted::Shutdown => Verdict::None,
+        _ => Verdict::Failed,
+    }
+}
+
+const fn is_timeout(why: Interrupted) -> bool {
+    matches!(why, Interrupted::Request | Interrupted::FirstToken | Interrupted::Idle | Interrupted::TokenGap)
 }

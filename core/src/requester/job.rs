@@ -7,6 +7,7 @@ use crate::{
     id::{PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
+    peers::book::Lift,
     spec::{Choose, Criteria, Failover, Haggle},
     time::{Instant, Millis},
     wire::message::{BodyKind, Sampling},
@@ -43,6 +44,8 @@ pub(super) struct Job {
     pub(super) stale: u64,
     /// What the next attempt's tokens are to those before, if there are any.
     pub(super) how: TakeOver,
+    /// What had to be overlooked so that enough providers may be asked.
+    pub(super) lift: Lift,
     /// Somebody was busy and may be asked again after this time.
     pub(super) busy: Option<Millis>,
     /// Rounds of asking that ended with busy providers only.

@@ -30,9 +30,15 @@ use crate::{
     machine::{Input, Machine, Output, StreamFailure, Timeout},
     money::{Account, Amount},
     outbox::Outbox,
-    peers::directory::Directory,
+    peers::{
+        bans::BanRecord,
+        book::{Lift, Peers, Reliability},
+        breaker::Rules,
+        directory::Directory,
+    },
     rand::Rng,
     refusal::Refusal,
+    retry::RetryQuota,
     spec::{Criteria, Haggle, JobSpec, QuoteSpec},
     time::{Instant, Millis},
     wire::{
@@ -45,7 +51,7 @@ use self::{
     farewell::Farewell,
     job::{Answer, Goal, Job, Phase},
     run::Run,
-    stream::{Told, Words},
+    stream::{Told, Verdict, Words},
 };
 
 /// Finds providers, agrees a price with one, takes its tokens. See [`Machine`] for how to run it.
@@ -63,6 +69,9 @@ pub struct Requester {
     /// Providers that are asked to describe themselves, and those that will be.
     describing: BTreeMap<PeerId, (StreamId, Instant)>,
     to_describe: VecDeque<PeerId>,
+    /// How far every provider is trusted.
+    peers: Peers,
+    quota: RetryQuota,
     /// Cancelled attempts whose providers have not confirmed it yet.
     farewells: BTreeMap<(JobId, u32), Farewell>,
     account: Account,
@@ -112,6 +121,7 @@ impl Requester {
     pub fn new(policy: Policy, limits: Limits, seed: [u8; 32]) -> Result<Self, ConfigError> {
         policy.validate()?;
         limits.validate()?;
+        let peers = Peers::new(Rules::default(), limits.known_peers, limits.bans);
         Ok(Self {
             policy,
             limits,
@@ -123,6 +133,8 @@ impl Requester {
             directory: Directory::default(),
             describing: BTreeMap::new(),
             to_describe: VecDeque::new(),
+            peers,
+            quota: RetryQuota::default(),
             farewells: BTreeMap::new(),
             account: Account::default(),
             held: 0,
@@ -257,6 +269,40 @@ impl Requester {
         self.streams.len()
     }
 
+    /// How a provider has served so far; `None` if nothing is known of it.
+    #[must_use]
+    pub fn reliability(&self, now: Instant, peer: &PeerId) -> Option<Reliability> {
+        self.peers.reliability(self.now.max(now), peer)
+    }
+
+    /// Never asks a peer again, until it is allowed.
+    ///
+    /// # Errors
+    /// [`Refusal::BansFull`]: as many are banned by hand as the book holds.
+    pub fn ban(&mut self, peer: PeerId) -> Result<(), Refusal> {
+        self.peers.ban(peer).map_err(|_| Refusal::BansFull)
+    }
+
+    /// Lifts every ban of a peer, and forgets what it was banned for.
+    pub fn allow(&mut self, peer: &PeerId) {
+        self.peers.allow(peer);
+    }
+
+    /// Everybody who is banned, with the time that is left.
+    #[must_use]
+    pub fn bans(&self, now: Instant) -> Vec<BanRecord> {
+        self.peers.bans().export(self.now.max(now))
+    }
+
+    /// Takes in bans that were told by [`Self::bans`] `away` ago. Of two records of a peer, the worse stays.
+    ///
+    /// # Errors
+    /// [`Refusal::BansFull`]: not all bans by hand found room.
+    pub fn import_bans(&mut self, now: Instant, away: Millis, records: &[BanRecord]) -> Result<(), Refusal> {
+        self.advance_clock(now);
+        self.peers.import_bans(self.now, away, records).map_err(|_| Refusal::BansFull)
+    }
+
     /// Every provider that described itself, with its latest advert.
     pub fn adverts(&self) -> impl Iterator<Item = (&PeerId, &Advert)> {
         self.directory.adverts()
@@ -269,7 +315,7 @@ impl Requester {
         Digester::new(now)
             .with(&(&self.policy, &self.limits, &self.rng))
             .with(&(&self.jobs, &self.searching, &self.streams, &self.directory))
-            .with(&(&self.describing, &self.to_describe, &self.farewells, &self.account))
+            .with(&(&self.describing, &self.to_describe, &self.peers, &self.quota, &self.farewells, &self.account))
             .with(&(self.held, self.next_stream, self.next_query))
             .done()
     }
@@ -322,6 +368,7 @@ impl Requester {
             stale: 0,
             how: TakeOver::Spliced,
             broken: None,
+            lift: Lift::Nothing,
             busy: None,
             rounds: 0,
             lines: Vec::new(),
@@ -337,7 +384,8 @@ impl Requester {
     /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.
     fn end_job(&mut self, id: JobId, outcome: Outcome) {
         if matches!(self.jobs.get(&id), Some(Job { phase: Phase::Awarded(_), .. })) {
-            self.close_attempt(id);
+            let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
+            self.close_attempt(id, verdict);
         }
         self.release_talks(id, ReleaseReason::NoJob);
         let Some(job) = self.jobs.remove(&id) else { return };
@@ -466,6 +514,7 @@ impl Requester {
     fn on_violation(&mut self, stream: StreamId, violation: Violation) {
         let Some(Stream { peer, role, .. }) = self.streams.get(&stream).cloned() else { return };
         self.reset_stream(stream);
+        self.peers.violation(self.now, peer, violation.severity());
         match role {
             Role::Describe => self.settle_describe(peer, None),
             Role::Job(id) => {

@@ -29,7 +29,7 @@ const STALE: u32 = 2;
 /// No busy provider is waited for longer.
 const MAX_PUSHBACK: Millis = Millis::from_secs(60);
 /// No provider's promise of time is believed beyond this.
-const MAX_ETA: Millis = Millis::from_secs(3600);
+pub(super) const MAX_ETA: Millis = Millis::from_secs(3600);
 
 impl Requester {
     /// Asks candidates for offers: sizes only.

@@ -6,7 +6,10 @@ use crate::{
     event::{Event, Failure, Finished, Outcome, PassedOver, Violation},
     id::{JobId, PeerId, QueryId, StreamId},
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
-    peers::directory::{SearchState, Standing, serves},
+    peers::{
+        book::{Filtered, Lift},
+        directory::{SearchState, Standing, serves},
+    },
     spec::Criteria,
     wire::{Message, message::Advert},
 };
@@ -30,6 +33,8 @@ struct Survey {
     failed: Option<StreamFailure>,
     /// The search for peers; `None` while it runs.
     outcome: Option<QueryOutcome>,
+    /// What had to be overlooked so that enough are left.
+    lift: Lift,
 }
 
 impl Requester {
@@ -56,6 +61,7 @@ impl Requester {
         survey.unknown.iter().for_each(|peer| self.want_described(*peer));
         let pending = survey.outcome.is_none() || !survey.unknown.is_empty();
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.lift = survey.lift;
         let Phase::Searching { window } = &mut job.phase else { return };
         let limit = job.criteria.limit as usize;
         match job.goal {
@@ -196,8 +202,15 @@ impl Requester {
         } else {
             (only.as_slice(), Some(QueryOutcome::Complete))
         };
-        let mut survey =
-            Survey { fit: Vec::new(), adverts: Vec::new(), unfit: 0, unknown: Vec::new(), failed: None, outcome };
+        let mut survey = Survey {
+            fit: Vec::new(),
+            adverts: Vec::new(),
+            unfit: 0,
+            unknown: Vec::new(),
+            failed: None,
+            outcome,
+            lift: Lift::Nothing,
+        };
         for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !job.talks.contains_key(peer)) {
             match self.directory.standing(self.now, &self.policy, peer, job.not_before) {
                 Standing::Unknown => survey.unknown.push(*peer),
@@ -207,7 +220,9 @@ impl Requester {
                     Some(entry) if !selection::fits(&job.criteria, entry) => survey.unfit += 1,
                     Some(entry) if job.run.tokens() > 0 && !entry.can_continue => survey.unfit += 1,
                     Some(entry) => {
-                        survey.fit.push(Candidate::new(*peer, &job.criteria, advert, entry, job.body_bytes()));
+                        let candidate = Candidate::new(*peer, &job.criteria, advert, entry, job.body_bytes());
+                        let wait = self.peers.expected_time(self.now, peer, entry.eta, candidate.ahead);
+                        survey.fit.push(Candidate { wait, ..candidate });
                         if matches!(job.goal, Goal::Discover) {
                             survey.adverts.push((*peer, advert.clone()));
                         }
@@ -215,7 +230,19 @@ impl Requester {
                 },
             }
         }
+        self.leave_out(job, &mut survey);
         Some(survey)
+    }
+
+    /// Leaves out who failed too much: after every cache, too.
+    fn leave_out(&self, job: &Job, survey: &mut Survey) {
+        let peers: Vec<PeerId> = survey.fit.iter().map(|candidate| candidate.peer).collect();
+        let Filtered { allowed, lift } = self.peers.filter(self.now, &peers, job.left());
+        let before = survey.fit.len();
+        survey.fit.retain(|candidate| allowed.contains(&candidate.peer));
+        survey.adverts.retain(|(peer, _)| allowed.contains(peer));
+        survey.unfit += (before - survey.fit.len()) as u32;
+        survey.lift = lift;
     }
 
     fn end_discovery(&mut self, id: JobId, mut survey: Survey, limit: usize) {

@@ -21,7 +21,9 @@ pub(super) struct Candidate {
     pub(super) posted: Option<Tariff>,
     pub(super) eta: Millis,
     pub(super) is_free: bool,
-    /// Expected time to the first token with what waits there already.
+    /// Jobs that wait there already.
+    pub(super) ahead: u32,
+    /// Expected time to the first token.
     pub(super) wait: Millis,
 }
 
@@ -35,14 +37,14 @@ impl Candidate {
     ) -> Self {
         let posted = money::fee_in(entry.price_in, entry.bytes_per_token, body_bytes)
             .map(|fee_in| Tariff { fee_in, price_out: entry.price_out });
-        let ahead = if advert.free > 0 { 0 } else { u64::from(advert.queued) + 1 };
         Self {
             peer,
             preferred: criteria.prefer.contains(&peer),
             posted,
             eta: entry.eta,
             is_free: advert.free > 0,
-            wait: entry.eta.max(Millis(1)).times(ahead + 1),
+            ahead: if advert.free > 0 { 0 } else { advert.queued.saturating_add(1) },
+            wait: entry.eta,
         }
     }
 

@@ -7,8 +7,13 @@ use crate::{
     event::{ChoiceReason, Event, Failure, Finished, Interrupted, Outcome, PassedOver, Quote, TakeOver, Violation},
     id::{JobId, PeerId, StreamId},
     machine::StreamFailure,
-    peers::directory::serves,
+    peers::{
+        book::{Ask, Permit},
+        directory::serves,
+    },
+    retry::Pushback,
     spec::Failover,
+    time::Millis,
     wire::{
         self, MAX_BODY_PIECE, Message,
         message::{Accepted, Award, Decline, DeclineReason, End, EndReason, Exactness},
@@ -76,17 +81,16 @@ impl Requester {
     /// Awards the job: money is set aside first, then the header and as much of the body as may go unasked.
     pub(super) fn award_quote(&mut self, id: JobId, quote: Quote, reason: ChoiceReason) {
         let class = self.exactness(id, quote.peer);
+        let Some(permit) = self.permit(id, &quote) else {
+            self.pass_over(id, quote.peer, PassedOver::Excluded);
+            return self.choose(id);
+        };
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (Goal::Answer(answer), Some(talk)) = (&job.goal, job.talks.get_mut(&quote.peer)) else { return };
-        // `quote` was acceptable: both reservations have room.
         let reserved = quote.cost;
-        if !job.account.reserve(reserved) {
-            return;
-        }
-        if !self.account.reserve(reserved) {
-            job.account.settle(reserved, 0);
-            return;
-        }
+        // `quote` was acceptable: both have room.
+        let has_room = job.account.reserve(reserved) && self.account.reserve(reserved);
+        debug_assert!(has_room, "an acceptable quote fits the job's and the node's account");
         talk.state = TalkState::Awarded;
         job.attempts += 1;
         job.tries += 1;
@@ -103,7 +107,7 @@ impl Requester {
             &self.policy,
             number,
             talk.stream,
-            (quote.clone(), class),
+            (quote.clone(), class, permit),
             reserved,
             (prefix, &job.run),
             left,
@@ -112,6 +116,19 @@ impl Requester {
         job.phase = Phase::Awarded(Box::new(attempt));
         self.send_award(id);
         self.tell(Event::Awarded { job: id, attempt: number, quote, reason });
+    }
+
+    /// Leave to ask a provider; `None` if it has failed too much since it was chosen.
+    fn permit(&mut self, id: JobId, quote: &Quote) -> Option<Permit> {
+        let job = self.jobs.get(&id)?;
+        let ask = Ask {
+            tokens: job.left(),
+            patience: quote.eta.times(4).max(self.policy.first_token),
+            jitter: self.rng.bits() as u32,
+            retry: job.tries > 0,
+            lift: job.lift,
+        };
+        self.peers.permit(self.now, quote.peer, &ask).ok()
     }
 
     /// The same award again, over another stream: the way to go on as long as no token was taken.
@@ -249,7 +266,11 @@ impl Requester {
         }
         *tries -= 1;
         let (peer, reason) = (attempt.peer, decline.reason);
-        self.settle_attempt(id);
+        let verdict = match reason {
+            DeclineReason::Busy | DeclineReason::PeerLimit => Verdict::Busy(decline.retry_after.unwrap_or_default()),
+            _ => Verdict::None,
+        };
+        self.settle_attempt(id, verdict);
         match &decline.offer {
             Some(offer) if reason == DeclineReason::Stale => self.on_stale(id, peer, offer),
             _ => {
@@ -282,7 +303,7 @@ impl Requester {
             self.tell(Event::TakenOver { job: id, attempt: number, peer, seq, how });
         }
         if first {
-            self.note_writer(id);
+            self.on_first_token(id);
         }
         self.keep_run(id, new, text, ids);
         self.words.keep(text, ids);
@@ -291,9 +312,10 @@ impl Requester {
         Ok(())
     }
 
-    /// The run's class follows from everybody who wrote a token of it.
-    fn note_writer(&mut self, id: JobId) {
+    /// The provider has shown that it lives; and the run's class follows from everybody who wrote a token of it.
+    fn on_first_token(&mut self, id: JobId) {
         if let Some(Job { run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
+            self.peers.first_token(self.now, &mut attempt.permit);
             run.is_written_by(attempt.class);
         }
     }
@@ -406,7 +428,7 @@ impl Requester {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.tries -= 1;
                 }
-                self.settle_attempt(id);
+                self.settle_attempt(id, Verdict::Failed);
                 self.pass_over(id, peer, why);
                 self.choose(id);
             }
@@ -427,11 +449,11 @@ impl Requester {
     }
 
     /// Fences the attempt for good: what is owed is owed, the rest of the reservation is free, the provider is told.
-    pub(super) fn close_attempt(&mut self, id: JobId) {
+    pub(super) fn close_attempt(&mut self, id: JobId, verdict: Verdict) {
         let Some(Job { phase: Phase::Awarded(attempt), lines, .. }) = self.jobs.get_mut(&id) else { return };
         lines.push(attempt.line());
         let (stream, ended, number, peer) = (attempt.stream(), attempt.ended, attempt.number, attempt.peer);
-        self.settle_attempt(id);
+        self.settle_attempt(id, verdict);
         match stream {
             Some(stream) if ended => self.close_stream(stream),
             _ if ended => {}
@@ -439,12 +461,37 @@ impl Requester {
         }
     }
 
-    /// Settles what the attempt had reserved. Its stream stays.
-    fn settle_attempt(&mut self, id: JobId) {
+    /// Settles what the attempt had reserved, and what it says of its provider. Its stream stays.
+    fn settle_attempt(&mut self, id: JobId, verdict: Verdict) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Phase::Awarded(attempt) = &job.phase else { return };
         job.account.settle(attempt.reserved, attempt.owed());
         self.account.settle(attempt.reserved, attempt.owed());
+        let permit = attempt.permit.clone();
+        match verdict {
+            Verdict::Verified => {
+                if job.tries == 1 {
+                    self.quota.first_try_succeeded();
+                }
+                self.peers.verified_end(self.now, permit, attempt.line().text_bytes);
+            }
+            Verdict::Failed => self.peers.failed(self.now, permit),
+            Verdict::Busy(after) => self.peers.busy(self.now, permit, Pushback::After(after)),
+            Verdict::None => self.peers.released(self.now, permit),
+        }
         job.phase = Phase::Asking { until: self.now.after(self.policy.offer_timeout), window: None };
     }
+}
+
+/// What an attempt's end says of its provider.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// The answer ended, with count and digest as received.
+    Verified,
+    /// It made no progress, or broke the protocol.
+    Failed,
+    /// It has no room, for so long.
+    Busy(Millis),
+    /// Nothing: the end is not its doing.
+    None,
 }

@@ -437,6 +437,9 @@ pub struct Accepted {
     /// The window in force, in bytes.
     #[n(3)]
     pub window_bytes: u32,
+    /// Expected time to the first token, if the job has to wait for a slot.
+    #[n(4)]
+    pub eta: Option<Millis>,
 }
 
 /// The end of an answer.

@@ -115,7 +115,7 @@ fn awards() {
 #[test]
 fn accepted_windows() {
     let accepted = |window_tokens, window_bytes| {
-        Message::Accepted(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes })
+        Message::Accepted(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes, eta: None })
     };
     in_bounds("smallest", &accepted(1, 16_512));
     in_bounds("largest", &accepted(8192, 1 << 20));

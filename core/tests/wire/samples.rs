@@ -116,8 +116,10 @@ pub(crate) fn all() -> Vec<(&'static str, &'static str, Message<'static>)> {
         kind: BodyKind::Tokens,
         ..award()
     };
-    let accepted = Accepted { terms: [0x44; 32], body_credit: 16, window_tokens: 1024, window_bytes: 131_072 };
-    let small = Accepted { terms: [0; 32], body_credit: 0, window_tokens: 1, window_bytes: 16_512 };
+    let accepted =
+        Accepted { terms: [0x44; 32], body_credit: 16, window_tokens: 1024, window_bytes: 131_072, eta: None };
+    let small = Accepted { terms: [0; 32], body_credit: 0, window_tokens: 1, window_bytes: 16_512, eta: None };
+    let queued = Accepted { eta: Some(Millis(90_000)), ..accepted.clone() };
     let end = End { reason: EndReason::Stop, prompt_tokens: 4, tokens: 23, hash: [0x55; 32] };
     let cancelled = End { reason: EndReason::Cancelled, prompt_tokens: 0, tokens: 0, hash: [0; 32] };
     let too_slow = End { reason: EndReason::TooSlow, prompt_tokens: 24, tokens: 256, hash: [0; 32] };
@@ -151,6 +153,7 @@ pub(crate) fn all() -> Vec<(&'static str, &'static str, Message<'static>)> {
         ("08-body", "a later piece", Message::Body { offset: 65_536, bytes: &[0, 255] }),
         ("09-accepted", "the whole window", Message::Accepted(accepted)),
         ("09-accepted", "the smallest window", Message::Accepted(small)),
+        ("09-accepted", "a job that waits for a slot", Message::Accepted(queued)),
         ("10-chunk", "one token", Message::Chunk { seq: 0, n: 1, text: " there", ids: None }),
         ("10-chunk", "two tokens with ids", Message::Chunk { seq: 1024, n: 2, text: "é", ids }),
         ("10-chunk", "far out", Message::Chunk { seq: u64::MAX, n: u32::MAX, text: "x", ids: None }),
@@ -203,7 +206,7 @@ pub(crate) fn any_message() -> impl Strategy<Value = Owned> {
         any_award().prop_map(Message::Award),
         (any::<[u8; 32]>(), any_number(), any_window()).prop_map(
             |(terms, body_credit, (window_tokens, window_bytes))| {
-                Message::Accepted(Accepted { terms, body_credit, window_tokens, window_bytes })
+                Message::Accepted(Accepted { terms, body_credit, window_tokens, window_bytes, eta: None })
             }
         ),
         (any_number(), any_number(), any::<[u8; 32]>()).prop_map(|(prompt_tokens, tokens, hash)| {
