@@ -56,7 +56,8 @@ fn build(seed: u64, with_hostile: bool) -> Scenario {
         dial: Dial::Answers,
     };
     let providers: Vec<NodeId> = (0..=shape.below(5)).map(|_| world.add_provider(provider(&mut shape))).collect();
-    let requesters: Vec<NodeId> = (0..=shape.below(3)).map(|_| world.add_requester(requester(&mut shape))).collect();
+    let requesters: Vec<NodeId> =
+        (0..=shape.below(3)).map(|_| world.add_requester(requester(&mut shape, with_hostile))).collect();
     let mut hostile = Vec::new();
     for _ in 0..if with_hostile { shape.below(4).saturating_sub(1) } else { 0 } {
         let how = CHEATS[shape.below(CHEATS.len() as u64) as usize];
@@ -166,15 +167,16 @@ fn provider(shape: &mut Draws) -> ProviderConfig {
     config
 }
 
-fn requester(shape: &mut Draws) -> RequesterConfig {
+/// A requester; its application may be slow where not all is well.
+fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterConfig {
     let mut limits = Limits::default();
     if shape.chance(1, 3) {
         limits.window_tokens = 8 + shape.below(64) as u32;
         limits.window_bytes = 16_512;
     }
     let pace = match shape.below(8) {
-        0 => Pace::Every(1 + shape.below(300)),
-        1 => Pace::Never,
+        0 if may_be_slow => Pace::Every(1 + shape.below(300)),
+        1 if may_be_slow => Pace::Never,
         _ => Pace::AtOnce,
     };
     let account_budget = shape.chance(1, 4).then(|| shape.below(2_000));

@@ -351,10 +351,10 @@ impl World {
         }
     }
 
-    /// Whether a node takes itself to have a stream with another.
+    /// Whether a node takes itself to have an open stream with another. A dial under way makes a connection of its own.
     fn talks_to(&self, node: u32, other: u32) -> bool {
         let talks = |ends: &[End; 2], own: usize| {
-            ends[own].node == node && ends[1 - own].node == other && ends[own].state != EndState::Closed
+            ends[own].node == node && ends[1 - own].node == other && ends[own].state == EndState::Open
         };
         self.conns.values().any(|record| talks(&record.ends, 0) || talks(&record.ends, 1))
     }

@@ -6,7 +6,7 @@ use haggle_core::{
 };
 use haggle_sim::{EngineScript, Pace, RequesterConfig, Trouble, World, job};
 
-use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, passed_over, run, spec};
+use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, passed_over, passed_over_at, run, spec};
 
 fn slow_engine(prefill: u64) -> EngineScript {
     EngineScript { prefill, ..engine(40) }
@@ -134,7 +134,7 @@ fn patience_for_the_first_token_ends_to_the_millisecond() {
             if !in_time {
                 let why = PassedOver::Interrupted(Interrupted::FirstToken);
                 assert_eq!(passed_over(&job), [(provider, why)]);
-                assert_eq!(job.ending.as_ref().unwrap().0, accepted + patience);
+                assert_eq!(passed_over_at(&job), accepted + patience);
                 assert_eq!(job.owed(), 0);
             }
         }
@@ -153,7 +153,7 @@ fn a_stalled_engine_is_left_when_the_token_gap_is_over() {
         assert_eq!(is_answered(&job), in_time, "a pause of {pause} ms");
         if !in_time {
             assert_eq!(job.failure(), Some(Failure::Interrupted(Interrupted::TokenGap)));
-            assert_eq!(job.ending.as_ref().unwrap().0, last + 60_000);
+            assert_eq!(passed_over_at(&job), last + 60_000);
         }
     }
 }

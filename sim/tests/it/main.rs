@@ -56,6 +56,11 @@ fn is_answered(job: &Job) -> bool {
     matches!(job.finished(), Some(Finished::Answer { .. }))
 }
 
+/// When the last provider fell out.
+fn passed_over_at(job: &Job) -> u64 {
+    job.events.iter().rfind(|(_, event)| matches!(event, Event::PassedOver { .. })).unwrap().0
+}
+
 fn passed_over(job: &Job) -> Vec<(NodeId, PassedOver)> {
     let node = |peer: &haggle_core::PeerId| (0..64).map(NodeId).find(|node| node.peer() == *peer).unwrap();
     let why = |event: &(u64, Event<'_>)| match &event.1 {

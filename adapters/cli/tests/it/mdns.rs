@@ -4,9 +4,11 @@ use std::process::Command;
 
 use crate::world::{Folder, Node, Running, run};
 
-/// What it takes to be alone: an interface that can multicast, and no way out.
-const NETWORK: &str = "ip link set lo up && ip link add alone0 type dummy && ip addr add 10.99.0.1/24 dev alone0 \
-                       && ip link set alone0 multicast on up && ip route add default dev alone0 && echo ready && exec cat";
+/// What it takes to be alone: an interface that can multicast, and no way out. Kernels have one kind or the other.
+const NETWORK: &str = "ip link set lo up
+    ip link add alone0 type dummy || { ip link add alone0 type veth peer name alone1 && ip link set alone1 up; } || exit
+    ip addr add 10.99.0.1/24 dev alone0 && ip link set alone0 multicast on up && ip route add default dev alone0 \\
+        && echo ready && exec cat";
 
 /// A network namespace, held by a process that waits for the end of its stdin.
 fn namespace(folder: &Folder) -> Result<(Running, Vec<String>), String> {

@@ -112,8 +112,10 @@ pub(crate) struct Shovel<K, S> {
     writing: Vec<u8>,
     written: usize,
     unflushed: bool,
-    /// Set when the driver has closed the stream and only what waits is still sent.
+    /// Set when the driver has closed the stream: what waits is still sent, then the peer is given time to take it.
     linger: Option<Delay>,
+    /// This side has said all it had to say.
+    closed: bool,
     read: Box<[u8; READ]>,
     /// Shared by all tasks; let go when the end is decided and only has to be told.
     alive: Option<Arc<()>>,
@@ -136,6 +138,7 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Shovel<K, S> {
             written: 0,
             unflushed: false,
             linger: None,
+            closed: false,
             read: Box::new([0; READ]),
             alive: Some(alive),
         }
@@ -167,6 +170,16 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Shovel<K, S> {
         }
     }
 
+    /// Ready when all that waited is written and the peer has closed its side too.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closed {
+            ready!(self.poll_write(cx))?;
+            self.closed = true;
+        }
+        while ready!(Pin::new(&mut self.stream).poll_read(cx, &mut self.read[..]))? > 0 {}
+        Poll::Ready(Ok(()))
+    }
+
     /// Ready when nothing more comes.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -196,11 +209,17 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Future for Shovel<K, S>
             if end.is_some() && this.linger.is_none() {
                 this.linger = Some(Delay::new(LINGER));
             }
-            let written = end == Some(End::Reset) || this.poll_write(cx).is_ready();
-            let overdue = this.linger.as_mut().is_some_and(|linger| linger.poll_unpin(cx).is_ready());
-            // A stream that the driver closed is not listened to.
-            let heard_out = end.is_none() && !written && this.poll_read(cx).is_ready();
-            if !(written || overdue || heard_out) {
+            let over = match end {
+                Some(End::Reset) => true,
+                // Whoever closes hears the other side out: Yamux throws away what arrives together with the end of a
+                // connection, and a peer that ends its side has taken ours.
+                Some(End::Close) => {
+                    let overdue = this.linger.as_mut().is_some_and(|linger| linger.poll_unpin(cx).is_ready());
+                    overdue || this.poll_close(cx).is_ready()
+                }
+                None => this.poll_write(cx).is_ready() || this.poll_read(cx).is_ready(),
+            };
+            if !over {
                 return Poll::Pending;
             }
             this.alive = None;
@@ -314,8 +333,10 @@ mod tests {
         let mut bench = Bench::new(1 << 20);
         bench.outbox.push(b"last words");
         bench.outbox.close();
-        assert!(bench.poll().is_ready());
+        assert!(bench.poll().is_pending(), "the peer has not taken it yet");
         assert!(bench.stream.with(|fake| fake.closed && fake.sent == b"last words"));
+        bench.stream.with(|fake| (fake.to_read, fake.ended) = (b"unheard".to_vec(), true));
+        assert!(bench.poll().is_ready());
 
         let mut bench = Bench::new(0);
         bench.outbox.push(b"never");
