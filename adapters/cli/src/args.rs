@@ -201,7 +201,7 @@ pub(crate) struct Wanted {
     #[arg(long)]
     pub(crate) refresh: bool,
     /// Time in all, such as 5s or 2m
-    #[arg(long, value_name = "SPAN", value_parser = parse_deadline)]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub(crate) deadline: Option<Millis>,
 }
 
@@ -265,6 +265,9 @@ pub(crate) struct Ask {
     /// Bid so many thousandths of the first offer, 1 to 999
     #[arg(long, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(1..=999))]
     pub(crate) haggle: Option<u32>,
+    /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) patience: Option<Millis>,
     /// Send the prompt as a user's message instead of a text to be continued
     #[arg(long)]
     pub(crate) chat: bool,
@@ -279,7 +282,7 @@ pub(crate) struct Demo {
     pub(crate) prompt: String,
 }
 
-fn parse_deadline(text: &str) -> Result<Millis, String> {
+fn parse_span(text: &str) -> Result<Millis, String> {
     match span::parse(text)?.as_millis() {
         0 => Err("it must be longer than 0".into()),
         millis => Ok(Millis(u64::try_from(millis).unwrap_or(u64::MAX))),

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use futures::StreamExt;
 use haggle::{
-    Builder, Criteria, Error, Model, Node, NodeEvent, Tokio,
+    Builder, Criteria, Error, Model, Node, NodeEvent, Policy, Tokio,
     core::PeerId as CorePeerId,
     engine::{Engine, Llama, TINY_STORIES},
     id, key,
@@ -37,7 +37,12 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
 }
 
 /// A node that only buys, and what it is to look for.
-pub(crate) async fn buyer(global: &Global, args: &NodeArgs, wanted: &Wanted) -> Result<(Node, Criteria), Failed> {
+pub(crate) async fn buyer(
+    global: &Global,
+    args: &NodeArgs,
+    wanted: &Wanted,
+    policy: Policy,
+) -> Result<(Node, Criteria), Failed> {
     let mut settings = Settings::load(global, args)?;
     settings.add_providers(&wanted.provider)?;
     let config = settings.config()?;
@@ -50,7 +55,7 @@ pub(crate) async fn buyer(global: &Global, args: &NodeArgs, wanted: &Wanted) -> 
         ));
     }
     let criteria = criteria(wanted)?;
-    let mut builder = Node::builder(config);
+    let mut builder = Node::builder(config).policy(policy);
     if let Some(file) = &args.key {
         builder = builder.key(load(file)?);
     }

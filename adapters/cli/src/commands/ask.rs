@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 
 use futures::StreamExt;
 use haggle::{
-    Job, JobError, JobEvent, JobSpec, Prompt,
+    Job, JobError, JobEvent, JobSpec, Policy, Prompt,
     core::{
         spec::Haggle,
         wire::{ChatMessage, message::Sampling},
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     let prompt = prompt(&args)?;
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, policy(&args)).await?;
     let spec = JobSpec {
         budget: args.budget,
         deadline: args.wanted.deadline,
@@ -81,6 +81,19 @@ pub(crate) async fn follow(
             }
             None => return Err(haggle::Error::Stopped.into()),
         }
+    }
+}
+
+fn policy(args: &Ask) -> Policy {
+    let policy = Policy::default();
+    match args.patience {
+        // Providers forget a job that nobody asks for after as long as the default.
+        Some(patience) => Policy {
+            resume_grace: patience.min(policy.detached_ttl),
+            detached_ttl: patience.min(policy.detached_ttl),
+            ..policy
+        },
+        None => policy,
     }
 }
 

@@ -18,8 +18,8 @@ fn asking(folder: &Folder, serve: &Node, tokens: &str) -> Running {
 #[test]
 fn a_provider_killed_in_mid_answer_is_told_with_tokens_and_owed() {
     let (serve, folder) = (slow("20"), Folder::new());
-    let ask = ["ask", "--json", "--provider", &serve.address, "--budget", "1", "--max-tokens", "900", PROMPT];
-    let mut ask = Running::spawn(folder.haggle(&ask));
+    let ask = ["ask", "--json", "--provider", &serve.address, "--budget", "1", "--max-tokens", "900"];
+    let mut ask = Running::spawn(folder.haggle(&[&ask[..], &["--patience", "2s", PROMPT]].concat()));
     while ask.json()["event"] != "stream:token" {}
     serve.process.signal("KILL");
     let over = ask.over();
