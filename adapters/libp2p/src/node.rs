@@ -16,6 +16,7 @@ use haggle_core::{
     Criteria, Instant as CoreInstant, JobId, JobSpec, Model, Policy,
     bootstrap::Bootstrap,
     money::{Amount, Price},
+    peers::book::Reliability,
     provider::{Service, Serving},
     spec::QuoteSpec,
     time::Millis,
@@ -282,6 +283,30 @@ impl Node {
     /// The node was stopped.
     pub async fn set_account_budget(&self, budget: Option<Amount>) -> Result<(), Error> {
         self.send(Command::SetAccountBudget(budget)).await
+    }
+
+    /// How a provider has served this node so far; `None` if nothing is known of it.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn reliability(&self, peer: PeerId) -> Result<Option<Reliability>, Error> {
+        self.ask(|reply| Command::Reliability(peer, reply)).await
+    }
+
+    /// Never asks a provider again, until it is allowed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if as many are banned as the limit allows.
+    pub async fn ban(&self, peer: PeerId) -> Result<(), Error> {
+        self.ask(|reply| Command::Ban(peer, reply)).await
+    }
+
+    /// Lifts every ban of a provider, and forgets what it was banned for.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn allow(&self, peer: PeerId) -> Result<(), Error> {
+        self.send(Command::Allow(peer)).await
     }
 
     pub(crate) async fn award(&self, job: JobId, peer: PeerId) -> Result<(), Error> {

@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures::channel::{mpsc, oneshot};
-use haggle_core::{Criteria, Instant, JobId, JobSpec, Millis, Refusal, money::Amount, spec::QuoteSpec};
+use haggle_core::{
+    Criteria, Instant, JobId, JobSpec, Millis, Refusal, money::Amount, peers::book::Reliability, spec::QuoteSpec,
+};
 use libp2p::{Multiaddr, PeerId};
 
 use super::{Driver, Found, Order, desk::Waits};
@@ -22,6 +24,9 @@ pub(crate) enum Command {
     Discover(Criteria, Option<Millis>, oneshot::Sender<Result<Found, Error>>),
     Award(JobId, PeerId, oneshot::Sender<Result<(), Error>>),
     SetAccountBudget(Option<Amount>),
+    Reliability(PeerId, oneshot::Sender<Result<Option<Reliability>, Error>>),
+    Ban(PeerId, oneshot::Sender<Result<(), Error>>),
+    Allow(PeerId),
     AddAddress(PeerId, Multiaddr),
     Drain(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
@@ -77,6 +82,19 @@ impl Driver {
                 let _ = reply.send(awarded.map_err(Error::from));
             }
             Some(Command::SetAccountBudget(budget)) => self.requester.set_account_budget(budget),
+            Some(Command::Reliability(peer, reply)) => {
+                let known = id::to_core(&peer).and_then(|peer| self.requester.reliability(now, &peer));
+                let _ = reply.send(Ok(known));
+            }
+            Some(Command::Ban(peer, reply)) => {
+                let banned = id::to_core(&peer).map_or(Ok(()), |peer| self.requester.ban(peer));
+                let _ = reply.send(banned.map_err(Error::from));
+            }
+            Some(Command::Allow(peer)) => {
+                if let Some(peer) = id::to_core(&peer) {
+                    self.requester.allow(&peer);
+                }
+            }
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
             Some(Command::Drain(reply)) => {
                 if let Some(provider) = &mut self.provider {

@@ -5,6 +5,7 @@ mod key;
 mod market;
 mod mdns;
 mod sessions;
+mod trust;
 mod world;
 
 use std::{future::Future, time::Duration};
