@@ -15,6 +15,8 @@ pub struct EngineScript {
     pub piece: u32,
     /// Tokens after which the model ends its answer by itself.
     pub length: u64,
+    /// Its class: engines of the same class write the same answer.
+    pub class: u8,
     /// Whether token ids are told.
     pub ids: bool,
     /// What goes wrong, if anything: at which token, and how.
@@ -36,7 +38,7 @@ pub enum Trouble {
 
 impl Default for EngineScript {
     fn default() -> Self {
-        Self { prefill: 40, token: 10, piece: 1, length: 40, ids: true, trouble: None }
+        Self { prefill: 40, token: 10, piece: 1, length: 40, class: 0, ids: true, trouble: None }
     }
 }
 
@@ -49,10 +51,10 @@ const WORDS: [&str; 16] =
     [" the", " price", " of", ".", " é", "日", " 本語", "🙂", " a", "ß", " Ω", " market", "\n", " моё", "-", " haggle"];
 
 impl Answer {
-    /// The answer of a model to a prompt under a sampling seed.
+    /// The answer of a model to a prompt under a sampling seed, by an engine of this class.
     #[must_use]
-    pub fn new(model: &[u8], prompt: &Prompt, seed: u64) -> Self {
-        let mut hash = model.iter().fold(seed, |hash, byte| mix(hash ^ u64::from(*byte)));
+    pub fn new(model: &[u8], class: u8, prompt: &Prompt, seed: u64) -> Self {
+        let mut hash = model.iter().fold(mix(u64::from(class)) ^ seed, |hash, byte| mix(hash ^ u64::from(*byte)));
         let mut eat = |bytes: &[u8]| bytes.iter().for_each(|byte| hash = mix(hash ^ u64::from(*byte) ^ 0x100));
         match prompt {
             Prompt::Raw(text) => eat(text.as_bytes()),
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_answer_depends_on_model_prompt_and_seed() {
-        let text = |model: &[u8], prompt: &str, seed| Answer::new(model, &Prompt::Raw(prompt.into()), seed).text(50);
+        let text = |model: &[u8], prompt: &str, seed| Answer::new(model, 0, &Prompt::Raw(prompt.into()), seed).text(50);
         assert_eq!(text(b"m", "p", 1), text(b"m", "p", 1));
         for other in [text(b"n", "p", 1), text(b"m", "q", 1), text(b"m", "p", 2)] {
             assert_ne!(text(b"m", "p", 1), other);

@@ -32,7 +32,7 @@ pub struct Job {
     pub events: Vec<(u64, Event<'static>)>,
     /// The text so far.
     pub text: String,
-    /// Its tokens.
+    /// Its tokens. Where another provider begins anew, text and tokens do too.
     pub tokens: u64,
     /// When the first token came.
     pub first_token: Option<u64>,
@@ -41,6 +41,8 @@ pub struct Job {
     /// Its node died before it ended: nobody is left who could be told.
     pub orphaned: bool,
     pub(crate) pace: Pace,
+    /// Tokens delivered in all, and of these, taken by the application.
+    pub(crate) delivered: u64,
     pub(crate) consumed: u64,
     pub(crate) app_due: bool,
 }
@@ -58,6 +60,7 @@ impl Job {
             ending: None,
             orphaned: false,
             pace,
+            delivered: 0,
             consumed: 0,
             app_due: false,
         }

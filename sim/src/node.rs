@@ -8,7 +8,7 @@ use haggle_core::{
     money::{Amount, Price},
     provider::{Service, Serving},
     time::Millis,
-    wire::message::{Exactness, ModelAdvert},
+    wire::message::{Exactness, ExactnessKind, ModelAdvert},
 };
 
 use crate::{
@@ -69,8 +69,8 @@ impl ProviderConfig {
             bytes_per_token: 4,
             price_out,
             eta: Millis(100),
-            can_continue: false,
-            exactness: Exactness::default(),
+            can_continue: true,
+            exactness: exactness(0),
         };
         let models = vec![Serving { advert, floor_permille: 1000 }];
         Self {
@@ -96,12 +96,18 @@ impl ProviderConfig {
         self
     }
 
-    /// With another engine.
+    /// With another engine; the advert says of which class it is.
     #[must_use]
     pub fn engine(mut self, engine: EngineScript) -> Self {
+        self.service.models[0].advert.exactness = exactness(engine.class);
         self.engine = engine;
         self
     }
+}
+
+/// What an engine of a class promises: equal seeds, equal bytes.
+const fn exactness(class: u8) -> Exactness {
+    Exactness { kind: ExactnessKind::Seeded, class: [class; 32] }
 }
 
 /// A model of that name.
@@ -203,15 +209,15 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(work: &Work, engine: &EngineScript) -> Self {
         use haggle_core::wire::message::EndReason;
-        let end = engine.length.max(1).min(work.max_tokens);
+        let end = engine.length.max(1).min(work.prefix_tokens + work.max_tokens);
         Self {
-            answer: Answer::new(work.model.as_bytes(), &work.prompt, work.sampling.seed),
+            answer: Answer::new(work.model.as_bytes(), engine.class, &work.prompt, work.sampling.seed),
             prompt_tokens: prompt_tokens(&work.prompt),
             end,
-            reason: if engine.length.max(1) > work.max_tokens { EndReason::Length } else { EndReason::Stop },
-            next: 0,
+            reason: if engine.length.max(1) > end { EndReason::Length } else { EndReason::Stop },
+            next: work.prefix_tokens,
             started: false,
-            limit: engine.piece.clamp(1, 1000),
+            limit: engine.piece.clamp(1, 1000).min(work.window_tokens.max(1)),
             blocked: false,
             trouble: engine.trouble,
         }

@@ -4,7 +4,7 @@
 use haggle_core::{
     Event, JobId, JobSpec, Limits, Policy,
     event::{Failure, PassedOver},
-    spec::Haggle,
+    spec::{Failover, Haggle},
     time::Millis,
     wire::{Prompt, message::EndReason},
 };
@@ -156,14 +156,17 @@ fn provider(shape: &mut Draws) -> ProviderConfig {
     config.service.queue = shape.below(5) as u32;
     config.service.models[0].advert.eta = Millis(shape.below(500));
     config.service.models[0].floor_permille = 700 + 100 * shape.below(4) as u32;
-    config.engine = EngineScript {
+    let engine = EngineScript {
         prefill: shape.below(2000),
         token: shape.below(50),
         piece: 1 + shape.below(8) as u32,
         length: 1 + shape.below(200),
+        class: shape.below(2) as u8,
         ids: shape.chance(1, 2),
         trouble: None,
     };
+    let mut config = config.engine(engine);
+    config.service.models[0].advert.can_continue = shape.chance(3, 4);
     config
 }
 
@@ -205,6 +208,8 @@ fn random_job(draws: &mut Draws) -> JobSpec {
     };
     spec.sampling.seed = draws.below(u64::MAX);
     spec.criteria.refresh = draws.chance(1, 8);
+    spec.failover =
+        [Failover::Continue, Failover::Continue, Failover::Restart, Failover::Never][draws.below(4) as usize];
     spec
 }
 

@@ -22,6 +22,8 @@ pub(super) struct StreamBook {
 #[derive(Clone, Debug, Default)]
 pub(super) struct AttemptBook {
     window: Option<(u64, u64)>,
+    /// Tokens that came with the award: this side never had to take them.
+    prefix: u64,
     sent: u64,
     acked: u64,
     /// End and cost of chunks that are not acknowledged, by their first token.
@@ -51,6 +53,9 @@ impl Judge {
                 Message::Award(award) => {
                     let attempt = Some((award.job, award.attempt));
                     *book = StreamBook { attempt, unasked, ..StreamBook::default() };
+                    let known = self.attempts.entry((to, award.job, award.attempt)).or_default();
+                    known.prefix = award.prefix_tokens;
+                    known.acked = known.acked.max(award.prefix_tokens);
                 }
                 Message::Resume { job, attempt, .. } => {
                     *book = StreamBook { attempt: Some((*job, *attempt)), ..StreamBook::default() };
@@ -66,14 +71,17 @@ impl Judge {
             if !core {
                 continue;
             }
-            let job = book.attempt.map(|(job, _)| job);
+            let attempt = book.attempt;
             match message {
-                Message::Award(award) => self.award_sent(award.job, to, award.tariff, award.max_tokens),
+                Message::Award(award) => {
+                    let ordered = award.max_tokens - u64::from(award.overlap);
+                    self.award_sent(award.job, to, award.tariff, ordered);
+                }
                 Message::Body { offset, bytes } => {
                     self.body_sent(stream, offset, bytes);
                     continue;
                 }
-                Message::Ack { next, end } => self.ack_sent(job, next, end),
+                Message::Ack { next, end } => self.ack_sent(attempt, to, next, end),
                 _ => {}
             }
             if self.tells_prompt(node, frame) {
@@ -82,10 +90,12 @@ impl Judge {
         }
     }
 
-    fn ack_sent(&mut self, job: Option<JobId>, next: u64, end: bool) {
-        let book = job.and_then(|job| self.jobs.get(&job));
+    fn ack_sent(&mut self, attempt: Option<(JobId, u32)>, to: PeerId, next: u64, end: bool) {
+        let Some((job, number)) = attempt else { return };
+        let prefix = self.attempts.get(&(to, job, number)).map_or(0, |known| known.prefix);
+        let book = self.jobs.get(&job);
+        let consumed = book.map_or(0, |book| book.consumed.saturating_sub(book.stale)).max(prefix);
         // The end's acknowledgement says that all has arrived; nothing depends on the application any more.
-        let consumed = book.map_or(0, |book| book.consumed);
         if next > consumed && !end {
             self.fail(Rule::Ack, format_args!("{job:?} acknowledges {next}, {consumed} were consumed"));
         }
@@ -114,7 +124,9 @@ impl Judge {
         let spec = self.jobs.get(&job).and_then(|book| book.spec.as_ref());
         let Some(JobSpecFacts { prompt: Prompt::Raw(text), .. }) = spec else { return };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let same = text.as_bytes().get(start..).is_some_and(|rest| rest.starts_with(bytes));
+        // Behind the prompt comes what was delivered.
+        let rest = text.as_bytes().get(start..).unwrap_or_default();
+        let same = bytes.starts_with(&rest[..rest.len().min(bytes.len())]);
         if !in_order || !same || sent > credit {
             self.fail(
                 Rule::Body,

@@ -9,7 +9,7 @@ use std::{
 
 use haggle_core::{
     Event, JobId, JobSpec, PeerId, ProviderEvent,
-    event::{Bill, Finished, Outcome, Quote, Work},
+    event::{Bill, Finished, Outcome, Quote, TakeOver, Work},
     money::Tariff,
     wire::Prompt,
 };
@@ -93,8 +93,8 @@ fn cost(tariff: Tariff, tokens: u64) -> u128 {
     u128::from(tariff.fee_in) + whole
 }
 
-/// A model's own name and its aliases, and the length of the answers of the engine behind it.
-type Listing = (Vec<Vec<u8>>, u64);
+/// A model's own name and its aliases, and the length of the answers of the engine behind it, and its class.
+type Listing = (Vec<Vec<u8>>, u64, u8);
 
 /// The oracle's books.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +121,9 @@ struct Book {
     node: u32,
     deadline: u64,
     spec: Option<JobSpecFacts>,
+    /// Tokens of the run; of earlier runs, that another provider began anew.
     tokens: u64,
+    stale: u64,
     consumed: u64,
     lines: Vec<Line>,
     /// The last line's attempt may still come to owe more.
@@ -165,7 +167,7 @@ impl Judge {
 
     pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, spec: Option<&JobSpec>) {
         if let Some(spec) = spec {
-            self.asked.insert((node, Answer::new(&[], &spec.prompt, spec.sampling.seed), spec.max_tokens));
+            self.asked.insert((node, Answer::new(&[], 0, &spec.prompt, spec.sampling.seed), spec.max_tokens));
         }
         let spec = spec.map(|spec| JobSpecFacts {
             model: spec.criteria.model.as_bytes().to_vec(),
@@ -174,8 +176,17 @@ impl Judge {
             max_tokens: spec.max_tokens,
             budget: spec.budget.map_or(0, u128::from),
         });
-        let book =
-            Book { node, deadline, spec, tokens: 0, consumed: 0, lines: Vec::new(), is_open: false, ended: false };
+        let book = Book {
+            node,
+            deadline,
+            spec,
+            tokens: 0,
+            stale: 0,
+            consumed: 0,
+            lines: Vec::new(),
+            is_open: false,
+            ended: false,
+        };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
         }
@@ -228,6 +239,11 @@ impl Judge {
                     book.is_open = false;
                 }
             }
+            Event::TakenOver { how: TakeOver::Restarted, .. } => {
+                if let Some(book) = self.jobs.get_mut(&job) {
+                    book.stale += std::mem::take(&mut book.tokens);
+                }
+            }
             Event::Negotiated { attempt, peer, tariff, .. } => {
                 let line = self.jobs[&job].lines.last().cloned();
                 let agreed = (*attempt, *peer, *tariff);
@@ -253,9 +269,12 @@ impl Judge {
             return self.fail(Rule::Terms, format_args!("{job:?} awards, but only asked"));
         };
         let names = self.catalog.get(&peer).and_then(|models| {
-            models.iter().find(|(names, _)| names.contains(&spec.model)).map(|(names, length)| (&names[0], *length))
+            models
+                .iter()
+                .find(|(names, ..)| names.contains(&spec.model))
+                .map(|(names, length, class)| (&names[0], *length, *class))
         });
-        let answer = names.map(|(own, length)| (Answer::new(own, &spec.prompt, spec.seed), length));
+        let answer = names.map(|(own, length, class)| (Answer::new(own, class, &spec.prompt, spec.seed), length));
         let last = book.lines.last();
         let follows = attempt == last.map_or(1, |line| line.attempt + 1)
             || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0);
@@ -303,8 +322,10 @@ impl Judge {
                 .iter()
                 .zip(&billed)
                 .all(|(own, line)| *own == (line.attempt, line.peer, line.tariff, line.tokens, line.owed));
+        let alone = lines.len() == 1 && book.lines.last().is_some_and(|line| line.tokens > 0);
         let whole = match (outcome, book.lines.last().and_then(|line| line.answer)) {
-            (Outcome::Finished(Finished::Answer { .. }), Some((_, length))) => {
+            // Of several providers, each has its own idea of where the answer ends.
+            (Outcome::Finished(Finished::Answer { .. }), Some((_, length))) if alone => {
                 tokens == length.max(1).min(book.spec.as_ref().map_or(0, |spec| spec.max_tokens))
             }
             _ => true,
@@ -312,7 +333,7 @@ impl Judge {
         let counted = !matches!(outcome, Outcome::Finished(Finished::Answer { tokens: told, .. }) if *told != tokens);
         let idle = bill.lines.iter().any(|line| line.tokens == 0 && line.owed > 0);
         let deadline = book.deadline;
-        if bill.owed != own || bill.tokens != tokens || !agree || !counted || idle {
+        if bill.owed != own || bill.tokens != tokens + book.stale || !agree || !counted || idle {
             self.fail(Rule::Bill, format_args!("{job:?}: billed {bill:?}, own count {own} for {tokens} tokens"));
         }
         if !whole {
@@ -358,9 +379,10 @@ impl Judge {
         if used > slots {
             self.fail(Rule::Slots, format_args!("{used} jobs on {slots} slots"));
         }
-        let content = Answer::new(&[], &work.prompt, work.sampling.seed);
+        let content = Answer::new(&[], 0, &work.prompt, work.sampling.seed);
+        let max_tokens = work.prefix_tokens + work.max_tokens;
         let asked =
-            crate::node::node_of(work.peer).is_some_and(|node| self.asked.contains(&(node, content, work.max_tokens)));
+            crate::node::node_of(work.peer).is_some_and(|node| self.asked.contains(&(node, content, max_tokens)));
         if honest && !asked {
             self.fail(Rule::Work, format_args!("{:?} did not ask for what is computed", work.peer));
         }
@@ -395,7 +417,7 @@ impl Book {
         let Some(spec) = self.spec.as_ref().filter(|_| !self.ended && self.is_open) else {
             return closed + owed(open.tariff, open.tokens);
         };
-        let before: u64 = self.tokens - open.tokens;
+        let before: u64 = self.tokens.saturating_sub(open.tokens);
         closed + cost(open.tariff, spec.max_tokens.saturating_sub(before))
     }
 }

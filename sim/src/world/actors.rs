@@ -62,7 +62,7 @@ impl World {
             run.started = true;
             side.machine.started(attempt, run.prompt_tokens);
         }
-        let mut n = u64::from(run.limit).min(run.end - run.next);
+        let mut n = u64::from(run.limit).min(run.end.saturating_sub(run.next));
         match run.trouble {
             Some((at, Trouble::Panic)) if run.next + n > at => {
                 return self.engine_ends(node, attempt, EndReason::Engine);
@@ -76,6 +76,11 @@ impl World {
             }
             Some((at, Trouble::Fail(_) | Trouble::Hang | Trouble::Pause(_))) => n = n.min(at - run.next),
             _ => {}
+        }
+        if n == 0 {
+            // It goes on where another broke off, and has nothing to add.
+            let reason = run.reason;
+            return self.engine_ends(node, attempt, reason);
         }
         let tokens = run.next..run.next + n;
         let text: String = tokens.clone().map(|index| run.answer.token(index)).collect();
@@ -96,11 +101,6 @@ impl World {
                 }
             }
             Err(Refusal::NoRoom) => run.blocked = true,
-            Err(Refusal::BadPiece) if n > 1 => {
-                // Wider than the window: in halves, then.
-                run.limit = n as u32 / 2;
-                return self.engine_step(node, attempt);
-            }
             Err(Refusal::UnknownAttempt) => self.engine_stops(node, attempt),
             Err(other) => self.judge.fail(Rule::Work, format_args!("a piece of {n} tokens was refused: {other}")),
         }
@@ -119,7 +119,7 @@ impl World {
     pub(super) fn app_step(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.app_due = false;
-        let waiting = job.tokens - job.consumed;
+        let waiting = job.delivered - job.consumed;
         let (n, again) = match job.pace {
             Pace::AtOnce => (waiting, None),
             Pace::Every(ms) => (waiting.min(1), Some(ms.max(1)).filter(|_| waiting > 1)),

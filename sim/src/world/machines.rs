@@ -1,7 +1,8 @@
 //! Inputs for the machines, and what becomes of their outputs.
 
 use haggle_core::{
-    Event, Input, Instant, JobId, Machine, Model, Output, PeerId, QueryId, StreamId, machine::QueryOutcome,
+    Event, Input, Instant, JobId, Machine, Model, Output, PeerId, QueryId, StreamId, event::TakeOver,
+    machine::QueryOutcome,
 };
 
 use super::{Drain, Happening, INSTANT_END, Lane, World, kind};
@@ -379,6 +380,10 @@ fn note(
     };
     let job = jobs.get_mut(&id)?;
     if let Some(event) = keep(event) {
+        if let Event::TakenOver { how: TakeOver::Restarted, .. } = &event {
+            job.text.clear();
+            job.tokens = 0;
+        }
         if let Event::Ended { ending, .. } = &event {
             job.ending.get_or_insert((now, ending.clone()));
         }
@@ -387,6 +392,7 @@ fn note(
     }
     let Event::Tokens { n, text, .. } = event else { return None };
     job.tokens += u64::from(*n);
+    job.delivered += u64::from(*n);
     job.text.push_str(text);
     job.first_token.get_or_insert(now);
     let pause = match job.pace {

@@ -364,7 +364,7 @@ impl World {
             for name in models.iter().flatten().filter(|_| config.published) {
                 self.dht.publish(name, id.peer());
             }
-            let models = models.into_iter().map(|names| (names, config.engine.length)).collect();
+            let models = models.into_iter().map(|names| (names, config.engine.length, config.engine.class)).collect();
             self.judge.provider(node, id.peer(), models, config.service.slots);
         }
     }
@@ -415,7 +415,7 @@ impl World {
     pub fn set_pace(&mut self, id: JobId, pace: Pace) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.pace = pace;
-            if !job.app_due && pace != Pace::Never && job.consumed < job.tokens {
+            if !job.app_due && pace != Pace::Never && job.consumed < job.delivered {
                 job.app_due = true;
                 let node = job.node.0;
                 self.push(self.now + 1, INSTANT_END, kind::APP, node, Happening::App { job: id });

@@ -12,6 +12,7 @@ mod laws;
 mod recovery;
 mod straight;
 mod swarm;
+mod takeover;
 
 use haggle_core::{
     Event, JobId, JobSpec,

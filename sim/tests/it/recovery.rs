@@ -26,7 +26,7 @@ fn at_every_event(safe_from: &str, strikes: impl Fn(&mut World, NodeId, NodeId))
     let (mut world, provider, me) = pair(1, cheap().engine(engine(12)));
     world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
     let id = world.submit(me, spec()).unwrap();
-    let text = Answer::new(MODEL.as_bytes(), &Prompt::Raw(PROMPT.into()), 0).text(12);
+    let text = Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(12);
     let (mut moments, mut whole) = (0, 0);
     while world.job(id).ending.is_none() {
         let mut fork = world.clone();

@@ -18,7 +18,7 @@ fn a_job_is_found_priced_streamed_and_billed() {
     let job = run(&mut world, id);
     let names: Vec<_> = job.events.iter().map(|(_, event)| event.name()).collect();
     assert_eq!(names, ["job:asked", "job:offered", "job:awarded", "job:negotiated", "job:ended"]);
-    assert_eq!(job.text, Answer::new(MODEL.as_bytes(), &Prompt::Raw(PROMPT.into()), 0).text(30));
+    assert_eq!(job.text, Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(30));
     let Some(Finished::Answer { reason: EndReason::Length, tokens: 30, prompt_tokens }) = job.finished() else {
         panic!("{:?}", job.ending)
     };
@@ -51,7 +51,7 @@ fn every_kind_of_prompt_arrives_as_it_was_given() {
         spec.prompt = prompt.clone();
         let id = world.submit(me, spec).unwrap();
         let job = run(&mut world, id);
-        assert_eq!(job.text, Answer::new(MODEL.as_bytes(), &prompt, 0).text(30));
+        assert_eq!(job.text, Answer::new(MODEL.as_bytes(), 0, &prompt, 0).text(30));
     }
 }
 
@@ -62,7 +62,7 @@ fn an_alias_names_the_same_model() {
     let (mut world, _, me) = pair(4, config);
     let id = world.submit(me, job("tale", PROMPT, 30, 1_000_000)).unwrap();
     let job = run(&mut world, id);
-    assert_eq!(job.text, Answer::new(MODEL.as_bytes(), &Prompt::Raw(PROMPT.into()), 0).text(30));
+    assert_eq!(job.text, Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(30));
 }
 
 #[test]
