@@ -46,6 +46,8 @@ impl Default for LinkConfig {
 pub(crate) struct Link {
     pub(crate) config: LinkConfig,
     pub(crate) stalled_until: u64,
+    /// Bytes that still arrive before all streams are cut.
+    pub(crate) cut_in: Option<u64>,
     /// Streams opened over it so far: the key of their draws.
     pub(crate) opened: u64,
 }

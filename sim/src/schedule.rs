@@ -31,6 +31,8 @@ pub enum FaultKind {
     Cut(NodeId, NodeId),
     /// Every stream between two nodes is lost, and only the first node sees it.
     HalfCut(NodeId, NodeId),
+    /// As [`FaultKind::Cut`], as soon as so many further bytes have come from the first node to the second.
+    CutAfter(NodeId, NodeId, u64),
     /// Nothing travels for so many ms; nothing is lost.
     Stall(NodeId, NodeId, u64),
     /// Dials meet this from now on.
@@ -64,6 +66,7 @@ impl FaultKind {
         match self {
             Self::Cut(..) => "cut",
             Self::HalfCut(..) => "half-cut",
+            Self::CutAfter(..) => "cut-after",
             Self::Stall(..) => "stall",
             Self::Dial(..) => "dial",
             Self::Delay(..) => "delay",

@@ -16,6 +16,7 @@ impl World {
         match fault {
             FaultKind::Cut(a, b) => self.cut(a, b, [Some(1), Some(1)]),
             FaultKind::HalfCut(a, b) => self.cut(a, b, [Some(1), None]),
+            FaultKind::CutAfter(from, to, bytes) => self.link(from.0, to.0).cut_in = Some(bytes),
             FaultKind::Stall(a, b, ms) => {
                 let until = self.now + ms;
                 self.both(a, b, |link| link.stalled_until = link.stalled_until.max(until));
@@ -64,7 +65,7 @@ impl World {
     }
 
     /// Cuts all streams between two nodes; `seen_after` is for `a` and `b`.
-    fn cut(&mut self, a: NodeId, b: NodeId, seen_after: [Option<u64>; 2]) {
+    pub(super) fn cut(&mut self, a: NodeId, b: NodeId, seen_after: [Option<u64>; 2]) {
         for (conn, swapped) in self.between(a.0, b.0) {
             self.sever(conn, if swapped { [seen_after[1], seen_after[0]] } else { seen_after });
         }

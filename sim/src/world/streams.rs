@@ -10,7 +10,7 @@ use super::{Happening, Lane, World, kind};
 use crate::{
     dice::{self, Purpose, Stream},
     net::{Conn, DIAL_TIMEOUT, Dial, End, EndState, Item, Pipe, Role},
-    node::{node_of, peer_id},
+    node::{NodeId, node_of, peer_id},
     script::Heard,
 };
 
@@ -213,7 +213,9 @@ impl World {
             }
             match item {
                 Item::Closed => return self.end_closes(conn, 1 - from, false),
-                Item::Bytes(bytes) => {
+                Item::Bytes(mut bytes) => {
+                    let whole = self.spend(src, dst, &mut bytes);
+                    let Some(record) = self.conns.get_mut(&conn) else { return };
                     let cuts = record.pipes[from].split(&bytes, seed, stream, record.key, mean);
                     let mut start = 0;
                     for cut in cuts {
@@ -223,9 +225,21 @@ impl World {
                         self.arrive(conn, 1 - from, &bytes[start..cut]);
                         start = cut;
                     }
+                    if !whole {
+                        return self.cut(NodeId(src), NodeId(dst), [Some(1), Some(1)]);
+                    }
                 }
             }
         }
+    }
+
+    /// Counts bytes that arrive against a link's cut that is due; `false`: it comes behind those that are left.
+    fn spend(&mut self, src: u32, dst: u32, bytes: &mut Vec<u8>) -> bool {
+        let link = self.link(src, dst);
+        let Some(left) = link.cut_in else { return true };
+        link.cut_in = left.checked_sub(bytes.len() as u64);
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        link.cut_in.is_some()
     }
 
     fn arrive(&mut self, conn: u64, end: usize, bytes: &[u8]) {

@@ -55,6 +55,32 @@ fn a_cut_at_any_event_costs_nothing_after_the_award() {
 }
 
 #[test]
+fn a_cut_at_any_byte_after_the_award_costs_nothing() {
+    // From the award on, in both directions: every 31st byte to the requester, every one to the provider.
+    let (mut world, provider, me) = pair(6, cheap().engine(engine(200)));
+    let id = world.submit(me, haggle_sim::job(MODEL, PROMPT, 200, 1_000_000)).unwrap();
+    while world.job(id).awarded().is_empty() && world.step() {}
+    let text = Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(200);
+    for (from, to, step) in [(provider, me, 31), (me, provider, 1)] {
+        let mut cuts = 0;
+        for bytes in (0..).step_by(step) {
+            let mut fork = world.clone();
+            strike(&mut fork, 0, FaultKind::CutAfter(from, to, bytes));
+            fork.run_to_end();
+            fork.report().verdict().unwrap_or_else(|broken| panic!("byte {bytes}: {broken}"));
+            let job = fork.job(id);
+            assert_eq!((is_answered(job), &job.text), (true, &text), "byte {bytes}");
+            assert_eq!(job.awarded().len(), 1, "byte {bytes}");
+            if job.count("job:cut") == 0 {
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 100, "{cuts}");
+    }
+}
+
+#[test]
 fn a_cut_that_only_one_end_sees_costs_nothing() {
     // An award that vanished without a word is given up when it is not answered in time.
     for (requester_sees, safe_from) in [(true, "job:awarded"), (false, "job:negotiated")] {
