@@ -343,7 +343,7 @@ pub enum Interrupted {
     Accused,
 }
 
-/// What a job costs: the requester's own count (rule M2). `settlement: none`: nothing is paid in this version.
+/// What a job costs: the requester's own count (rule M2).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Bill {
@@ -353,6 +353,18 @@ pub struct Bill {
     pub owed: u128,
     /// Tokens delivered in all.
     pub tokens: u64,
+    /// How it is paid.
+    pub settlement: Settlement,
+}
+
+/// How a bill is paid.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Settlement {
+    /// Not at all: bills are bookkeeping in this version.
+    #[default]
+    None,
 }
 
 /// One attempt's line of a bill.

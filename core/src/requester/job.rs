@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    event::{Bill, BillLine, Interrupted, PassedOver, Quote, TakeOver},
+    event::{Bill, BillLine, Interrupted, PassedOver, Quote, Settlement, TakeOver},
     id::{PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
@@ -148,6 +148,7 @@ impl Job {
             owed: lines.iter().map(|line| line.owed).sum(),
             tokens: lines.iter().map(|line| line.tokens).sum(),
             lines,
+            settlement: Settlement::None,
         }
     }
 

@@ -45,6 +45,9 @@ async fn a_provider_is_found_through_a_third_node_only() {
             assert_eq!(answer.text, words(20));
             assert_eq!((answer.receipt.tokens, answer.receipt.reason), (20, EndReason::Length));
             assert!(requester.connected_peers().contains(&provider.peer_id()));
+            let info = provider.node_info();
+            assert_eq!((info.peer_id, info.listen_addresses), (provider.peer_id(), provider.listen_addresses()));
+            assert!(info.connected_peers.contains(&requester.peer_id()));
             assert_eq!(metric(&bootstrap, "haggle_tokens_served_total"), 0);
             for node in [requester, provider, bootstrap] {
                 node.stop().await;

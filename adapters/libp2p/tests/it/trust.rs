@@ -7,7 +7,7 @@ use haggle::{
     Config, Criteria, Error, JobEvent, JobSpec, Model, Node, Prompt, Sale,
     core::{
         Limits,
-        event::{Failure, TakeOver},
+        event::{Failure, Settlement, TakeOver},
         wire::message::Sampling,
     },
     engine::{Llama, TINY_STORIES},
@@ -66,6 +66,7 @@ async fn a_provider_that_is_lost_in_mid_answer_is_replaced_by_the_same_text() {
         let [(peer, seq, TakeOver::Exact)] = over[..] else { panic!("{over:?}") };
         assert_eq!(peer, second.peer_id());
         let bill = receipt.bill;
+        assert_eq!(bill.settlement, Settlement::None);
         let delivered: Vec<u64> = bill.lines.iter().map(|line| line.tokens).collect();
         assert_eq!(delivered, [seq, uncut.receipt.tokens - seq], "each is owed what it delivered");
         assert!(bill.lines[1].reread > 0 && bill.lines[1].reread <= seq);
