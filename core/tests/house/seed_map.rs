@@ -38,7 +38,7 @@ fn a_line_that_names_nothing_is_seen() {
 fn rows(text: &str) -> Vec<[String; 4]> {
     let map = text.split("\n## ").find(|part| part.starts_with("Seed map")).expect("a section `Seed map`");
     map.lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| kind"))
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| kind") && !line.starts_with("| ---"))
         .map(|line| {
             let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
             cells.try_into().unwrap_or_else(|_| panic!("four cells: {line}"))
