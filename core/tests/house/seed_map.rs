@@ -31,7 +31,7 @@ fn a_line_that_names_nothing_is_seen() {
     assert_eq!(row("`core/src/nowhere.rs` `submit`", test), Err(()));
     assert_eq!(row(symbol, "`core/tests/house/seed_map.rs` `rows`"), Err(()), "a function that is no test");
     assert_eq!(row(symbol, "later"), Err(()));
-    assert_eq!(row("not yet: `core/src/event.rs` `Interrupted`", test), Ok(()));
+    assert_eq!(row("not yet: `core/src/event/mod.rs` `Interrupted`", test), Ok(()));
 }
 
 /// Rows of the map's table: kind, seed's name, our symbol, test.

@@ -102,8 +102,6 @@ fn served(reason: ServedReason) -> &'static str {
         ServedReason::Unacknowledged(_) => "unacknowledged",
         ServedReason::Cancelled => "cancelled",
         ServedReason::Lost => "lost",
-        ServedReason::Silent => "silent",
         ServedReason::Violation(_) => "violation",
-        ServedReason::Declined(_) => "declined",
     }
 }
