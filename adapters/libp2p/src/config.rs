@@ -37,6 +37,14 @@ pub struct Config {
     /// Base of the pause before a retry.
     #[serde(with = "span")]
     pub retry_delay: Duration,
+    /// How long a provider that is lost in mid-answer is waited for, if somebody else could go on.
+    /// Left at its default, it is the policy's.
+    #[serde(with = "span")]
+    pub resume_grace: Duration,
+    /// How long a provider that is lost in mid-answer is waited for, if nobody else is known. Providers keep such a
+    /// job for 120 s. Left at its default, it is the policy's.
+    #[serde(with = "span")]
+    pub detached_ttl: Duration,
     /// How long a connection without a stream is kept for the next job.
     #[serde(with = "span")]
     pub idle_connection_timeout: Duration,
@@ -54,6 +62,9 @@ pub struct Config {
     pub limits: Limits,
 }
 
+const RESUME_GRACE: Duration = Duration::from_secs(5);
+const DETACHED_TTL: Duration = Duration::from_secs(120);
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -68,6 +79,8 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             max_retries: 3,
             retry_delay: Duration::from_secs(1),
+            resume_grace: RESUME_GRACE,
+            detached_ttl: DETACHED_TTL,
             idle_connection_timeout: Duration::from_secs(90),
             slots: 1,
             queue: 4,
@@ -127,6 +140,8 @@ impl Config {
             ("dial_timeout", self.dial_timeout),
             ("request_timeout", self.request_timeout),
             ("retry_delay", self.retry_delay),
+            ("resume_grace", self.resume_grace),
+            ("detached_ttl", self.detached_ttl),
             ("idle_connection_timeout", self.idle_connection_timeout),
         ] {
             check(field, span >= Duration::from_millis(1), "must be longer than 0, for instance \"30s\"")?;
@@ -143,10 +158,14 @@ impl Config {
         self.limits
             .validate()
             .map_err(|error| refuse(format!("limits.{}", error.field), format!("must be {}", error.must)))?;
+        // Programs that set these two in the policy keep what they set.
+        let or_base = |own: Duration, default, base| if own == default { base } else { millis(own) };
         let policy = Policy {
             request_timeout: millis(self.request_timeout),
             max_retries: self.max_retries,
             retry_delay: millis(self.retry_delay),
+            resume_grace: or_base(self.resume_grace, RESUME_GRACE, base.resume_grace),
+            detached_ttl: or_base(self.detached_ttl, DETACHED_TTL, base.detached_ttl),
             ..base
         };
         policy.validate().map_err(|error| refuse(error.field.into(), format!("must be {}", error.must)))?;
@@ -284,5 +303,29 @@ pub mod span {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_the_configurations_or_else_the_policys() {
+        let base = Policy { resume_grace: Millis(7), detached_ttl: Millis(8), ..Policy::default() };
+        let read = |config: &Config| {
+            let policy = config.read(base.clone()).expect("it can work").policy;
+            (policy.resume_grace, policy.detached_ttl)
+        };
+        assert_eq!(read(&Config::default()), (Millis(7), Millis(8)));
+        let config = Config { resume_grace: Duration::from_millis(1), ..Config::default() };
+        assert_eq!(read(&config), (Millis(1), Millis(8)));
+        let config = Config { detached_ttl: Duration::from_secs(9), ..Config::default() };
+        assert_eq!(read(&config), (Millis(7), Millis(9_000)));
+        let zero = Config { detached_ttl: Duration::ZERO, ..Config::default() };
+        assert_eq!(zero.validate().map_err(|error| error.path), Err("detached_ttl".into()));
+        let policy = Policy::default();
+        let defaults = (policy.resume_grace, policy.detached_ttl);
+        assert_eq!((millis(RESUME_GRACE), millis(DETACHED_TTL)), defaults, "both say the same");
     }
 }
