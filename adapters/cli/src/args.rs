@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{
+    ArgAction, Args, Parser, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use haggle::{
     config::span,
     core::{
         money::{Amount, Price},
+        spec::Failover,
         time::Millis,
     },
     engine::TINY_STORIES,
@@ -268,6 +272,9 @@ pub(crate) struct Ask {
     /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub(crate) patience: Option<Millis>,
+    /// What follows if a provider is lost for good in mid-answer
+    #[arg(long, value_name = "HOW", value_parser = failover(), default_value = "continue")]
+    pub(crate) failover: Failover,
     /// Send the prompt as a user's message instead of a text to be continued
     #[arg(long)]
     pub(crate) chat: bool,
@@ -277,6 +284,9 @@ pub(crate) struct Ask {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
+    /// Leave all providers alive; else the one that was chosen is switched off in mid-answer
+    #[arg(long)]
+    pub(crate) no_failure: bool,
     /// The beginning of a story
     #[arg(default_value = "Once upon a time")]
     pub(crate) prompt: String,
@@ -287,6 +297,19 @@ fn parse_span(text: &str) -> Result<Millis, String> {
         0 => Err("it must be longer than 0".into()),
         millis => Ok(Millis(u64::try_from(millis).unwrap_or(u64::MAX))),
     }
+}
+
+fn failover() -> impl TypedValueParser<Value = Failover> {
+    let values = [
+        PossibleValue::new("continue").help("Another one reads prompt and answer, and goes on after the last token"),
+        PossibleValue::new("restart").help("Another one begins anew, below what was written; both are owed"),
+        PossibleValue::new("never").help("The answer ends there, with exit code 7"),
+    ];
+    PossibleValuesParser::new(values).map(|how| match how.as_str() {
+        "restart" => Failover::Restart,
+        "never" => Failover::Never,
+        _ => Failover::Continue,
+    })
 }
 
 fn at_least_one(text: &str) -> Result<u64, String> {

@@ -68,7 +68,10 @@ pub(crate) struct Narrator {
     mixed: bool,
     /// What the answer continues.
     opening: String,
+    /// Offers since the last award.
     offers: usize,
+    awarded: bool,
+    /// The last thing that was written is a part of the answer.
     in_line: bool,
 }
 
@@ -87,7 +90,18 @@ impl Narrator {
 
     fn to(json: bool, talk: Box<dyn Write + Send>, style: Style, names: BTreeMap<PeerId, String>, mixed: bool) -> Self {
         let on_terminal = io::stdout().is_terminal();
-        Narrator { json, talk, style, names, on_terminal, mixed, opening: String::new(), offers: 0, in_line: false }
+        Narrator {
+            json,
+            talk,
+            style,
+            names,
+            on_terminal,
+            mixed,
+            opening: String::new(),
+            offers: 0,
+            awarded: false,
+            in_line: false,
+        }
     }
 
     /// Shows the text that the answer continues before the answer.
@@ -106,6 +120,9 @@ impl Narrator {
         match event {
             JobEvent::Asked { peer } => self.line("asked", &self.name(peer)),
             JobEvent::Offered(offer) => {
+                if std::mem::take(&mut self.awarded) {
+                    self.offers = 0;
+                }
                 self.offers += 1;
                 let text = format!("{}  {}", self.name(&offer.peer), terms(offer));
                 self.line("offer", &text)
@@ -115,6 +132,7 @@ impl Narrator {
                 self.line("passed", &text)
             }
             JobEvent::Awarded { offer, reason, attempt } => {
+                self.awarded = true;
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 let name = self.style.good(&self.name(&offer.peer));
                 let text = format!("{name}{again}: {}", why(*reason, self.offers));
@@ -130,6 +148,10 @@ impl Narrator {
                 self.line("resumed", &text)
             }
             JobEvent::TakenOver { peer, seq, how, .. } => {
+                if *how == TakeOver::Restarted && !self.mixed {
+                    // Two answers are not to run into each other where only they are written.
+                    writeln!(io::stdout())?;
+                }
                 let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
                 self.line("over", &text)
             }
@@ -144,9 +166,7 @@ impl Narrator {
         if self.json {
             return print_json(&ended_json(ending));
         }
-        if self.in_line && self.mixed {
-            write!(io::stdout(), "\n\n")?;
-        }
+        self.close_answer()?;
         if bill.lines.is_empty() {
             return Ok(());
         }
@@ -158,8 +178,12 @@ impl Narrator {
         for line in &bill.lines {
             let peer = id::to_libp2p(&line.peer).map(|peer| self.name(&peer)).unwrap_or_default();
             let Tariff { fee_in, price_out } = line.tariff;
+            let again = match line.reread {
+                0 => String::new(),
+                reread => format!(" and {reread} tokens read again"),
+            };
             let text = format!(
-                "{peer}: {} for the prompt + {} tokens at {} per million = {} units",
+                "{peer}: {} for the prompt{again} + {} tokens at {} per million = {} units",
                 decimal(if line.tokens > 0 { fee_in } else { 0 }),
                 line.tokens,
                 decimal(price_out),
@@ -174,8 +198,17 @@ impl Narrator {
     /// A line for people.
     pub(crate) fn line(&mut self, label: &str, text: &str) -> io::Result<()> {
         if !self.json {
+            self.close_answer()?;
             writeln!(self.talk, "{} {text}", self.style.dim(&format!("{label:>8}")))?;
             self.talk.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Sets what follows off from the answer, if both go to the same place.
+    fn close_answer(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.in_line) && self.mixed {
+            write!(io::stdout(), "\n\n")?;
         }
         Ok(())
     }
@@ -183,7 +216,8 @@ impl Narrator {
     fn tokens(&mut self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if !self.in_line && self.mixed {
-            write!(out, "\n{}", self.style.bold(&harmless(&self.opening)))?;
+            // The part before a take-over was set off below.
+            write!(out, "\n{}", self.style.bold(&harmless(&std::mem::take(&mut self.opening))))?;
         }
         self.in_line = true;
         match self.on_terminal {
@@ -322,6 +356,7 @@ fn bill_json(bill: &Bill) -> Value {
                 "peer": id::to_libp2p(&line.peer).map(|peer| peer.to_string()),
                 "fee_in": decimal(line.tariff.fee_in),
                 "price_out": decimal(line.tariff.price_out),
+                "reread": line.reread,
                 "tokens": line.tokens,
                 "owed": decimal(line.owed),
             })

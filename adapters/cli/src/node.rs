@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use futures::StreamExt;
 use haggle::{
-    Builder, Criteria, Error, Model, Node, NodeEvent, Policy, Tokio,
-    core::PeerId as CorePeerId,
+    Builder, Criteria, Error, Model, Node, NodeEvent, Tokio,
+    core::{PeerId as CorePeerId, time::Millis},
     engine::{Engine, Llama, TINY_STORIES},
     id, key,
     libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
@@ -33,7 +33,11 @@ pub(crate) fn runtime() -> Result<Tokio, Failed> {
 
 /// Starts a node as it was put together.
 pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
-    Ok(Box::pin(builder.start(runtime()?)).await?)
+    start_on(builder, runtime()?).await
+}
+
+pub(crate) async fn start_on(builder: Builder, runtime: Tokio) -> Result<Node, Failed> {
+    Ok(Box::pin(builder.start(runtime)).await?)
 }
 
 /// A node that only buys, and what it is to look for.
@@ -41,10 +45,11 @@ pub(crate) async fn buyer(
     global: &Global,
     args: &NodeArgs,
     wanted: &Wanted,
-    policy: Policy,
+    patience: Option<Millis>,
 ) -> Result<(Node, Criteria), Failed> {
     let mut settings = Settings::load(global, args)?;
     settings.add_providers(&wanted.provider)?;
+    settings.add_patience(patience)?;
     let config = settings.config()?;
     if config.bootstrap_nodes.is_empty() && config.providers.is_empty() && !config.enable_mdns {
         return Err(Failed::new(
@@ -55,7 +60,7 @@ pub(crate) async fn buyer(
         ));
     }
     let criteria = criteria(wanted)?;
-    let mut builder = Node::builder(config).policy(policy);
+    let mut builder = Node::builder(config);
     if let Some(file) = &args.key {
         builder = builder.key(load(file)?);
     }

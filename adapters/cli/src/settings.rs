@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use haggle::{Config, core::money::Price, engine::TINY_STORIES};
+use haggle::{
+    Config,
+    core::{money::Price, time::Millis},
+    engine::TINY_STORIES,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -122,6 +126,14 @@ impl Settings {
     /// Puts the providers that were named on the command line.
     pub(crate) fn add_providers(&mut self, providers: &[String]) -> Result<(), Failed> {
         self.put_all([("providers", "--provider", list(providers))])
+    }
+
+    /// Puts how long a lost provider is waited for, whether others are known or not.
+    pub(crate) fn add_patience(&mut self, patience: Option<Millis>) -> Result<(), Failed> {
+        // Providers keep a lost job no longer.
+        const MOST: Millis = Millis(120_000);
+        let patience = patience.map(|patience| Value::from(patience.min(MOST).0));
+        self.put_all([("resume_grace", "--patience", patience.clone()), ("detached_ttl", "--patience", patience)])
     }
 
     /// Listens on this machine, if nothing else was said.

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read};
 
 use futures::StreamExt;
 use haggle::{
-    Job, JobError, JobEvent, JobSpec, Policy, Prompt,
+    Job, JobError, JobEvent, JobSpec, Prompt,
     core::{
         spec::Haggle,
         wire::{ChatMessage, message::Sampling},
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     let prompt = prompt(&args)?;
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, policy(&args)).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience).await?;
     let spec = JobSpec {
         budget: args.budget,
         deadline: args.wanted.deadline,
@@ -32,12 +32,13 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
         stop: args.stop.clone(),
         time_value: args.time_value,
         haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
+        failover: args.failover,
         ..JobSpec::new(criteria.model.clone(), prompt, args.max_tokens)
     };
     let mut signals = Signals::listen()?;
     let events = node.events();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
-    let followed = follow(job, &mut Narrator::new(global.json), &mut signals).await;
+    let followed = follow(job, &mut Narrator::new(global.json), &mut signals, Narrator::event).await;
     // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
     match followed {
         Ok(Ok(())) => {
@@ -55,11 +56,12 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     }
 }
 
-/// Tells of a job until it ends. Ctrl-C cancels it, and it is still told what it came to.
+/// Tells of a job until it ends, each event by `tell`. Ctrl-C cancels it, and it is still told what it came to.
 pub(crate) async fn follow(
     mut job: Job,
     narrator: &mut Narrator,
     signals: &mut Signals,
+    mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,
 ) -> Result<Result<(), JobError>, Failed> {
     loop {
         let item = tokio::select! {
@@ -74,26 +76,13 @@ pub(crate) async fn follow(
                 narrator.ended(Ok(&receipt))?;
                 return Ok(Ok(()));
             }
-            Some(Ok(event)) => narrator.event(&event)?,
+            Some(Ok(event)) => tell(narrator, &event)?,
             Some(Err(error)) => {
                 narrator.ended(Err(&error))?;
                 return Ok(Err(error));
             }
             None => return Err(haggle::Error::Stopped.into()),
         }
-    }
-}
-
-fn policy(args: &Ask) -> Policy {
-    let policy = Policy::default();
-    match args.patience {
-        // Providers forget a job that nobody asks for after as long as the default.
-        Some(patience) => Policy {
-            resume_grace: patience.min(policy.detached_ttl),
-            detached_ttl: patience.min(policy.detached_ttl),
-            ..policy
-        },
-        None => policy,
     }
 }
 

@@ -1,4 +1,5 @@
 //! A market on this machine: a bootstrap node, three providers and a requester, each a node of its own on 127.0.0.1.
+//! The provider that was chosen is switched off in mid-answer, and another one goes on.
 
 use std::{
     collections::BTreeMap,
@@ -7,12 +8,13 @@ use std::{
 };
 
 use haggle::{
-    Config, Criteria, JobSpec, Model, Node, Prompt, Sale,
+    Builder, Config, Criteria, JobEvent, JobSpec, Limits, Model, Node, Prompt, Sale, Tokio,
     core::{money::Price, spec::Haggle, time::Millis, wire::message::Sampling},
     engine::TINY_STORIES,
     libp2p::PeerId,
 };
 use serde_json::json;
+use tokio::runtime::{self, Runtime};
 
 use super::ask::follow;
 use crate::{
@@ -26,8 +28,12 @@ use crate::{
 
 /// A provider of the demo: name, price read, price written (micro-units per 1,000,000 tokens), tokens a second.
 const PROVIDERS: [(&str, Price, Price, u32); 3] =
-    [("Hare", 20_000_000, 90_000_000, 200), ("Fox", 10_000_000, 40_000_000, 60), ("Snail", 10_000_000, 55_000_000, 20)];
+    [("Hare", 20_000_000, 90_000_000, 200), ("Fox", 10_000_000, 40_000_000, 60), ("Snail", 10_000_000, 55_000_000, 40)];
 const MAX_TOKENS: u64 = 120;
+/// The first provider is switched off when so many tokens are shown.
+const LOST_AFTER: u64 = MAX_TOKENS / 3;
+/// A provider writes no further ahead than this: it cannot be done before it is switched off, however slow we read.
+const WINDOW: u32 = 8;
 /// Units: more than enough for the cheapest.
 const BUDGET: u64 = 50_000;
 /// The nodes find each other within this time even on a slow machine.
@@ -37,12 +43,12 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> Result<Exit, Failed> {
     let stage = Stage { json: global.json, style: Style::of(&io::stdout()) };
     let mut signals = Signals::listen()?;
     tokio::select! {
-        ended = Box::pin(play(&stage, &args.prompt)) => ended,
+        ended = Box::pin(play(&stage, args)) => ended,
         () = signals.next() => Ok(Exit::Cancelled),
     }
 }
 
-async fn play(stage: &Stage, prompt: &str) -> Result<Exit, Failed> {
+async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
     let begun = Instant::now();
     stage.title("A market of five nodes on this machine: real sockets, real keys, a real (tiny) model.")?;
     let bootstrap = node::start(Node::builder(local(&[]))).await?;
@@ -53,39 +59,113 @@ async fn play(stage: &Stage, prompt: &str) -> Result<Exit, Failed> {
         let engine = Paced::limit(node::engine(TINY_STORIES)?, speed);
         let eta = Millis(1_000 / u64::from(speed) * 4);
         let sale = Sale { price_in, price_out, eta, ..Sale::new(engine) };
-        let provider = node::start(Node::builder(local(&known)).sell(sale)).await?;
+        let limits = Limits { window_tokens: WINDOW, ..Limits::default() };
+        let builder = Node::builder(Config { limits, ..local(&known) }).sell(sale);
+        let provider = Provider::start(name, builder).await?;
         let (price_in, price_out) = (decimal(price_in), decimal(price_out));
         let offer = format!("{price_in} in, {price_out} out per million tokens, {speed} tokens/s");
-        stage.node("provider", name, &provider, &offer)?;
-        providers.push((name, provider));
+        stage.node("provider", name, &provider.node, &offer)?;
+        providers.push(provider);
     }
-    let requester = node::start(Node::builder(Config { listen_addresses: Vec::new(), ..local(&known) })).await?;
+    let requester = node::start(Node::builder(impatient(&known))).await?;
     stage.node("requester", "You", &requester, "knows the bootstrap node only")?;
 
     let found = find_all(&requester, providers.len()).await?;
     let took = begun.elapsed().as_millis();
     stage.found(found, took)?;
     let names: BTreeMap<PeerId, String> =
-        providers.iter().map(|(name, node)| (node.peer_id(), (*name).to_owned())).collect();
+        providers.iter().map(|provider| (provider.node.peer_id(), provider.name.to_owned())).collect();
     let spec = JobSpec {
         budget: Some(BUDGET),
         haggle: Haggle::Offers,
         sampling: Sampling { seed: 1, ..Sampling::default() },
-        ..JobSpec::new(model()?, Prompt::Raw(prompt.into()), MAX_TOKENS)
+        ..JobSpec::new(model()?, Prompt::Raw(args.prompt.clone()), MAX_TOKENS)
     };
     let job = requester.submit(spec).await?;
     let mut narrator = Narrator::on_stdout(stage.json, names);
     let mut signals = Signals::listen()?;
-    narrator.opening(prompt);
-    let ended = follow(job, &mut narrator, &mut signals).await?;
+    narrator.opening(&args.prompt);
+    let mut story =
+        Story { stage, providers: &mut providers, fails: !args.no_failure && found > 1, tokens: 0, waits: false };
+    let ended = follow(job, &mut narrator, &mut signals, |narrator, event| story.tell(narrator, event)).await?;
+    let undisturbed = story.fails;
     requester.stop().await;
-    for (_, provider) in providers {
-        provider.stop().await;
+    for provider in providers {
+        provider.node.stop().await;
     }
     bootstrap.stop().await;
     ended.map_err(haggle::Error::Job)?;
+    if undisturbed {
+        stage.no_loss()?;
+    }
     stage.closing()?;
     Ok(Exit::Done)
+}
+
+/// A provider with a runtime of its own, which takes everything of it along when it is dropped.
+struct Provider {
+    name: &'static str,
+    node: Node,
+    machine: Machine,
+}
+
+impl Provider {
+    async fn start(name: &'static str, builder: Builder) -> Result<Self, Failed> {
+        let machine = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let tokio = Tokio::new(machine.handle().clone());
+        let machine = Machine(Some(machine));
+        Ok(Provider { name, node: node::start_on(builder, tokio).await?, machine })
+    }
+}
+
+struct Machine(Option<Runtime>);
+
+impl Machine {
+    /// Pulls the plug: sockets are closed without a word.
+    fn switch_off(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Machine {
+    /// A runtime must not wait for its tasks inside of another one.
+    fn drop(&mut self) {
+        self.switch_off();
+    }
+}
+
+/// The story as it is told, and the provider that is lost in its middle.
+struct Story<'a> {
+    stage: &'a Stage,
+    providers: &'a mut [Provider],
+    /// A provider is still to be lost.
+    fails: bool,
+    /// Tokens shown.
+    tokens: u64,
+    /// One was lost, and nobody has gone on yet.
+    waits: bool,
+}
+
+impl Story<'_> {
+    fn tell(&mut self, narrator: &mut Narrator, event: &JobEvent) -> io::Result<()> {
+        if matches!(event, JobEvent::TakenOver { .. }) {
+            self.waits = false;
+        }
+        // People are told of the loss in one line; how another one is found they have seen already.
+        if self.stage.json || !self.waits || matches!(event, JobEvent::Tokens { .. }) {
+            narrator.event(event)?;
+        }
+        let JobEvent::Tokens { peer, n, .. } = event else { return Ok(()) };
+        self.tokens += u64::from(*n);
+        let due = self.fails && (LOST_AFTER..MAX_TOKENS).contains(&self.tokens);
+        let winner = self.providers.iter_mut().find(|provider| due && provider.node.peer_id() == *peer);
+        let Some(winner) = winner else { return Ok(()) };
+        winner.machine.switch_off();
+        (self.fails, self.waits) = (false, true);
+        self.stage.lost(narrator, winner.name, peer, self.tokens)
+    }
 }
 
 /// Searches until everybody is found: what was announced takes a moment to arrive.
@@ -113,6 +193,17 @@ fn local(bootstrap: &[String]) -> Config {
         listen_addresses: vec!["/ip4/127.0.0.1/tcp/0".into()],
         enable_mdns: false,
         ..Config::default()
+    }
+}
+
+/// A requester that does not wait long for a provider that is lost: it is for show.
+fn impatient(bootstrap: &[String]) -> Config {
+    Config {
+        listen_addresses: Vec::new(),
+        retry_delay: Duration::from_millis(200),
+        resume_grace: Duration::from_secs(1),
+        detached_ttl: Duration::from_secs(2),
+        ..local(bootstrap)
     }
 }
 
@@ -146,6 +237,24 @@ impl Stage {
         self.say(&format!(
             "\n  You ask the network who serves {TINY_STORIES}: {providers} do ({millis} ms after the start).\n"
         ))
+    }
+
+    fn lost(&self, narrator: &mut Narrator, name: &str, peer: &PeerId, tokens: u64) -> io::Result<()> {
+        if self.json {
+            return print_json(
+                &json!({"event": "demo:lost", "name": name, "peer": peer.to_string(), "tokens": tokens}),
+            );
+        }
+        let text =
+            format!("{name}'s plug is pulled after {tokens} tokens. Don't worry: somebody knows how it goes on.");
+        narrator.line("lost", &text)
+    }
+
+    fn no_loss(&self) -> io::Result<()> {
+        if self.json {
+            return print_json(&json!({"event": "demo:undisturbed"}));
+        }
+        self.say("\n  Nobody was lost this time: the story was over before anybody could be switched off.")
     }
 
     fn closing(&self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use haggle::{
-    Criteria, Found, Model, Policy,
+    Criteria, Found, Model,
     core::{machine::QueryOutcome, wire::message::ModelAdvert},
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed> {
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, Policy::default()).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None).await?;
     let criteria = Criteria { limit: args.limit, ..criteria };
     let events = node.events();
     let model = criteria.model.clone();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use haggle::{Policy, Prompt, QuoteSpec, core::spec::Haggle};
+use haggle::{Prompt, QuoteSpec, core::spec::Haggle};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,7 +20,7 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
         (Some(prompt), _) => Prompt::Raw(prompt.clone()).encode().len() as u64,
         (None, bytes) => bytes.unwrap_or(SOME_BYTES),
     };
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, Policy::default()).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None).await?;
     let events = node.events();
     let spec = QuoteSpec {
         criteria,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     relay::relay_to,
-    world::{Folder, Node, Over, PATIENCE, run},
+    world::{Folder, Node, Over, PATIENCE, Running, run},
 };
 
 const PROMPT: &str = "Once upon a time";
@@ -60,8 +60,7 @@ fn three_prices_the_cheapest_wins_and_the_prompt_reaches_nobody_else() {
     let awarded = &over.events("job:awarded")[0];
     assert_eq!((&awarded["offer"]["peer"], &awarded["reason"]), (&Value::from(winner.as_str()), &"cheapest".into()));
     assert_eq!(awarded["offer"]["price_out"], "40");
-    let text: String = over.events("stream:token").iter().filter_map(|event| event["text"].as_str()).collect();
-    assert!(!text.is_empty());
+    assert!(!text(&over).is_empty());
     let ended = &over.events("job:ended")[0];
     // 2,555 bytes are quoted as 2,560: 640 tokens read at 1, then 30 written at 40.
     assert_eq!(ended["bill"]["owed"], "0.00184");
@@ -176,20 +175,72 @@ fn nobody_there_is_told_truthfully_and_soon() {
     });
 }
 
+/// The answer as it was streamed.
+fn text(over: &Over) -> String {
+    over.events("stream:token").iter().filter_map(|event| event["text"].as_str()).collect()
+}
+
+#[test]
+fn who_goes_on_after_a_loss_is_the_askers_choice() {
+    for (failover, code) in [("never", 7), ("restart", 0)] {
+        let serves =
+            ["40", "55"].map(|price| Node::start(&["serve", "--price-out", price, "--tokens-per-second", "50"]));
+        let mut args = vec!["ask", "--json", "--budget", "1", "--max-tokens", "60", "--patience", "300ms"];
+        serves.iter().for_each(|serve| args.extend(["--provider", &serve.address]));
+        args.extend(["--failover", failover, PROMPT]);
+        let folder = Folder::new();
+        let mut ask = Running::spawn(folder.haggle(&args));
+        while ask.json()["event"] != "stream:token" {}
+        let [lost, _other] = serves;
+        drop(lost);
+        let over = ask.over();
+        over.exits(code);
+        let bill = &over.events("job:ended")[0]["bill"]["lines"];
+        assert_eq!(bill.as_array().map(Vec::len), Some(if failover == "never" { 1 } else { 2 }), "{bill}");
+        let taken_over: Vec<Value> =
+            over.events("job:taken-over").into_iter().map(|event| event["how"].clone()).collect();
+        assert_eq!(taken_over, if failover == "never" { vec![] } else { vec![Value::from("restarted")] });
+    }
+}
+
 #[test]
 fn the_demo_shows_a_whole_market() {
     let folder = Folder::new();
     let over = run(folder.haggle(&["demo"]));
     over.exits(0);
-    for text in ["bootstrap", "Hare", "Fox", "Snail", "offer", "award", "the cheapest of 3", "owed", "settlement: none"]
-    {
+    let texts = ["bootstrap", "Hare", "Fox", "Snail", "offer", "award", "the cheapest of 3", "plug is pulled"];
+    for text in texts.into_iter().chain(["takes over", "tokens read again", "owed", "settlement: none"]) {
         assert!(over.out.contains(text), "{text:?} is not in {}", over.out);
     }
     assert!(over.out.contains("Once upon a time"), "{}", over.out);
     assert!(!over.out.contains('\x1b'), "no colours where there is no terminal");
+    let quiet = run(folder.haggle(&["demo", "--no-failure"]));
+    quiet.exits(0);
+    assert!(!quiet.out.contains("plug"), "{}", quiet.out);
+}
+
+#[test]
+fn the_demo_loses_a_provider_and_not_a_letter() {
+    let folder = Folder::new();
     let over = run(folder.haggle(&["demo", "--json", "The dog"]));
     over.exits(0);
     assert_eq!(over.events("demo:node").len(), 5);
-    assert_eq!(over.events("job:offered").len(), 3);
-    assert_eq!(over.events("job:ended")[0]["outcome"], "finished");
+    assert!(over.events("job:offered").len() >= 3);
+    let lost = &over.events("demo:lost")[0];
+    let taken_over = over.events("job:taken-over");
+    assert_eq!((taken_over.len(), &taken_over[0]["how"]), (1, &"exact".into()));
+    let ended = &over.events("job:ended")[0];
+    assert_eq!(ended["outcome"], "finished");
+    let Some([first, second]) = ended["bill"]["lines"].as_array().map(Vec::as_slice) else { panic!("{ended}") };
+    assert_eq!(first["peer"], lost["peer"]);
+    assert_eq!(second["peer"], taken_over[0]["peer"]);
+    assert_ne!(first["peer"], second["peer"]);
+    assert_eq!((&first["reread"], &first["tokens"]), (&0.into(), &taken_over[0]["seq"]));
+    assert!(second["reread"].as_u64() > Some(0), "{second}");
+
+    let undisturbed = run(folder.haggle(&["demo", "--json", "--no-failure", "The dog"]));
+    undisturbed.exits(0);
+    assert!(undisturbed.events("demo:lost").is_empty());
+    assert_eq!(undisturbed.events("job:ended")[0]["bill"]["lines"].as_array().map(Vec::len), Some(1));
+    assert_eq!(text(&over), text(&undisturbed));
 }

@@ -17,6 +17,8 @@ fn files_yield_to_variables_and_variables_to_flags() {
     let origin_of_file = format!("file {file}");
     for (path, value, origin) in [
         ("dial_timeout", "\"30s\"", "default"),
+        ("resume_grace", "\"5s\"", "default"),
+        ("detached_ttl", "\"120s\"", "default"),
         ("max_retries", "1", &origin_of_file),
         ("limits.jobs", "7", &origin_of_file),
         ("price_out", "\"0.5\"", &origin_of_file),
@@ -50,6 +52,7 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
         ("slots = -1", &["slots:"]),
         ("slots = 0", &["slots:", "at least 1"]),
         ("limits = 5", &["limits:", "table"]),
+        ("resume_grace = 0", &["resume_grace:", "longer than 0"]),
         ("dial_timeout = \"soon\"", &["dial_timeout:", "30s"]),
         ("bootstrap_nodes = [\"/ip4/1.2.3.4/tcp/1\"]", &["bootstrap_nodes[0]:", "/p2p/"]),
         ("price_out = \"0.0000001\"", &["price_out:", "6 digits"]),
