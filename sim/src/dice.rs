@@ -16,6 +16,8 @@ pub enum Purpose {
     Job,
     /// Which faults a seed meets.
     Fault,
+    /// Which attempts of an engine meet its trouble.
+    Engine,
 }
 
 /// A source of draws: from whom, to whom, what for.

@@ -21,6 +21,8 @@ pub struct EngineScript {
     pub ids: bool,
     /// What goes wrong, if anything: at which token, and how.
     pub trouble: Option<(u64, Trouble)>,
+    /// In how many of 1,000 attempts, drawn for each.
+    pub trouble_permille: u32,
 }
 
 /// What can go wrong in an engine.
@@ -38,7 +40,16 @@ pub enum Trouble {
 
 impl Default for EngineScript {
     fn default() -> Self {
-        Self { prefill: 40, token: 10, piece: 1, length: 40, class: 0, ids: true, trouble: None }
+        Self {
+            prefill: 40,
+            token: 10,
+            piece: 1,
+            length: 40,
+            class: 0,
+            ids: true,
+            trouble: None,
+            trouble_permille: 1000,
+        }
     }
 }
 

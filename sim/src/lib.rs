@@ -35,6 +35,7 @@
 pub mod adversary;
 mod dice;
 mod engine;
+pub mod figures;
 mod job;
 mod net;
 mod node;

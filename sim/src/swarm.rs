@@ -164,6 +164,7 @@ fn provider(shape: &mut Draws) -> ProviderConfig {
         class: shape.below(2) as u8,
         ids: shape.chance(1, 2),
         trouble: None,
+        trouble_permille: 1000,
     };
     let mut config = config.engine(engine);
     config.service.models[0].advert.can_continue = shape.chance(3, 4);

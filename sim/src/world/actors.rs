@@ -6,6 +6,7 @@ use haggle_core::{
 
 use super::{Happening, INSTANT_END, World, kind};
 use crate::{
+    dice::{self, Purpose, Stream},
     engine::Trouble,
     net::Role,
     node::{Pace, Run},
@@ -22,7 +23,12 @@ impl World {
         match event {
             ProviderEvent::Start { attempt, work } => {
                 let Some(config) = &place.provider_config else { return };
-                place.runs.insert(attempt, Run::new(&work, &config.engine));
+                let mut run = Run::new(&work, &config.engine);
+                let often = u64::from(config.engine.trouble_permille);
+                if dice::below(self.seed, Stream::new(node, node, Purpose::Engine), attempt.0, 1000) >= often {
+                    run.trouble = None;
+                }
+                place.runs.insert(attempt, run);
                 let at = now + config.engine.prefill.max(1);
                 self.judge.started(node, &work, self.is_core_requester(work.peer));
                 self.push(at, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });

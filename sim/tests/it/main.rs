@@ -7,6 +7,7 @@ mod choice;
 mod cli;
 mod discovery;
 mod failure;
+mod figures;
 mod flow;
 mod laws;
 mod recovery;
