@@ -22,9 +22,10 @@ impl<K: Ord + Clone> Deadlines<K> {
     }
 
     /// Sets, moves or removes a key's deadline.
-    pub(crate) fn set(&mut self, key: K, due: Option<Timeout>) {
+    pub(crate) fn set(&mut self, now: Instant, key: K, due: Option<Timeout>) {
         match (self.by_key.get(&key).copied(), due) {
-            (Some(old), Some(new)) if old.at <= new.at => {}
+            // One that is due already may have been put back by the handler of another: it is not to be left there.
+            (Some(old), Some(new)) if now < old.at && old.at <= new.at => {}
             (old, new) => {
                 if let Some(old) = old {
                     self.by_time.remove(&(old, key.clone()));
@@ -52,5 +53,41 @@ impl<K: Ord + Clone> Deadlines<K> {
 
     pub(crate) fn next(&self) -> Option<Timeout> {
         self.by_time.first().map(|(timeout, _)| *timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Cause;
+
+    fn due(at: u64) -> Option<Timeout> {
+        Some(Timeout { at: Instant::from_millis(at), cause: Cause::Idle })
+    }
+
+    fn next(deadlines: &Deadlines<u8>) -> Option<u64> {
+        deadlines.next().map(|timeout| timeout.at.as_millis())
+    }
+
+    #[test]
+    fn later_ones_stay_where_they_were_until_they_are_due() {
+        let now = Instant::from_millis(5);
+        let mut deadlines = Deadlines::new();
+        deadlines.set(now, 1, due(10));
+        deadlines.set(now, 1, due(20));
+        assert_eq!(next(&deadlines), Some(10), "looking once too early costs less than moving it");
+        deadlines.set(now, 1, due(7));
+        assert_eq!(next(&deadlines), Some(7));
+        assert_eq!(deadlines.take_due(Instant::from_millis(7)), [1]);
+        assert_eq!(next(&deadlines), None);
+    }
+
+    #[test]
+    fn what_was_put_back_while_due_is_moved() {
+        let now = Instant::from_millis(30);
+        let mut deadlines = Deadlines::new();
+        deadlines.set(now, 1, due(10));
+        deadlines.set(now, 1, due(40));
+        assert_eq!(next(&deadlines), Some(40));
     }
 }

@@ -278,19 +278,19 @@ impl Provider {
     fn index_stream(&mut self, id: StreamId) {
         let due = self.streams.get(&id).filter(|stream| stream.job.is_none());
         let due = due.map(|stream| Timeout { at: stream.until, cause: Cause::Handshake });
-        self.deadlines.set(Key::Stream(id), due);
+        self.deadlines.set(self.now, Key::Stream(id), due);
     }
 
     /// Derives a job's deadline anew: the one place where it enters the index.
     fn index_job(&mut self, id: AttemptId) {
         let due = self.jobs.get(&id).map(|job| job.timeout(&self.service));
-        self.deadlines.set(Key::Job(id), due);
+        self.deadlines.set(self.now, Key::Job(id), due);
     }
 
     /// Forgets a stream; its job, if any, was dealt with before.
     fn drop_stream(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(&id) else { return false };
-        self.deadlines.set(Key::Stream(id), None);
+        self.deadlines.set(self.now, Key::Stream(id), None);
         if let Some(load) = self.peers.get_mut(&stream.peer) {
             load.streams = load.streams.saturating_sub(1);
         }

@@ -162,7 +162,7 @@ impl Provider {
 
     pub(super) fn index_offers(&mut self) {
         let due = self.book.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
-        self.deadlines.set(Key::Offers, due);
+        self.deadlines.set(self.now, Key::Offers, due);
     }
 
     /// The posted price of a request, or why it gets none.

@@ -206,7 +206,7 @@ impl Provider {
         }
         self.vacate(id);
         let Some(job) = self.jobs.remove(&id) else { return };
-        self.deadlines.set(Key::Job(id), None);
+        self.deadlines.set(self.now, Key::Job(id), None);
         self.by_name.remove(&(job.peer, job.award.job, job.award.attempt));
         if let Some(load) = self.peers.get_mut(&job.peer) {
             load.jobs = load.jobs.saturating_sub(1);

@@ -85,7 +85,7 @@ impl Requester {
 
     pub(super) fn end_farewell(&mut self, name: (JobId, u32)) {
         let Some(farewell) = self.farewells.remove(&name) else { return };
-        self.deadlines.set(Key::Farewell(name.0, name.1), None);
+        self.deadlines.set(self.now, Key::Farewell(name.0, name.1), None);
         if let Some(stream) = farewell.stream {
             self.close_stream(stream);
         }
@@ -112,6 +112,6 @@ impl Requester {
             let at = if farewell.stream.is_none() { farewell.retry.min(farewell.until) } else { farewell.until };
             Timeout { at, cause: Cause::Farewell }
         });
-        self.deadlines.set(Key::Farewell(name.0, name.1), due);
+        self.deadlines.set(self.now, Key::Farewell(name.0, name.1), due);
     }
 }

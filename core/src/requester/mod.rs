@@ -391,7 +391,7 @@ impl Requester {
         self.release_talks(id, ReleaseReason::NoJob);
         let Some(job) = self.jobs.remove(&id) else { return };
         self.searching.remove(&id);
-        self.deadlines.set(Key::Job(id), None);
+        self.deadlines.set(self.now, Key::Job(id), None);
         if matches!(job.goal, Goal::Answer(_)) {
             self.held = self.held.saturating_sub(job.body_bytes());
         }
@@ -437,7 +437,7 @@ impl Requester {
     /// Derives a job's deadline anew: the one place where it enters the index.
     fn index(&mut self, id: JobId) {
         let due = self.jobs.get(&id).map(Job::timeout);
-        self.deadlines.set(Key::Job(id), due);
+        self.deadlines.set(self.now, Key::Job(id), due);
     }
 }
 

@@ -48,7 +48,7 @@ impl Requester {
             let until = self.now.after(self.policy.query_timeout);
             self.directory.start_search(&self.limits, model.clone(), query, until);
             self.outbox.start_query(query, model);
-            self.deadlines.set(Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
+            self.deadlines.set(self.now, Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
         }
         if !self.award_posted(id) {
             self.advance_search(id);
@@ -118,7 +118,7 @@ impl Requester {
 
     pub(super) fn on_query_done(&mut self, query: QueryId, outcome: QueryOutcome) {
         if self.directory.end_search(self.now, query, outcome).is_some() {
-            self.deadlines.set(Key::Query(query), None);
+            self.deadlines.set(self.now, Key::Query(query), None);
             self.advance_searching();
         }
     }
@@ -157,7 +157,7 @@ impl Requester {
 
     fn end_describe(&mut self, peer: PeerId) {
         self.describing.remove(&peer);
-        self.deadlines.set(Key::Describe(peer), None);
+        self.deadlines.set(self.now, Key::Describe(peer), None);
         self.start_describes();
         self.advance_searching();
     }
@@ -179,7 +179,7 @@ impl Requester {
             self.outbox.send(stream, &Message::Describe);
             let until = self.now.after(self.policy.describe_timeout);
             self.describing.insert(peer, (stream, until));
-            self.deadlines.set(Key::Describe(peer), Some(Timeout { at: until, cause: Cause::Describe }));
+            self.deadlines.set(self.now, Key::Describe(peer), Some(Timeout { at: until, cause: Cause::Describe }));
         }
     }
 
