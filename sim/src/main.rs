@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use haggle_sim::{
     figures::{
         choice::{self, Chooser},
+        cuts,
         outage::{self, FAILINGS},
     },
     swarm,
@@ -22,6 +23,7 @@ usage: haggle-sim run --seeds N [--from S]
   NAME        outage     awards per job while no provider works, 100 clients for 300 s
               transient  answers while 10 % of attempts break, 100 clients for 300 s
               heal       awards a second after an outage of 60 s, 1,000 clients
+              cuts       2,000 tokens, cut at every 31st byte from byte S on; all bytes take 31 seeds
               choice     job times against least-loaded-of-two, 20 providers for 300 s
 
 Exits with 0 if every rule was kept, 1 if one was broken, 2 on wrong usage.";
@@ -97,6 +99,7 @@ fn figure(name: Option<&str>) -> Result<fn(u64), String> {
                 println!("seed {seed}, {how:?}: {}", outage::heal(seed, 1000, 60, how));
             }
         }),
+        Some("cuts") => Ok(|seed| println!("offset {seed}: {}", cuts::every(2000, 31, seed))),
         Some("choice") => Ok(|seed| {
             for chooser in [Chooser::Core, Chooser::LeastLoadedOfTwo] {
                 println!("seed {seed}, {chooser:?}: {}", choice::run(seed, 300, chooser));

@@ -48,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) stalled_until: u64,
     /// Bytes that still arrive before all streams are cut.
     pub(crate) cut_in: Option<u64>,
+    /// Bytes that have arrived.
+    pub(crate) arrived: u64,
     /// Streams opened over it so far: the key of their draws.
     pub(crate) opened: u64,
 }

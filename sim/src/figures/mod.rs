@@ -1,6 +1,7 @@
 //! Figures: what the shipped core comes to under load, counted in worlds that keep every rule.
 
 pub mod choice;
+pub mod cuts;
 pub mod outage;
 
 use crate::World;

@@ -317,7 +317,7 @@ impl World {
 
     fn link(&mut self, src: u32, dst: u32) -> &mut Link {
         let config = self.default_link;
-        self.links.entry((src, dst)).or_insert(Link { config, stalled_until: 0, cut_in: None, opened: 0 })
+        self.links.entry((src, dst)).or_insert(Link { config, stalled_until: 0, cut_in: None, arrived: 0, opened: 0 })
     }
 
     /// Gives a node fresh machines, as its process does when it starts.

@@ -236,9 +236,13 @@ impl World {
     /// Counts bytes that arrive against a link's cut that is due; `false`: it comes behind those that are left.
     fn spend(&mut self, src: u32, dst: u32, bytes: &mut Vec<u8>) -> bool {
         let link = self.link(src, dst);
-        let Some(left) = link.cut_in else { return true };
+        let Some(left) = link.cut_in else {
+            link.arrived += bytes.len() as u64;
+            return true;
+        };
         link.cut_in = left.checked_sub(bytes.len() as u64);
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        link.arrived += bytes.len() as u64;
         link.cut_in.is_some()
     }
 

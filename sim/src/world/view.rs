@@ -69,6 +69,12 @@ impl World {
         self.nodes[node.0 as usize].runs.values().map(|run| run.next).collect()
     }
 
+    /// Bytes that have arrived at `to` from `from`, on all streams.
+    #[must_use]
+    pub fn arrived(&self, from: NodeId, to: NodeId) -> u64 {
+        self.links.get(&(from.0, to.0)).map_or(0, |link| link.arrived)
+    }
+
     /// Streams that are not over at both ends.
     #[must_use]
     pub fn open_streams(&self) -> usize {
