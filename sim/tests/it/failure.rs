@@ -3,7 +3,7 @@
 use haggle_core::{
     Limits, Millis,
     event::{Failure, Interrupted, Outcome, PassedOver, Violation},
-    wire::message::EndReason,
+    wire::message::{DeclineReason, EndReason},
 };
 use haggle_sim::{
     EngineScript, Fault, FaultKind, Job, LinkConfig, NodeId, Pace, ProviderConfig, RequesterConfig, Schedule, Trouble,
@@ -207,7 +207,7 @@ fn an_honest_script_is_served_by() {
 }
 
 #[test]
-fn terms_that_are_stale_again_and_again_are_a_violation() {
+fn terms_that_are_stale_again_and_again_are_passed_over() {
     let mut world = World::new(10);
     let cheater = world.add_script(&[MODEL], cheat(MODEL, 0, 1, Cheat::AlwaysStale));
     let honest = world.add_provider(cheap());
@@ -216,7 +216,7 @@ fn terms_that_are_stale_again_and_again_are_a_violation() {
     let job = run(&mut world, id);
     // What it offers instead is believed twice.
     assert_eq!(job.awarded(), [cheater.peer(), cheater.peer(), cheater.peer(), honest.peer()]);
-    assert_eq!(passed_over(&job), [(cheater, PassedOver::Violation(Violation::Terms))]);
+    assert_eq!(passed_over(&job), [(cheater, PassedOver::Declined(DeclineReason::Stale))]);
     assert!(is_answered(&job));
 }
 

@@ -14,6 +14,7 @@ mod recovery;
 mod straight;
 mod swarm;
 mod takeover;
+mod time;
 
 use haggle_core::{
     Event, JobId, JobSpec,
