@@ -6,7 +6,7 @@ use crate::{time::Millis, wire};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Limits {
-    /// Jobs a requester has open at once.
+    /// Jobs a node has open at once, on each side; at a provider those that wait to be resumed or acknowledged count too.
     pub jobs: u32,
     /// Peers the directory remembers.
     pub known_peers: u32,

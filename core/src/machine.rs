@@ -106,7 +106,7 @@ pub enum Output<'a, E> {
         /// The model; [`crate::wire::dht_key`] makes the DHT's key of it.
         model: &'a Model,
     },
-    /// Nobody waits for the query any more.
+    /// The query takes too long: nothing more of it is listened to.
     CancelQuery(QueryId),
     /// Tell the application.
     Event(E),

@@ -44,7 +44,7 @@ pub enum Refusal {
     NoRoom,
     /// The book of bans is full.
     BansFull,
-    /// As many streams as allowed are open, or the node is draining.
+    /// As many streams as allowed are open.
     TooManyStreams,
 }
 

@@ -326,8 +326,6 @@ pub enum Interrupted {
     Request,
     /// The first token did not come in time.
     FirstToken,
-    /// Nothing was heard for too long.
-    Idle,
     /// No token came for too long.
     TokenGap,
     /// The provider promised equal bytes and wrote others.
@@ -348,7 +346,7 @@ pub enum Interrupted {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Bill {
-    /// One line per attempt that was awarded.
+    /// One line per attempt that was sent and not declined.
     pub lines: Vec<BillLine>,
     /// What is owed in all.
     pub owed: u128,
@@ -410,7 +408,7 @@ pub enum ProviderEvent {
     },
     /// A job is to be computed: a slot is taken and the body is complete.
     Start {
-        /// Its handle for `push`, `finish` and `fail`.
+        /// Its handle for `push` and `finish`.
         attempt: AttemptId,
         /// What to compute.
         work: Work,

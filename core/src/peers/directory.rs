@@ -58,14 +58,21 @@ pub(crate) enum Standing<'a> {
 
 impl Directory {
     /// What is known of `peer`, no older than `not_before` and within the policy's time.
-    pub(crate) fn standing(&self, now: Instant, policy: &Policy, peer: &PeerId, not_before: Instant) -> Standing<'_> {
+    pub(crate) fn standing(
+        &self,
+        now: Instant,
+        policy: &Policy,
+        peer: &PeerId,
+        not_before: Instant,
+        since: Instant,
+    ) -> Standing<'_> {
         let Some(known) = self.peers.get(peer).filter(|known| known.at >= not_before) else {
             return Standing::Unknown;
         };
         let age = now.since(known.at);
         match &known.what {
             What::Advert(advert) if age < policy.found_ttl => Standing::Advert(advert),
-            What::Failed(failure) if age < policy.nobody_ttl => Standing::Failed(*failure),
+            What::Failed(failure) if age < policy.nobody_ttl || known.at >= since => Standing::Failed(*failure),
             _ => Standing::Unknown,
         }
     }

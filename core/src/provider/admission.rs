@@ -2,7 +2,7 @@
 
 use crate::{
     digest,
-    event::{ProviderEvent, Work},
+    event::{ProviderEvent, ServedReason, Violation, Work},
     id::{AttemptId, PeerId, StreamId},
     wire::{
         Message, Prompt,
@@ -71,7 +71,7 @@ impl Provider {
             return no(DeclineReason::PeerLimit);
         }
         let full = self.held.saturating_add(award.body_bytes) > self.limits.node_bytes;
-        if !self.draining && (self.is_busy() || full) {
+        if !self.draining && (self.is_busy() || full || self.jobs.len() >= self.limits.jobs as usize) {
             return no(DeclineReason::Busy);
         }
         self.check_terms(peer, award)
@@ -94,7 +94,13 @@ impl Provider {
             return;
         }
         if digest::sha256(&job.body) != job.award.body_hash {
-            return self.end_attempt(id, EndReason::Violation);
+            let stream = job.stream();
+            self.drop_job(id, ServedReason::Violation(Violation::Body));
+            if let Some(stream) = stream {
+                self.decline(stream, DeclineReason::BodyMismatch, None);
+                self.close_stream(stream);
+            }
+            return;
         }
         job.stage = Stage::Queued;
         self.queue.push_back(id);
@@ -112,7 +118,9 @@ impl Provider {
             job.started = self.now;
             self.running += 1;
             let own_name = self.service.find(&job.award.model).map(|serving| serving.advert.model.clone());
+            let is_served = own_name.is_some();
             match work(job, &body, own_name) {
+                None if !is_served => self.end_attempt(id, EndReason::Shutdown),
                 Some(work) => self.outbox.event(ProviderEvent::Start { attempt: id, work }),
                 None => self.end_attempt(id, EndReason::BadRequest),
             }

@@ -33,8 +33,8 @@ pub(super) struct Job {
     pub(super) resumes: Bucket,
     pub(super) text_bytes: u64,
     pub(super) text_hash: TextHash,
-    /// The engine was told that there is no room.
-    pub(super) blocked: bool,
+    /// Since when the engine waits for room.
+    pub(super) blocked: Option<Instant>,
     pub(super) awarded: Instant,
     /// When it got its slot.
     pub(super) started: Instant,
@@ -78,7 +78,7 @@ impl Job {
             resumes: Bucket::per_second(now, RESUMES, 1),
             text_bytes: 0,
             text_hash: TextHash::default(),
-            blocked: false,
+            blocked: None,
             awarded: now,
             started: now,
             heard: now,
@@ -146,7 +146,11 @@ impl Job {
         let life = due(self.sent.after(service.keepalive), Cause::Keepalive);
         match self.stage {
             Stage::Receiving => due(self.body_due(service), Cause::BodyRate).min(idle).min(life),
-            Stage::Queued | Stage::Running => idle.min(life),
+            Stage::Queued => idle.min(life),
+            Stage::Running => {
+                let stall = self.blocked.map(|since| due(since.after(service.stall), Cause::TokenGap));
+                stall.map_or(idle, |stall| stall.min(idle)).min(life)
+            }
             Stage::Ended { until, .. } => due(until, Cause::Linger),
         }
     }

@@ -186,7 +186,8 @@ impl Provider {
         Ok(())
     }
 
-    /// Changes what is served; offers made stay bound until they expire.
+    /// Changes what is served. Offers made bind on until they expire, unless their model is not served any more; jobs that
+    /// run go on.
     ///
     /// # Errors
     /// The first setting that can not work; nothing changed.

@@ -142,7 +142,7 @@ impl Provider {
                     && open.rfq.model == award.model
                     && open.tariff == award.tariff
                     && size <= open.rfq.body_bytes
-                    && award.max_tokens <= open.rfq.max_tokens
+                    && award.max_tokens.saturating_sub(u64::from(award.overlap)) <= open.rfq.max_tokens
             }),
         };
         if agreed {

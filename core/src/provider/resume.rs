@@ -70,7 +70,6 @@ impl Provider {
             // What came of the body may end anywhere: it comes again.
             accepted.body_credit = award.body_bytes;
             job.body.clear();
-            job.awarded = self.now;
         } else if let Some(stream) = self.streams.get_mut(&stream) {
             stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
         }

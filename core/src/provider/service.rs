@@ -10,6 +10,9 @@ use crate::{
     wire::message::{MAX_ALIASES, MAX_MODELS, ModelAdvert},
 };
 
+/// Jobs that can wait for a slot.
+const MAX_QUEUE: u32 = 1024;
+
 /// What a provider serves, and how much of it at once.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
@@ -26,6 +29,8 @@ pub struct Service {
     pub idle: Millis,
     /// How long a job whose stream was cut, or whose end was not acknowledged, can be resumed.
     pub detached_ttl: Millis,
+    /// A job whose requester takes nothing for so long, while the window is full, is ended: it holds a slot.
+    pub stall: Millis,
     /// A sign of life is sent at least this often.
     pub keepalive: Millis,
     /// An inbound stream has to say something within; a body may start as late.
@@ -53,6 +58,7 @@ impl Default for Service {
             offer_expiry: Millis::from_secs(60),
             idle: Millis::from_secs(30),
             detached_ttl: Millis::from_secs(120),
+            stall: Millis::from_secs(600),
             keepalive: Millis::from_secs(10),
             handshake: Millis::from_secs(10),
             body_rate: 4 << 10,
@@ -87,6 +93,9 @@ impl Service {
         if self.slots == 0 {
             return err("slots", "at least 1");
         }
+        if self.queue > MAX_QUEUE {
+            return err("queue", "at most 1024");
+        }
         if self.body_rate == 0 {
             return err("body_rate", "at least 1");
         }
@@ -94,6 +103,7 @@ impl Service {
             ("offer_expiry", self.offer_expiry),
             ("idle", self.idle),
             ("detached_ttl", self.detached_ttl),
+            ("stall", self.stall),
             ("keepalive", self.keepalive),
             ("handshake", self.handshake),
         ];

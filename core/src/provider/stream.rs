@@ -43,14 +43,14 @@ impl Provider {
             return Err(Refusal::BadPiece);
         }
         if !job.window.take(n, window::cost(text, ids)) {
-            job.blocked = true;
+            job.blocked.get_or_insert(self.now);
             return Err(Refusal::NoRoom);
         }
         job.text_bytes = text_bytes;
         job.text_hash.update(text.as_bytes());
         job.sent = self.now;
         let room = job.window.room();
-        job.blocked = room == 0;
+        job.blocked = (room == 0).then_some(self.now);
         self.scratch.clear();
         wire::encode_frame(&Message::Chunk { seq, n, text, ids }, &mut self.scratch);
         job.ring.keep(seq, tokens, &self.scratch);
@@ -84,7 +84,11 @@ impl Provider {
     fn on_body(&mut self, id: AttemptId, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         if job.is_ended() {
-            return Ok(());
+            // It ended before its body was whole.
+            let (now, stream) = (self.now, job.stream());
+            let stream = stream.and_then(|stream| self.streams.get_mut(&stream));
+            let paid = stream.is_none_or(|stream| stream.idle_frames.charge(now));
+            return if paid { Ok(()) } else { Err(Violation::Flood) };
         }
         let end = offset.saturating_add(bytes.len() as u64);
         let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
@@ -126,8 +130,8 @@ impl Provider {
             job.resumes.refund();
         }
         let room = job.window.room();
-        if job.blocked && room > 0 && job.is_running() {
-            job.blocked = false;
+        if progress && job.blocked.is_some() && room > 0 && job.is_running() {
+            job.blocked = None;
             self.outbox.event(ProviderEvent::Room { attempt: id, tokens: room });
         }
         let now = self.now;
@@ -170,6 +174,10 @@ impl Provider {
                     self.drop_job(id, ServedReason::Unacknowledged(reason));
                     self.close_stream(stream);
                 }
+            }
+            Stage::Running if job.blocked.is_some_and(|since| since.after(self.service.stall) <= now) => {
+                self.outbox.event(ProviderEvent::Stop { attempt: id });
+                self.end_attempt(id, EndReason::TooSlow);
             }
             Stage::Receiving if job.body_due(&self.service) <= now => self.end_attempt(id, EndReason::TooSlow),
             _ if job.heard.after(self.service.idle) <= now => {

@@ -111,11 +111,11 @@ impl Attempt {
         stream: StreamId,
         (quote, class, permit): (Quote, Exactness, Permit),
         reserved: u128,
-        (prefix, run): (Prefix, &Run),
+        (prefix, run, stale): (Prefix, &Run, u64),
         left: u64,
         limits: &Limits,
     ) -> Self {
-        let backlog = u32::try_from(run.tokens() - run.consumed()).unwrap_or(u32::MAX);
+        let backlog = u32::try_from((run.tokens() - run.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
         let (start, from) = (prefix.tokens, run.tokens());
         let (before, evidence) = run.text().split_at_checked(prefix.text_bytes).unwrap_or((run.text(), ""));
         let mut text_hash = TextHash::default();
@@ -224,7 +224,7 @@ impl Attempt {
 
     /// New tokens accepted so far.
     pub(super) const fn tokens(&self) -> u64 {
-        self.window.end().saturating_sub(self.from)
+        if self.differs { 0 } else { self.window.end().saturating_sub(self.from) }
     }
 
     /// Index of the token that comes next.

@@ -1,9 +1,11 @@
 //! When a provider is given up: another one goes on, from the first token or from where it broke off. Rules F2 and F3.
 
+use alloc::vec::Vec;
+
 use crate::{
     backoff,
-    event::{Failure, Finished, Interrupted, Outcome, PassedOver, TakeOver},
-    id::JobId,
+    event::{Failure, Finished, Interrupted, Outcome, PassedOver, TakeOver, Violation},
+    id::{JobId, PeerId},
     peers::score::Severity,
     retry::Retry,
     spec::Failover,
@@ -12,7 +14,7 @@ use crate::{
 
 use super::{
     Requester,
-    job::{Goal, Job, Phase},
+    job::{Goal, Job, Phase, TalkState},
     run::Run,
     stream::Verdict,
 };
@@ -34,6 +36,10 @@ impl Requester {
         job.broken = Some(why);
         let delivered = job.run.tokens() > 0;
         if delivered && job.left() == 0 {
+            if why == Interrupted::Violation(Violation::Digest) {
+                // All tokens are there, but not as they were written: nobody can mend that.
+                return self.fail_job(id, Failure::Interrupted(why));
+            }
             // Only the End is missing.
             let answer = Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: job.run.tokens() };
             return self.end_job(id, Outcome::Finished(answer));
@@ -80,15 +86,21 @@ impl Requester {
         if job.run.tokens() == 0 && job.talks.values().any(|talk| talk.offered(self.now).is_some()) {
             return self.choose(id);
         }
+        // Offers that ran out in the meantime: their providers may be asked again.
+        let offered = job.talks.iter().filter(|(_, talk)| matches!(talk.state, TalkState::Offered { .. }));
+        let expired: Vec<PeerId> = offered.map(|(peer, _)| *peer).collect();
+        expired.into_iter().for_each(|peer| self.forget_talk(id, peer));
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Goal::Answer(answer) = &job.goal
             && answer.failover == Failover::Restart
             && job.run.tokens() > 0
         {
-            self.held -= job.run.bytes();
             job.stale = job.stale.saturating_add(job.run.tokens() - job.run.consumed());
             job.run = Run::default();
             job.how = TakeOver::Restarted;
         }
+        job.since = self.now;
+        job.unaffordable = None;
         job.phase = Phase::Searching { window: Some(self.now) };
         self.searching.insert(id);
         self.begin_search(id);
@@ -140,5 +152,5 @@ const fn verdict(why: Interrupted) -> Verdict {
 }
 
 const fn is_timeout(why: Interrupted) -> bool {
-    matches!(why, Interrupted::Request | Interrupted::FirstToken | Interrupted::Idle | Interrupted::TokenGap)
+    matches!(why, Interrupted::Request | Interrupted::FirstToken | Interrupted::TokenGap)
 }

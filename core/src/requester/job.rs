@@ -24,6 +24,8 @@ pub(super) struct Job {
     pub(super) haggle: Haggle,
     /// Adverts older than this are not believed.
     pub(super) not_before: Instant,
+    /// When its search began: who failed since then is not asked again for it.
+    pub(super) since: Instant,
     pub(super) until: Instant,
     pub(super) phase: Phase,
     /// Conversations about prices, by provider.

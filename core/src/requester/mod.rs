@@ -356,6 +356,7 @@ impl Requester {
             criteria,
             max_tokens,
             haggle,
+            since: self.now,
             until: self.now.after(time),
             phase: Phase::Searching { window: None },
             talks: BTreeMap::new(),

@@ -8,6 +8,7 @@ use crate::{
     id::{JobId, PeerId, StreamId},
     money,
     refusal::Refusal,
+    retry::LONGEST_PUSHBACK,
     spec::Haggle,
     time::Millis,
     wire::{
@@ -26,8 +27,6 @@ use super::{
 const ROUNDS: u32 = 2;
 /// Times that a provider may find its own terms stale within one job.
 const STALE: u32 = 2;
-/// No busy provider is waited for longer.
-const MAX_PUSHBACK: Millis = Millis::from_secs(60);
 /// No provider's promise of time is believed beyond this.
 pub(super) const MAX_ETA: Millis = Millis::from_secs(3600);
 
@@ -45,7 +44,8 @@ impl Requester {
         let asked = selection::choose_asked(&mut self.rng, pool, self.policy.candidates as usize, max_tokens, funds);
         for candidate in asked {
             let stream = self.open_stream(candidate.peer, Role::Job(id));
-            let rfq = Rfq { rfq: self.rng.bits().max(1), ..rfq.clone() };
+            let body_bytes = money::quoted_size(self.body_bytes_for(id, candidate.peer));
+            let rfq = Rfq { rfq: self.rng.bits().max(1), body_bytes, ..rfq.clone() };
             let talk = Talk::new(stream, rfq.rfq);
             self.outbox.send(stream, &Message::Rfq(rfq));
             self.jobs.get_mut(&id).map(|job| job.talks.insert(candidate.peer, talk));
@@ -108,7 +108,7 @@ impl Requester {
         self.pass_over(id, peer, PassedOver::Declined(decline.reason));
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if matches!(decline.reason, DeclineReason::Busy | DeclineReason::PeerLimit) {
-            let after = decline.retry_after.unwrap_or(Millis::ZERO).clamped(backoff::FLOOR, MAX_PUSHBACK);
+            let after = decline.retry_after.unwrap_or(Millis::ZERO).clamped(backoff::FLOOR, LONGEST_PUSHBACK);
             job.busy = Some(job.busy.map_or(after, |known| known.min(after)));
             if let Some(talk) = job.talks.get_mut(&peer) {
                 talk.failed = false;
@@ -121,7 +121,9 @@ impl Requester {
         let Some(talk) = self.jobs.get_mut(&id).and_then(|job| job.talks.get_mut(&peer)) else { return Ok(()) };
         talk.stale += 1;
         if talk.stale > STALE {
-            return Err(Violation::Terms);
+            self.pass_over(id, peer, PassedOver::Declined(DeclineReason::Stale));
+            self.choose(id);
+            return Ok(());
         }
         talk.rfq = offer.rfq;
         talk.state = TalkState::Asked;
@@ -224,7 +226,7 @@ impl Requester {
         if answer.is_chosen_by_application() || job.run.tokens() > 0 {
             return false;
         }
-        let known = self.known_candidates(id);
+        let (known, lift) = self.known_candidates(id);
         let preferred = known.iter().any(|candidate| candidate.preferred);
         let mut quotes: Vec<Quote> = known
             .iter()
@@ -238,7 +240,10 @@ impl Requester {
         selection::rank(&mut self.rng, &mut quotes, time_value);
         let best = quotes.swap_remove(0);
         let stream = self.open_stream(best.peer, Role::Job(id));
-        self.jobs.get_mut(&id).map(|job| job.talks.insert(best.peer, Talk::new(stream, 0)));
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.lift = lift;
+            job.talks.insert(best.peer, Talk::new(stream, 0));
+        }
         self.searching.remove(&id);
         self.award_quote(id, best, ChoiceReason::Posted);
         true

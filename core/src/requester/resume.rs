@@ -21,7 +21,7 @@ const TRIES: u32 = 3;
 impl Requester {
     /// The attempt's stream is lost. The first resume goes out at once, further ones after a pause.
     pub(super) fn on_cut(&mut self, id: JobId) {
-        let others = !self.known_candidates(id).is_empty();
+        let others = self.knows_others(id);
         let grace = if others { self.policy.resume_grace } else { self.policy.detached_ttl };
         let Some(Job { phase: Phase::Awarded(attempt), until, .. }) = self.jobs.get_mut(&id) else { return };
         attempt.cut(self.now, grace);

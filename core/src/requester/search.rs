@@ -7,6 +7,7 @@ use crate::{
     id::{JobId, PeerId, QueryId, StreamId},
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
+        bans::Ban,
         book::{Filtered, Lift},
         directory::{SearchState, Standing, serves},
     },
@@ -90,9 +91,19 @@ impl Requester {
     }
 
     /// Candidates whose adverts are known now, if nothing has to be waited for.
-    pub(super) fn known_candidates(&self, id: JobId) -> Vec<Candidate> {
+    pub(super) fn known_candidates(&self, id: JobId) -> (Vec<Candidate>, Lift) {
         let all_known = |survey: &Survey| survey.outcome.is_some() && survey.unknown.is_empty();
-        self.survey(id).filter(all_known).map(|survey| survey.fit).unwrap_or_default()
+        self.survey(id).filter(all_known).map(|survey| (survey.fit, survey.lift)).unwrap_or_default()
+    }
+
+    /// Whether somebody else could take the job over: fresh or not, an advert or an offer was seen.
+    pub(super) fn knows_others(&self, id: JobId) -> bool {
+        let (Some(job), Some(survey)) = (self.jobs.get(&id), self.survey(id)) else { return false };
+        let served =
+            |peer: &PeerId| self.directory.advert(peer).is_some_and(|a| serves(a, &job.criteria.model).is_some());
+        job.talks.values().any(|talk| talk.offered(self.now).is_some())
+            || !survey.fit.is_empty()
+            || survey.unknown.iter().any(served)
     }
 
     /// The job's time is over.
@@ -212,7 +223,12 @@ impl Requester {
             lift: Lift::Nothing,
         };
         for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !job.talks.contains_key(peer)) {
-            match self.directory.standing(self.now, &self.policy, peer, job.not_before) {
+            match self.directory.standing(self.now, &self.policy, peer, job.not_before, job.since) {
+                Standing::Unknown
+                    if matches!(self.peers.bans().check(self.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
+                {
+                    survey.unfit += 1;
+                }
                 Standing::Unknown => survey.unknown.push(*peer),
                 Standing::Failed(failure) => survey.failed = Some(failure),
                 Standing::Advert(advert) => match serves(advert, model) {

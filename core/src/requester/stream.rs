@@ -109,7 +109,7 @@ impl Requester {
             talk.stream,
             (quote.clone(), class, permit),
             reserved,
-            (prefix, &job.run),
+            (prefix, &job.run, job.stale),
             left,
             &self.limits,
         );
@@ -144,6 +144,15 @@ impl Requester {
         let Some(job) = self.jobs.get(&id) else { return Exactness::default() };
         let advert = self.directory.advert(&peer);
         advert.and_then(|advert| serves(advert, &job.criteria.model)).map(|entry| entry.exactness).unwrap_or_default()
+    }
+
+    /// Bytes of the body that this provider would be sent: ids only where they are of use.
+    pub(super) fn body_bytes_for(&self, id: JobId, peer: PeerId) -> u64 {
+        let class = self.exactness(id, peer);
+        let Some(job) = self.jobs.get(&id) else { return 0 };
+        let Goal::Answer(answer) = &job.goal else { return job.body_bytes() };
+        let prefix = job.run.prefix(job.run.can_be_exact(class, answer.sampling.temperature_milli));
+        body(answer, &job.run, &prefix).iter().map(|part| part.len() as u64).sum()
     }
 
     /// Sends the header and as much of the body as may go unasked.
