@@ -333,7 +333,8 @@ impl Talk {
                 assert!(accepted.window_tokens <= self.limits.window_tokens);
                 assert!(accepted.window_bytes <= self.limits.window_bytes);
                 self.accepted = Some(accepted);
-                (self.next, self.acked, self.ended) = (0, 0, false);
+                let first = self.job.as_ref().map_or(0, |job| job.prefix_tokens);
+                (self.next, self.acked, self.ended) = (first, first, false);
                 self.chunks.clear();
             }
             // The stream has taken over a job that an earlier one left: its books start here.
@@ -354,13 +355,18 @@ impl Talk {
                 let cost: u32 = self.chunks.iter().map(|(_, cost)| cost).sum();
                 assert!(cost <= accepted.window_bytes, "beyond the window's bytes");
                 let ordered = self.job.as_ref().map_or(u64::MAX, |job| job.max_tokens);
-                assert!(self.next <= ordered, "more than was ordered");
+                let first = self.job.as_ref().map_or(0, |job| job.prefix_tokens);
+                assert!(self.next - first <= ordered, "more than was ordered");
             }
             // The confirmation of a Cancel, on whichever stream it came.
             Message::End(End { reason: EndReason::Cancelled, .. }) => self.ended = true,
             Message::End(end) => {
                 assert!(self.accepted.is_some() && !self.ended, "{end:?} after an end, or without a job");
-                assert_eq!(end.tokens, self.next);
+                match &self.job {
+                    Some(job) => assert_eq!(end.tokens, self.next - job.prefix_tokens),
+                    // A resumed stream: what was awarded was said on another one.
+                    None => assert!(end.tokens <= self.next),
+                }
                 self.ended = true;
             }
             Message::Advert(_) | Message::Keepalive | Message::Gone(_) => {}
@@ -457,7 +463,12 @@ impl Talk {
         };
         (self.body, self.sent) = (body, 0);
         // What is on the way for an earlier award still counts for it.
-        self.job.get_or_insert_with(|| award.clone()).max_tokens = award.max_tokens.max(999);
+        let is_open = self.accepted.is_some();
+        let job = self.job.get_or_insert_with(|| award.clone());
+        job.max_tokens = award.max_tokens.max(999);
+        if !is_open {
+            job.prefix_tokens = award.prefix_tokens;
+        }
         Message::Award(award)
     }
 }
