@@ -24,12 +24,20 @@ fn retries_hide_transient_faults() {
 
 #[test]
 fn after_an_outage_nobody_storms_who_comes_back() {
-    for how in [Failing::Breaks, Failing::Gone] {
-        let healed = outage::heal(1, 1000, 20, how);
-        assert!(healed.before > healed.steady, "{healed}");
-        assert!(healed.peak <= 2 * healed.steady, "{how:?}: {healed}");
-        assert!(healed.after.answered > 0, "{how:?}: {healed}");
-    }
+    healed_calmly(Failing::Breaks);
+    healed_calmly(Failing::Gone);
+}
+
+#[test]
+#[ignore = "fails: jobs that waited for a hanging dial all go on at once when it answers"]
+fn after_an_outage_of_hanging_dials_nobody_storms_who_comes_back() {
+    healed_calmly(Failing::Hangs);
+}
+
+fn healed_calmly(how: Failing) {
+    let healed = outage::heal(1, 1000, 20, how);
+    assert!(healed.before > healed.steady && healed.after.answered > 0, "{how:?}: {healed}");
+    assert!(healed.peak <= 2 * healed.steady, "{how:?}: {healed}");
 }
 
 #[test]
