@@ -6,7 +6,7 @@ use crate::{
     backoff,
     event::{ChoiceReason, Event, Finished, Outcome, PassedOver, Quote, Violation},
     id::{JobId, PeerId, StreamId},
-    money,
+    money::{self, Amount},
     refusal::Refusal,
     retry::LONGEST_PUSHBACK,
     spec::Haggle,
@@ -189,18 +189,17 @@ impl Requester {
             Goal::Answer(answer) => {
                 let time_value = answer.time_value;
                 let by_application = answer.is_chosen_by_application();
-                selection::rank(&mut self.rng, &mut quotes, time_value);
+                let reason = self.rank(&mut quotes, time_value);
                 if by_application {
                     self.set_phase(id, Phase::Choosing);
                     self.tell(Event::ChoiceDue { job: id, quotes });
                 } else {
-                    let reason = selection::reason(&quotes, time_value);
                     let best = quotes.swap_remove(0);
                     self.award_quote(id, best, reason);
                 }
             }
             Goal::Quote { .. } => {
-                selection::rank(&mut self.rng, &mut quotes, 0);
+                self.rank(&mut quotes, 0);
                 self.end_job(id, Outcome::Finished(Finished::Quotes(quotes)));
             }
             Goal::Discover => {}
@@ -237,7 +236,7 @@ impl Requester {
         if quotes.is_empty() {
             return false;
         }
-        selection::rank(&mut self.rng, &mut quotes, time_value);
+        self.rank(&mut quotes, time_value);
         let best = quotes.swap_remove(0);
         let stream = self.open_stream(best.peer, Role::Job(id));
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -247,6 +246,13 @@ impl Requester {
         self.searching.remove(&id);
         self.award_quote(id, best, ChoiceReason::Posted);
         true
+    }
+
+    /// Orders quotes best first, by what they cost and what is expected of their providers; says why the first wins.
+    fn rank(&mut self, quotes: &mut [Quote], time_value: Amount) -> ChoiceReason {
+        let (peers, now) = (&self.peers, self.now);
+        let expected = |quote: &Quote| peers.expected_time(now, &quote.peer, quote.eta, 0);
+        selection::rank(&mut self.rng, quotes, time_value, expected)
     }
 
     /// Tells everybody who was asked that nothing comes of it, and closes their streams.

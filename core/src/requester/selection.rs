@@ -93,28 +93,34 @@ pub(super) fn choose_asked(
     asked
 }
 
-/// Orders quotes best first: least `cost + time value × expected time`, then the faster, then by lot.
-pub(super) fn rank(rng: &mut Rng, quotes: &mut [Quote], time_value: Amount) {
+/// Orders quotes best first: least `cost + time value × expected time`, then the faster, then by lot. What is expected of a
+/// provider is what was seen of it; what it says itself decides between those of whom nothing else is known.
+pub(super) fn rank(
+    rng: &mut Rng,
+    quotes: &mut [Quote],
+    time_value: Amount,
+    expected: impl Fn(&Quote) -> Millis,
+) -> ChoiceReason {
     // Shuffled first, and sorted stably: equals stay in the order of the lot.
     for at in (1..quotes.len()).rev() {
         quotes.swap(at, rng.below(at as u64 + 1) as usize);
     }
-    quotes.sort_by_key(|quote| (value(quote, time_value), quote.eta));
-}
-
-/// Why the first of ranked quotes wins.
-pub(super) fn reason(quotes: &[Quote], time_value: Amount) -> ChoiceReason {
+    let key = |quote: &Quote| {
+        let time = expected(quote);
+        (value(quote, time, time_value), time, quote.eta)
+    };
+    quotes.sort_by_cached_key(key);
     match quotes {
-        [best, next, ..] if value(best, time_value) < value(next, time_value) => ChoiceReason::Cheapest,
-        [best, next, ..] if best.eta < next.eta => ChoiceReason::Fastest,
+        [best, next, ..] if key(best).0 < key(next).0 => ChoiceReason::Cheapest,
+        [best, next, ..] if key(best) < key(next) => ChoiceReason::Fastest,
         [_, _, ..] => ChoiceReason::Lot,
         _ => ChoiceReason::Only,
     }
 }
 
 /// What taking a quote is worth giving: its cost, and the wait at `time_value` a second.
-fn value(quote: &Quote, time_value: Amount) -> u128 {
-    let time = (u128::from(time_value) * u128::from(quote.eta.0)).div_ceil(1000);
+fn value(quote: &Quote, expected: Millis, time_value: Amount) -> u128 {
+    let time = (u128::from(time_value) * u128::from(expected.0)).div_ceil(1000);
     quote.cost.saturating_add(time)
 }
 
@@ -127,26 +133,35 @@ mod tests {
         Quote { peer, offer: Some(1), tariff: Tariff::default(), cost, eta: Millis(eta) }
     }
 
+    fn ranked(quotes: &mut [Quote], time_value: Amount) -> ChoiceReason {
+        rank(&mut Rng::new([1; 32]), quotes, time_value, |quote| quote.eta)
+    }
+
     #[test]
     fn the_least_cost_wins_then_speed_then_lot() {
-        let mut rng = Rng::new([1; 32]);
         let mut quotes = [quote(1, 30, 10), quote(2, 20, 90), quote(3, 20, 80)];
-        rank(&mut rng, &mut quotes, 0);
+        assert_eq!(ranked(&mut quotes, 0), ChoiceReason::Fastest);
         assert_eq!(quotes.map(|quote| quote.peer.as_bytes()[0]), [3, 2, 1]);
-        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 2, 2)], 0), ChoiceReason::Cheapest);
-        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 1, 2)], 0), ChoiceReason::Fastest);
-        assert_eq!(reason(&[quote(1, 1, 1), quote(2, 1, 1)], 0), ChoiceReason::Lot);
-        assert_eq!(reason(&[quote(1, 1, 1)], 0), ChoiceReason::Only);
+        assert_eq!(ranked(&mut [quote(1, 1, 1), quote(2, 2, 2)], 0), ChoiceReason::Cheapest);
+        assert_eq!(ranked(&mut [quote(1, 1, 1), quote(2, 1, 1)], 0), ChoiceReason::Lot);
+        assert_eq!(ranked(&mut [quote(1, 1, 1)], 0), ChoiceReason::Only);
     }
 
     #[test]
     fn time_has_its_price() {
-        let mut rng = Rng::new([1; 32]);
         let mut quotes = [quote(1, 100, 10_000), quote(2, 150, 1_000)];
-        rank(&mut rng, &mut quotes, 5);
+        ranked(&mut quotes, 5);
         assert_eq!(quotes[0].peer.as_bytes(), [1], "9 s at 5 a second are not worth 50");
-        rank(&mut rng, &mut quotes, 6);
+        ranked(&mut quotes, 6);
         assert_eq!(quotes[0].peer.as_bytes(), [2], "9 s at 6 a second are");
+    }
+
+    #[test]
+    fn what_was_seen_counts_more_than_what_is_said() {
+        let mut quotes = [quote(1, 5, 10), quote(2, 5, 900)];
+        let seen = |quote: &Quote| Millis(if quote.peer.as_bytes() == [1] { 4000 } else { 1000 });
+        rank(&mut Rng::new([1; 32]), &mut quotes, 0, seen);
+        assert_eq!(quotes[0].peer.as_bytes(), [2]);
     }
 
     #[test]
@@ -155,7 +170,7 @@ mod tests {
         let mut wins = 0;
         for _ in 0..1000 {
             let mut quotes = [quote(1, 5, 5), quote(2, 5, 5)];
-            rank(&mut rng, &mut quotes, 0);
+            rank(&mut rng, &mut quotes, 0, |quote| quote.eta);
             wins += u32::from(quotes[0].peer.as_bytes() == [1]);
         }
         assert!((400..600).contains(&wins), "{wins} of 1000");
