@@ -61,7 +61,18 @@ fn the_wire_tells_neither_prompt_nor_answer_nor_price() {
     let (address, captured) = relay_to(&serve);
     let folder = Folder::new();
     let prompt = "Once upon a time there was a girl called Persimmon";
-    let asked = run(folder.haggle(&["ask", "--provider", &address, "--budget", "10", "--max-tokens", "60", prompt]));
+    let asked = run(folder.haggle(&[
+        "ask",
+        "--provider",
+        &address,
+        "--budget",
+        "10",
+        "--seed",
+        "1",
+        "--max-tokens",
+        "60",
+        prompt,
+    ]));
     asked.exits(0);
     assert!(asked.out.len() > 60, "an answer: {:?}", asked.out);
     assert!(captured.saw("/noise"), "the capture does see what is in clear");

@@ -9,7 +9,7 @@ fn slow(tokens_per_second: &str) -> Node {
 
 /// A job whose first token has come.
 fn asking(folder: &Folder, serve: &Node, tokens: &str) -> Running {
-    let ask = ["ask", "--provider", &serve.address, "--budget", "1", "--max-tokens", tokens, PROMPT];
+    let ask = ["ask", "--provider", &serve.address, "--budget", "1", "--seed", "1", "--max-tokens", tokens, PROMPT];
     let mut ask = Running::spawn(folder.haggle(&ask));
     ask.wait_for_output();
     ask
@@ -19,7 +19,7 @@ fn asking(folder: &Folder, serve: &Node, tokens: &str) -> Running {
 fn a_provider_killed_in_mid_answer_is_told_with_tokens_and_owed() {
     let (serve, folder) = (slow("20"), Folder::new());
     let ask = ["ask", "--json", "--provider", &serve.address, "--budget", "1", "--max-tokens", "900"];
-    let mut ask = Running::spawn(folder.haggle(&[&ask[..], &["--patience", "2s", PROMPT]].concat()));
+    let mut ask = Running::spawn(folder.haggle(&[&ask[..], &["--patience", "2s", "--seed", "1", PROMPT]].concat()));
     while ask.json()["event"] != "stream:token" {}
     serve.process.signal("KILL");
     let over = ask.over();
