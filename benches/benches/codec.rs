@@ -1,5 +1,4 @@
 //! The wire: one token as a message, and frames out of a byte stream.
-#![allow(missing_docs)]
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
 //! One token through both machines: push, frame, bytes, deframe, decode, window, event, consumed, and every so often an Ack.
-#![allow(missing_docs)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use haggle_benches::Pair;

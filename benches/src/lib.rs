@@ -1,5 +1,5 @@
 //! One provider and one requester joined by nothing but bytes: what a token costs from `push` to the application.
-#![allow(clippy::unwrap_used)] // What can not happen here is a failed measurement.
+#![expect(clippy::unwrap_used, reason = "what can not happen here is a failed measurement")]
 
 use haggle_core::{
     AttemptId, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy, Provider,

@@ -1,5 +1,5 @@
 //! A token costs no allocation, on either side or between them.
-#![allow(unsafe_code)] // A global allocator can not be written without.
+#![expect(unsafe_code, reason = "a global allocator can not be written without")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p haggle-fuzz` replays the committed corpus through them; `cargo +nightly fuzz run requester --features
 //! fuzzing` searches for more.
-#![allow(clippy::unwrap_used)] // A panic is the finding.
+#![expect(clippy::unwrap_used, reason = "a panic is the finding")]
 
 mod cursor;
 mod provider;

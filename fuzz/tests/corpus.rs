@@ -1,5 +1,5 @@
 //! Replays the committed corpus, then a fixed set of made-up inputs.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
 
 use std::{fs, path::PathBuf};
 

@@ -1,6 +1,6 @@
 //! The wire: canonical, bounded, and as `PROTOCOL.md`, `protocol.cddl` and the vectors say.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
 
 mod bounds;
 mod cddl;

@@ -1,5 +1,5 @@
 //! What decoding costs: never more than four times the input and 4 KiB.
-#![allow(unsafe_code)] // A global allocator can not be written without.
+#![expect(unsafe_code, reason = "a global allocator can not be written without")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

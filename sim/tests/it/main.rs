@@ -1,5 +1,5 @@
 //! The core's behaviour, shown in the simulator.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
 
 mod abuse;
 mod bootstrap;
