@@ -28,17 +28,31 @@ impl NodeId {
     }
 }
 
+const NODE: [u8; 5] = *b"node-";
+const DIGITS: usize = 10;
+
+/// `node-` and ten digits: cheaper than formatting, which every message would pay for.
 pub(crate) fn peer_id(node: u32) -> PeerId {
-    let name = format!("node-{node:08}");
-    match PeerId::new(name.as_bytes()) {
+    let mut name = [b'0'; NODE.len() + DIGITS];
+    name[..NODE.len()].copy_from_slice(&NODE);
+    let mut rest = node;
+    for digit in name[NODE.len()..].iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    match PeerId::new(&name) {
         Some(peer) => peer,
-        None => unreachable!("13 bytes are a peer id"),
+        None => unreachable!("15 bytes are a peer id"),
     }
 }
 
 /// The node that a peer id names.
 pub(crate) fn node_of(peer: PeerId) -> Option<u32> {
-    std::str::from_utf8(peer.as_bytes()).ok()?.strip_prefix("node-")?.parse().ok()
+    let digits = peer.as_bytes().strip_prefix(&NODE).filter(|digits| digits.len() == DIGITS)?;
+    let number = digits
+        .iter()
+        .try_fold(0_u64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))?;
+    u32::try_from(number).ok()
 }
 
 /// A provider to be added: the core's settings and an engine's script.
@@ -173,9 +187,13 @@ pub(crate) struct Node {
     pub(crate) requester: Option<Side<Requester>>,
     pub(crate) provider: Option<Side<Provider>>,
     pub(crate) script: Option<Box<dyn Script>>,
+    /// Its script reads no messages.
+    pub(crate) reads_bytes: bool,
     pub(crate) requester_config: Option<RequesterConfig>,
     pub(crate) provider_config: Option<ProviderConfig>,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
+    /// Streams with an end here, the oldest first.
+    pub(crate) conns: Vec<u64>,
 }
 
 impl Clone for Box<dyn Script> {

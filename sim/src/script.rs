@@ -2,6 +2,8 @@
 
 use haggle_core::wire::{self, Message};
 
+use crate::net::Buffers;
+
 /// What a scripted peer hears.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 #[derive(Clone, PartialEq, Debug)]
@@ -16,6 +18,8 @@ pub enum Heard<'a> {
     Message(Message<'a>),
     /// Bytes that are no message.
     Garbage,
+    /// Bytes as they arrived, for a script that reads no messages.
+    Bytes(&'a [u8]),
     /// The stream is over.
     Closed,
     /// The time asked for by [`Talk::wake`] has come.
@@ -28,6 +32,7 @@ pub struct Talk<'a> {
     pub(crate) now: u64,
     pub(crate) stream: u64,
     pub(crate) orders: &'a mut Vec<Say>,
+    pub(crate) spare: &'a mut Buffers,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +72,12 @@ impl Talk<'_> {
         self.orders.push(Say::Bytes(self.stream, bytes));
     }
 
+    /// Sends a copy of some bytes on a stream of this node.
+    pub fn send_on(&mut self, stream: u64, bytes: &[u8]) {
+        let bytes = self.spare.copy(bytes);
+        self.orders.push(Say::Bytes(stream, bytes));
+    }
+
     /// Closes the stream that was heard after what was sent.
     pub fn close(&mut self) {
         self.orders.push(Say::Close(self.stream));
@@ -94,6 +105,10 @@ pub trait Script: Send {
     fn hear(&mut self, talk: &mut Talk<'_>, heard: Heard<'_>);
     /// A copy with its state.
     fn fork(&self) -> Box<dyn Script>;
+    /// Whether it hears bytes as they arrive instead of messages. Asked once; no rule of the protocol is checked then.
+    fn reads_bytes(&self) -> bool {
+        false
+    }
 }
 
 impl<F> Script for F

@@ -150,15 +150,15 @@ impl World {
     /// Lets a script hear something, and does what it says.
     pub(super) fn hear(&mut self, node: u32, conn: u64, heard: Heard<'_>) {
         let Some(mut script) = self.nodes[node as usize].script.take() else { return };
-        let mut orders = Vec::new();
-        script.hear(&mut Talk { now: self.now, stream: conn, orders: &mut orders }, heard);
+        let mut orders = std::mem::take(&mut self.orders);
+        script.hear(&mut Talk { now: self.now, stream: conn, orders: &mut orders, spare: &mut self.spare }, heard);
         let place = &mut self.nodes[node as usize];
         place.script = Some(script);
         let life = place.life;
-        for order in orders {
+        for order in orders.drain(..) {
             match order {
                 Say::Open(peer) => {
-                    let id = StreamId(self.next_conn);
+                    let id = StreamId(self.conns.next_id());
                     self.open(node, Role::Script, id, crate::node::peer_id(peer));
                 }
                 Say::Bytes(conn, bytes) => self.send(node, Role::Script, conn, bytes),
@@ -169,5 +169,6 @@ impl World {
                 }
             }
         }
+        self.orders = orders;
     }
 }

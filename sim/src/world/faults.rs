@@ -74,10 +74,11 @@ impl World {
     /// Streams between two nodes, and whether `b` dialled.
     fn between(&self, a: u32, b: u32) -> Vec<(u64, bool)> {
         let side = |ends: [u32; 2]| (ends == [a, b]).then_some(false).or((ends == [b, a]).then_some(true));
-        self.conns
-            .iter()
-            .filter_map(|(conn, record)| Some((*conn, side([record.ends[0].node, record.ends[1].node])?)))
-            .collect()
+        let of = |conn: &u64| {
+            let ends = &self.conns.get(*conn)?.ends;
+            Some((*conn, side([ends[0].node, ends[1].node])?))
+        };
+        self.nodes.get(a as usize).map_or_else(Vec::new, |node| node.conns.iter().filter_map(of).collect())
     }
 
     fn kill(&mut self, node: u32, seen_after: Option<u64>) {
@@ -89,19 +90,14 @@ impl World {
         place.runs.clear();
         place.requester = None;
         place.provider = None;
-        let conns: Vec<u64> = self
-            .conns
-            .iter()
-            .filter(|(_, record)| record.ends.iter().any(|end| end.node == node))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in conns {
-            let own = usize::from(self.conns[&conn].ends[0].node != node);
+        for conn in place.conns.clone() {
+            let Some(record) = self.conns.get(conn) else { continue };
+            let own = usize::from(record.ends[0].node != node);
             let mut seen = [None, None];
             seen[1 - own] = seen_after;
             self.sever(conn, seen);
             // A dial to a dead node that nobody hears of hangs until the dialler gives up.
-            let dialling = self.conns.get(&conn).is_some_and(|record| record.ends[0].state == EndState::Dialling);
+            let dialling = self.conns.get(conn).is_some_and(|record| record.ends[0].state == EndState::Dialling);
             self.set_closed(conn, own);
             if dialling && own == 1 && seen_after.is_none() {
                 self.sever(conn, [Some(crate::net::DIAL_TIMEOUT), None]);

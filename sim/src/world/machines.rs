@@ -8,7 +8,7 @@ use haggle_core::{
 use super::{Drain, Happening, INSTANT_END, Lane, World, kind};
 use crate::{
     job::keep,
-    net::{Lookup, Role},
+    net::{Buffers, Lookup, Role},
     node::Pace,
     oracle::Rule,
     script::Heard,
@@ -182,7 +182,7 @@ impl World {
                 }
                 return true;
             }
-            Some(output) => own(output),
+            Some(output) => own(output, &mut self.spare),
         };
         self.obey(node, Role::Requester, order);
         true
@@ -197,7 +197,7 @@ impl World {
                 self.provider_event(node, event);
                 return true;
             }
-            Some(output) => own(output),
+            Some(output) => own(output, &mut self.spare),
         };
         self.obey(node, Role::Provider, order);
         true
@@ -331,10 +331,10 @@ impl World {
     }
 }
 
-fn own<E>(output: Output<'_, E>) -> Option<Order> {
+fn own<E>(output: Output<'_, E>, spare: &mut Buffers) -> Option<Order> {
     Some(match output {
         Output::Open { stream, peer } => Order::Open(stream, peer),
-        Output::Transmit { stream, bytes } => Order::Transmit(stream, bytes.to_vec()),
+        Output::Transmit { stream, bytes } => Order::Transmit(stream, spare.copy(bytes)),
         Output::Close(stream) => Order::Close(stream),
         Output::Reset(stream) => Order::Reset(stream),
         Output::StartQuery { query, model } => Order::StartQuery(query, model.clone()),

@@ -22,12 +22,12 @@ use haggle_core::{
 use crate::{
     dice::{self, Purpose, Stream},
     job::{Ask, Job},
-    net::{Conn, Dht, Link, LinkConfig, Role},
+    net::{Buffers, Conns, Dht, Link, LinkConfig, Links, Role},
     node::{Node, NodeId, Pace, ProviderConfig, RequesterConfig, Side},
     oracle::{Judge, Rule},
     queue::{Lane, Queue},
     schedule::{FaultKind, Schedule},
-    script::Script,
+    script::{Say, Script},
     trace::Trace,
 };
 
@@ -61,9 +61,11 @@ pub struct World {
     events: u64,
     queue: Queue<Happening>,
     nodes: Vec<Node>,
-    links: BTreeMap<(u32, u32), Link>,
-    conns: BTreeMap<u64, Conn>,
-    next_conn: u64,
+    links: Links,
+    conns: Conns,
+    /// Used before, and empty.
+    spare: Buffers,
+    orders: Vec<Say>,
     /// Who has a connection to whom, as each end sees it.
     connected: BTreeSet<(u32, u32)>,
     jobs: BTreeMap<JobId, Job>,
@@ -135,9 +137,10 @@ impl World {
             events: 0,
             queue: Queue::new(),
             nodes: Vec::new(),
-            links: BTreeMap::new(),
-            conns: BTreeMap::new(),
-            next_conn: 1,
+            links: Links::default(),
+            conns: Conns::default(),
+            spare: Buffers::default(),
+            orders: Vec::new(),
             connected: BTreeSet::new(),
             jobs: BTreeMap::new(),
             submissions: Vec::new(),
@@ -177,9 +180,11 @@ impl World {
             requester: None,
             provider: None,
             script: None,
+            reads_bytes: false,
             requester_config: requester,
             provider_config: provider,
             runs: BTreeMap::new(),
+            conns: Vec::new(),
         });
         self.boot(id.0);
         id
@@ -188,7 +193,9 @@ impl World {
     /// Adds a peer that is scripted; it is found as a provider of these models.
     pub fn add_script(&mut self, models: &[&str], script: impl Script + 'static) -> NodeId {
         let id = self.add_node(None, None);
-        self.nodes[id.0 as usize].script = Some(Box::new(script));
+        let place = &mut self.nodes[id.0 as usize];
+        place.reads_bytes = script.reads_bytes();
+        place.script = Some(Box::new(script));
         for model in models {
             self.dht.publish(model.as_bytes(), id.peer());
         }
@@ -315,9 +322,14 @@ impl World {
         self.queue.push(at.max(self.now), Lane { dst, kind, src }, happening);
     }
 
-    fn link(&mut self, src: u32, dst: u32) -> &mut Link {
+    fn link_number(&mut self, src: u32, dst: u32) -> u32 {
         let config = self.default_link;
-        self.links.entry((src, dst)).or_insert(Link { config, stalled_until: 0, cut_in: None, arrived: 0, opened: 0 })
+        self.links.between(src, dst, || config)
+    }
+
+    fn link(&mut self, src: u32, dst: u32) -> &mut Link {
+        let link = self.link_number(src, dst);
+        self.links.get_mut(link)
     }
 
     /// Gives a node fresh machines, as its process does when it starts.

@@ -9,7 +9,7 @@ use haggle_core::{
 use super::{Happening, Lane, World, kind};
 use crate::{
     dice::{self, Purpose, Stream},
-    net::{Conn, DIAL_TIMEOUT, Dial, End, EndState, Item, Pipe, Role},
+    net::{Conn, Cuts, DIAL_TIMEOUT, Dial, End, EndState, Item, Link, Pipe, Role},
     node::{NodeId, node_of, peer_id},
     script::Heard,
 };
@@ -21,19 +21,25 @@ impl World {
     pub(super) fn open(&mut self, node: u32, role: Role, id: StreamId, peer: PeerId) {
         self.dials += 1;
         self.trace.record(self.now, node, node, 35, peer.as_bytes());
-        let conn = self.next_conn;
-        self.next_conn += 1;
         let dst = node_of(peer).filter(|dst| (*dst as usize) < self.nodes.len()).unwrap_or(NOWHERE);
-        let link = self.link(node, dst);
+        let links = [self.link_number(node, dst), self.link_number(dst, node)];
+        let link = self.links.get_mut(links[0]);
         link.opened += 1;
         let (key, config) = (link.opened, link.config);
         let end = |node, role, id| End { node, role, id, state: EndState::Dialling, deframer: Deframer::default() };
         let ends = [end(node, role, id), end(dst, Role::Provider, StreamId(0))];
         let pipes = [Pipe::default(), Pipe::default()];
         let (waiting, closing, severed) = (Vec::new(), false, false);
-        self.conns.insert(conn, Conn { ends, pipes, key, waiting, closing, severed });
+        let conn = self.conns.insert(Conn { ends, pipes, links, key, waiting, closing, severed });
+        for node in [node, dst] {
+            if let Some(node) = self.nodes.get_mut(node as usize)
+                && node.conns.last() != Some(&conn)
+            {
+                node.conns.push(conn);
+            }
+        }
         self.bind(node, role, id, conn);
-        let travel = config.delay.max(1) + self.jitter(node, dst);
+        let travel = config.delay.max(1) + self.jitter(config.jitter, node, dst);
         let (after, happening) = match config.dial {
             _ if dst == NOWHERE => (1, Happening::Dialled { conn, result: Err(StreamFailure::Unreachable) }),
             Dial::Answers => (travel, Happening::Dial { conn }),
@@ -46,28 +52,30 @@ impl World {
     }
 
     /// How much longer than the delay things travel that are sent at this instant.
-    fn jitter(&mut self, src: u32, dst: u32) -> u64 {
-        let jitter = self.link(src, dst).config.jitter;
+    const fn jitter(&self, jitter: u64, src: u32, dst: u32) -> u64 {
+        if jitter == 0 {
+            return 0;
+        }
         dice::below(self.seed, Stream::new(src, dst, Purpose::Jitter), self.now, jitter.saturating_add(1))
     }
 
     /// A dial is heard at its target.
     pub(super) fn dial_arrives(&mut self, lane: Lane, conn: u64) {
-        let Some(record) = self.conns.get(&conn) else { return };
-        let (src, dst) = (record.ends[0].node, record.ends[1].node);
-        let until = self.link(src, dst).stalled_until;
+        let Some(record) = self.conns.get(conn) else { return };
+        let ((src, dst), links) = ((record.ends[0].node, record.ends[1].node), record.links);
+        let until = self.links.get(links[0]).stalled_until;
         if until > self.now {
             return self.push(until, lane.dst, lane.kind, lane.src, Happening::Dial { conn });
         }
-        let record = &self.conns[&conn];
+        let Some(record) = self.conns.get(conn) else { return };
         if record.severed || (record.ends[0].state == EndState::Closed && !record.closing) {
             self.set_closed(conn, 1);
             return;
         }
-        let back = self.link(dst, src).config.delay.max(1);
+        let back = self.links.get(links[1]).config.delay.max(1);
         let at = self.now + back;
         let result = self.admit(dst, src, conn);
-        if let Some(record) = self.conns.get_mut(&conn) {
+        if let Some(record) = self.conns.get_mut(conn) {
             match result {
                 Ok((role, id)) => {
                     record.ends[1].role = role;
@@ -109,24 +117,26 @@ impl World {
 
     /// The answer to a dial is heard.
     pub(super) fn dialled(&mut self, conn: u64, result: Result<(), StreamFailure>) {
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let Some(record) = self.conns.get_mut(conn) else { return };
         let (node, role, id, state) =
             (record.ends[0].node, record.ends[0].role, record.ends[0].id, record.ends[0].state);
         let dst = record.ends[1].node;
         let result = if record.severed { Err(StreamFailure::Unreachable) } else { result };
         match result {
             Ok(()) => {
-                let waiting = std::mem::take(&mut record.waiting);
+                let (waiting, closing) = (std::mem::take(&mut record.waiting), record.closing);
+                if state == EndState::Dialling {
+                    record.ends[0].state = EndState::Open;
+                }
                 if !waiting.is_empty() {
                     self.put(conn, 0, Item::Bytes(waiting));
                 }
-                if self.conns[&conn].closing {
+                if closing {
                     self.put(conn, 0, Item::Closed);
                 }
                 if state != EndState::Dialling {
                     return;
                 }
-                self.conns.entry(conn).and_modify(|record| record.ends[0].state = EndState::Open);
                 self.meet(node, dst);
                 if role == Role::Script {
                     self.hear(node, conn, Heard::Opened);
@@ -160,8 +170,10 @@ impl World {
 
     pub(super) fn send(&mut self, node: u32, role: Role, conn: u64, bytes: Vec<u8>) {
         let Some(end) = self.end_of(node, role, conn) else { return };
-        let other = self.conns[&conn].ends[1 - end].node;
-        if end == 0 {
+        let Some(other) = self.conns.get(conn).map(|record| record.ends[1 - end].node) else { return };
+        if self.nodes[node as usize].reads_bytes {
+            // Its bytes are no words of the protocol.
+        } else if end == 0 {
             let core = role == Role::Requester;
             let config = self.nodes[node as usize].requester_config.as_ref();
             let unasked = config.map_or(0, |config| config.limits.body_unasked);
@@ -170,26 +182,27 @@ impl World {
         } else {
             self.judge.provider_sent(conn, peer_id(node), &bytes, role == Role::Provider);
         }
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let Some(record) = self.conns.get_mut(conn) else { return };
         match record.ends[end].state {
             EndState::Dialling => record.waiting.extend_from_slice(&bytes),
             EndState::Open => self.put(conn, end, Item::Bytes(bytes)),
-            EndState::Closed => {}
+            EndState::Closed => self.spare.give(bytes),
         }
     }
 
     /// Puts something on its way.
     fn put(&mut self, conn: u64, end: usize, item: Item) {
-        let Some(record) = self.conns.get(&conn) else { return };
-        if record.severed {
-            return;
-        }
+        let Some(record) = self.conns.get_mut(conn).filter(|record| !record.severed) else { return };
         let (src, dst) = (record.ends[end].node, record.ends[1 - end].node);
-        let travel = self.link(src, dst).config.delay.max(1) + self.jitter(src, dst);
-        let at = self.now + travel;
-        let Some(record) = self.conns.get_mut(&conn) else { return };
-        let due = record.pipes[end].put(at, item);
-        self.peak_in_flight = self.peak_in_flight.max(record.pipes[end].len());
+        let (now, config) = (self.now, self.links.get(record.links[end]).config);
+        let at = now + config.delay.max(1) + self.jitter(config.jitter, src, dst);
+        let Some(record) = self.conns.get_mut(conn) else { return };
+        let pipe = &mut record.pipes[end];
+        let due = match item {
+            Item::Bytes(bytes) => pipe.put(at, bytes, &mut self.spare),
+            Item::Closed => pipe.close(at),
+        };
+        self.peak_in_flight = self.peak_in_flight.max(pipe.len());
         if let Some(at) = due {
             self.push(at, dst, kind::NET, src, Happening::Pump { conn, from: end });
         }
@@ -197,15 +210,13 @@ impl World {
 
     /// What is due on a stream arrives.
     pub(super) fn pump(&mut self, lane: Lane, conn: u64, from: usize) {
-        let Some(record) = self.conns.get(&conn) else { return };
-        let (src, dst) = (record.ends[from].node, record.ends[1 - from].node);
-        let link = self.link(src, dst);
-        let (until, mean) = (link.stalled_until, link.config.split);
-        if until > self.now {
-            return self.push(until, lane.dst, lane.kind, lane.src, Happening::Pump { conn, from });
-        }
-        let (seed, stream) = (self.seed, Stream::new(src, dst, Purpose::Split));
-        while let Some(record) = self.conns.get_mut(&conn) {
+        while let Some(record) = self.conns.get_mut(conn) {
+            let (src, dst) = (record.ends[from].node, record.ends[1 - from].node);
+            let link = self.links.get(record.links[from]);
+            if link.stalled_until > self.now {
+                let until = link.stalled_until;
+                return self.push(until, lane.dst, lane.kind, lane.src, Happening::Pump { conn, from });
+            }
             let Some(item) = record.pipes[from].take(self.now) else { return };
             if record.ends[1 - from].state == EndState::Closed {
                 // Nobody listens any more.
@@ -214,17 +225,9 @@ impl World {
             match item {
                 Item::Closed => return self.end_closes(conn, 1 - from, false),
                 Item::Bytes(mut bytes) => {
-                    let whole = self.spend(src, dst, &mut bytes);
-                    let Some(record) = self.conns.get_mut(&conn) else { return };
-                    let cuts = record.pipes[from].split(&bytes, seed, stream, record.key, mean);
-                    let mut start = 0;
-                    for cut in cuts {
-                        if self.conns.get(&conn).is_none_or(|record| record.ends[1 - from].state == EndState::Closed) {
-                            return;
-                        }
-                        self.arrive(conn, 1 - from, &bytes[start..cut]);
-                        start = cut;
-                    }
+                    let whole = spend(self.links.get_mut(record.links[from]), &mut bytes);
+                    self.arrive_in_pieces(conn, from, &bytes);
+                    self.spare.give(bytes);
                     if !whole {
                         return self.cut(NodeId(src), NodeId(dst), [Some(1), Some(1)]);
                     }
@@ -233,28 +236,43 @@ impl World {
         }
     }
 
-    /// Counts bytes that arrive against a link's cut that is due; `false`: it comes behind those that are left.
-    fn spend(&mut self, src: u32, dst: u32, bytes: &mut Vec<u8>) -> bool {
-        let link = self.link(src, dst);
-        let Some(left) = link.cut_in else {
-            link.arrived += bytes.len() as u64;
-            return true;
-        };
-        link.cut_in = left.checked_sub(bytes.len() as u64);
-        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        link.arrived += bytes.len() as u64;
-        link.cut_in.is_some()
+    /// Bytes arrive, cut as the link cuts them.
+    fn arrive_in_pieces(&mut self, conn: u64, from: usize, bytes: &[u8]) {
+        let Some(record) = self.conns.get_mut(conn) else { return };
+        let stream = Stream::new(record.ends[from].node, record.ends[1 - from].node, Purpose::Split);
+        let mean = self.links.get(record.links[from]).config.split;
+        let cuts = Cuts { seed: self.seed, stream, key: record.key, mean };
+        let mut place = record.pipes[from].count(bytes.len());
+        let mut rest = bytes;
+        while let Some(cut) = cuts.after(place) {
+            let Some((piece, behind)) = rest.split_at_checked((cut - place) as usize) else { break };
+            if !self.arrive(conn, 1 - from, piece) {
+                return;
+            }
+            (place, rest) = (cut, behind);
+        }
+        if !rest.is_empty() {
+            self.arrive(conn, 1 - from, rest);
+        }
     }
 
-    fn arrive(&mut self, conn: u64, end: usize, bytes: &[u8]) {
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+    /// Bytes arrive at an end. `false`: it is closed, and hears nothing more.
+    fn arrive(&mut self, conn: u64, end: usize, bytes: &[u8]) -> bool {
+        let Some(record) = self.conns.get_mut(conn) else { return false };
         let End { node, role, id, state, .. } = record.ends[end];
         if state == EndState::Closed {
-            return;
+            return false;
         }
-        if role != Role::Script {
-            return self.input(node, role, Input::Received(id, bytes));
+        match role {
+            Role::Script if self.nodes[node as usize].reads_bytes => self.hear(node, conn, Heard::Bytes(bytes)),
+            Role::Script => self.arrive_at_script(node, conn, end, bytes),
+            _ => self.input(node, role, Input::Received(id, bytes)),
         }
+        true
+    }
+
+    fn arrive_at_script(&mut self, node: u32, conn: u64, end: usize, bytes: &[u8]) {
+        let Some(record) = self.conns.get_mut(conn) else { return };
         let mut deframer = std::mem::take(&mut record.ends[end].deframer);
         let mut rest = bytes;
         loop {
@@ -270,7 +288,7 @@ impl World {
                 }
             }
         }
-        if let Some(record) = self.conns.get_mut(&conn) {
+        if let Some(record) = self.conns.get_mut(conn) {
             record.ends[end].deframer = deframer;
         }
     }
@@ -284,7 +302,7 @@ impl World {
     /// An end closes a stream by itself.
     pub(super) fn close_conn(&mut self, node: u32, role: Role, conn: u64, reset: bool) {
         let Some(end) = self.end_of(node, role, conn) else { return };
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let Some(record) = self.conns.get_mut(conn) else { return };
         let (id, state) = (record.ends[end].id, record.ends[end].state);
         if state == EndState::Closed {
             return;
@@ -311,7 +329,7 @@ impl World {
 
     /// The other side, or the network, ended a stream: this end learns it.
     pub(super) fn end_closes(&mut self, conn: u64, end: usize, lost: bool) {
-        let Some(record) = self.conns.get(&conn) else { return };
+        let Some(record) = self.conns.get(conn) else { return };
         let (node, role, id, state) =
             (record.ends[end].node, record.ends[end].role, record.ends[end].id, record.ends[end].state);
         let other = record.ends[1 - end].node;
@@ -338,7 +356,7 @@ impl World {
 
     /// Cuts a stream: what is on its way is lost. Each end learns it after its own time, or never.
     pub(super) fn sever(&mut self, conn: u64, seen_after: [Option<u64>; 2]) {
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let Some(record) = self.conns.get_mut(conn) else { return };
         record.severed = true;
         record.pipes.iter_mut().for_each(Pipe::clear);
         let nodes = [record.ends[0].node, record.ends[1].node];
@@ -351,14 +369,25 @@ impl World {
     }
 
     pub(super) fn set_closed(&mut self, conn: u64, end: usize) {
-        let Some(record) = self.conns.get_mut(&conn) else { return };
+        let Some(record) = self.conns.get_mut(conn) else { return };
         record.ends[end].state = EndState::Closed;
         let others = &record.ends[1 - end];
         let waits = record.closing && !record.severed && others.state == EndState::Dialling;
         if others.state == EndState::Closed || (others.node == NOWHERE && !waits) {
-            self.conns.remove(&conn);
-            self.judge.stream_gone(conn);
+            self.forget_conn(conn);
         }
+    }
+
+    fn forget_conn(&mut self, conn: u64) {
+        let Some(record) = self.conns.remove(conn) else { return };
+        for end in record.ends {
+            if let Some(node) = self.nodes.get_mut(end.node as usize)
+                && let Ok(at) = node.conns.binary_search(&conn)
+            {
+                node.conns.remove(at);
+            }
+        }
+        self.judge.stream_gone(conn);
     }
 
     fn meet(&mut self, node: u32, other: u32) {
@@ -374,11 +403,13 @@ impl World {
         let talks = |ends: &[End; 2], own: usize| {
             ends[own].node == node && ends[1 - own].node == other && ends[own].state == EndState::Open
         };
-        self.conns.values().any(|record| talks(&record.ends, 0) || talks(&record.ends, 1))
+        let conns = &self.nodes[node as usize].conns;
+        let mut ends = conns.iter().filter_map(|conn| Some(&self.conns.get(*conn)?.ends));
+        ends.any(|ends| talks(ends, 0) || talks(ends, 1))
     }
 
     fn end_of(&self, node: u32, role: Role, conn: u64) -> Option<usize> {
-        let record = self.conns.get(&conn)?;
+        let record = self.conns.get(conn)?;
         record.ends.iter().position(|end| end.node == node && end.role == role)
     }
 
@@ -408,4 +439,16 @@ impl World {
             Role::Script => None,
         };
     }
+}
+
+/// Counts bytes that arrive against a link's cut that is due; `false`: it comes behind those that are left.
+fn spend(link: &mut Link, bytes: &mut Vec<u8>) -> bool {
+    let Some(left) = link.cut_in else {
+        link.arrived += bytes.len() as u64;
+        return true;
+    };
+    link.cut_in = left.checked_sub(bytes.len() as u64);
+    bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    link.arrived += bytes.len() as u64;
+    link.cut_in.is_some()
 }

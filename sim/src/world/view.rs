@@ -72,12 +72,12 @@ impl World {
     /// Bytes that have arrived at `to` from `from`, on all streams.
     #[must_use]
     pub fn arrived(&self, from: NodeId, to: NodeId) -> u64 {
-        self.links.get(&(from.0, to.0)).map_or(0, |link| link.arrived)
+        self.links.find(from.0, to.0).map_or(0, |link| link.arrived)
     }
 
     /// Streams that are not over at both ends.
     #[must_use]
-    pub fn open_streams(&self) -> usize {
+    pub const fn open_streams(&self) -> usize {
         self.conns.len()
     }
 

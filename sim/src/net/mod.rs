@@ -1,10 +1,20 @@
 //! The virtual network: links, streams and the table of who serves what.
 
+mod buffers;
+mod conns;
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use haggle_core::{PeerId, QueryId, StreamId, machine::StreamFailure, wire::Deframer};
 
 use crate::dice::{self, Stream};
+
+pub(crate) use self::{
+    buffers::Buffers,
+    conns::Conns,
+    links::{Link, Links},
+};
 
 /// How a link from one node to another behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,19 +51,6 @@ impl Default for LinkConfig {
     }
 }
 
-/// A link that was used or changed.
-#[derive(Clone, Debug)]
-pub(crate) struct Link {
-    pub(crate) config: LinkConfig,
-    pub(crate) stalled_until: u64,
-    /// Bytes that still arrive before all streams are cut.
-    pub(crate) cut_in: Option<u64>,
-    /// Bytes that have arrived.
-    pub(crate) arrived: u64,
-    /// Streams opened over it so far: the key of their draws.
-    pub(crate) opened: u64,
-}
-
 /// Which machine of a node has an end of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Role {
@@ -86,8 +83,9 @@ pub(crate) enum EndState {
 #[derive(Clone, Debug)]
 pub(crate) struct Conn {
     pub(crate) ends: [End; 2],
-    /// `pipes[i]` carries from end `i` to the other.
+    /// `pipes[i]` carries from end `i` to the other, over `links[i]`.
     pub(crate) pipes: [Pipe; 2],
+    pub(crate) links: [u32; 2],
     pub(crate) key: u64,
     /// Sent before the stream was open.
     pub(crate) waiting: Vec<u8>,
@@ -102,6 +100,7 @@ pub(crate) struct Conn {
 pub(crate) struct Pipe {
     items: VecDeque<(u64, Item)>,
     last: u64,
+    len: usize,
     /// Bytes that came out so far: the key of where they are cut.
     taken: u64,
 }
@@ -113,17 +112,28 @@ pub(crate) enum Item {
 }
 
 impl Pipe {
-    /// Puts an item in for `at` or later; when it has to be pumped, if no event of that time is due already.
-    pub(crate) fn put(&mut self, at: u64, item: Item) -> Option<u64> {
+    /// Puts bytes in for `at` or later; when they have to be pumped, if no event of that time is due already.
+    pub(crate) fn put(&mut self, at: u64, bytes: Vec<u8>, spare: &mut Buffers) -> Option<u64> {
         let at = at.max(self.last);
-        let scheduled = self.items.back().is_some_and(|(last, _)| *last == at);
-        self.last = at;
-        if let (Item::Bytes(bytes), Some((last, Item::Bytes(earlier)))) = (&item, self.items.back_mut())
+        self.len += bytes.len();
+        if let Some((last, Item::Bytes(earlier))) = self.items.back_mut()
             && *last == at
         {
-            earlier.extend_from_slice(bytes);
+            earlier.extend_from_slice(&bytes);
+            spare.give(bytes);
             return None;
         }
+        self.append(at, Item::Bytes(bytes))
+    }
+
+    /// Puts the end in behind everything else, at `at` or later.
+    pub(crate) fn close(&mut self, at: u64) -> Option<u64> {
+        self.append(at.max(self.last), Item::Closed)
+    }
+
+    fn append(&mut self, at: u64, item: Item) -> Option<u64> {
+        let scheduled = self.items.back().is_some_and(|(last, _)| *last == at);
+        self.last = at;
         self.items.push_back((at, item));
         (!scheduled).then_some(at)
     }
@@ -138,30 +148,52 @@ impl Pipe {
         if self.items.front()?.0 > now {
             return None;
         }
-        self.items.pop_front().map(|(_, item)| item)
+        let (_, item) = self.items.pop_front()?;
+        if let Item::Bytes(bytes) = &item {
+            self.len -= bytes.len();
+        }
+        Some(item)
     }
 
     pub(crate) fn clear(&mut self) {
         self.items.clear();
+        self.len = 0;
     }
 
     /// Bytes on their way.
-    pub(crate) fn len(&self) -> usize {
-        self.items.iter().map(|(_, item)| if let Item::Bytes(bytes) = item { bytes.len() } else { 0 }).sum()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
-    /// Cuts bytes that arrive together into pieces. Where depends on the bytes' place in the stream alone.
-    pub(crate) fn split(&mut self, bytes: &[u8], seed: u64, stream: Stream, key: u64, mean: u32) -> Vec<usize> {
+    /// Counts bytes that come out; their place in the stream.
+    pub(crate) const fn count(&mut self, bytes: usize) -> u64 {
         let start = self.taken;
-        self.taken += bytes.len() as u64;
+        self.taken += bytes as u64;
+        start
+    }
+}
+
+/// Where the bytes of a stream are cut into pieces. It depends on their place in the stream alone: how they were put
+/// together before changes nothing. Each run of `mean` bytes has one cut, at a place drawn for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cuts {
+    pub(crate) seed: u64,
+    pub(crate) stream: Stream,
+    pub(crate) key: u64,
+    pub(crate) mean: u32,
+}
+
+impl Cuts {
+    /// The first cut after `place`; `None` where bytes are not cut.
+    pub(crate) fn after(&self, place: u64) -> Option<u64> {
+        let mean = u64::from(self.mean);
         if mean == 0 {
-            return vec![bytes.len()];
+            return None;
         }
-        let cut = |offset: &u64| dice::below(seed, stream, key.wrapping_shl(40) ^ *offset, u64::from(mean)) == 0;
-        let mut cuts: Vec<usize> =
-            (start + 1..self.taken).filter(cut).map(|offset| (offset - start) as usize).collect();
-        cuts.push(bytes.len());
-        cuts
+        let in_run =
+            |run: u64| run * mean + 1 + dice::below(self.seed, self.stream, self.key.wrapping_shl(40) ^ run, mean);
+        let run = place / mean;
+        Some(in_run(run)).filter(|cut| *cut > place).or_else(|| Some(in_run(run + 1)))
     }
 }
 
@@ -215,27 +247,28 @@ mod tests {
 
     #[test]
     fn bytes_never_overtake_each_other_and_leave_together() {
-        let mut pipe = Pipe::default();
-        assert_eq!(pipe.put(20, Item::Bytes(vec![1])), Some(20));
-        assert_eq!(pipe.put(15, Item::Bytes(vec![2])), None);
-        assert_eq!(pipe.put(30, Item::Closed), Some(30));
+        let (mut pipe, mut spare) = (Pipe::default(), Buffers::default());
+        assert_eq!(pipe.put(20, vec![1], &mut spare), Some(20));
+        assert_eq!(pipe.put(15, vec![2], &mut spare), None);
+        assert_eq!((pipe.close(30), pipe.len()), (Some(30), 2));
         assert_eq!(pipe.take(19), None);
         assert_eq!(pipe.take(20), Some(Item::Bytes(vec![1, 2])));
-        assert_eq!(pipe.take(20), None);
+        assert_eq!((pipe.take(20), pipe.len()), (None, 0));
         assert_eq!(pipe.take(30), Some(Item::Closed));
     }
 
     #[test]
-    fn where_bytes_are_cut_depends_on_their_place_alone() {
-        let stream = Stream::new(1, 2, Purpose::Split);
-        let bytes = [0_u8; 200];
-        let whole: Vec<u64> =
-            Pipe::default().split(&bytes, 3, stream, 1, 8).into_iter().map(|cut| cut as u64).collect();
-        let mut pipe = Pipe::default();
-        let mut parts: Vec<u64> = pipe.split(&bytes[..90], 3, stream, 1, 8).into_iter().map(|cut| cut as u64).collect();
-        parts.extend(pipe.split(&bytes[90..], 3, stream, 1, 8).into_iter().map(|cut| cut as u64 + 90));
-        parts.retain(|cut| *cut != 90 || whole.contains(cut));
-        assert_eq!(parts, whole);
-        assert_eq!(Pipe::default().split(&bytes, 3, stream, 1, 1).len(), 200);
+    fn bytes_are_cut_once_in_every_run() {
+        let cuts = |mean| Cuts { seed: 3, stream: Stream::new(1, 2, Purpose::Split), key: 1, mean };
+        let all = |mean, until| {
+            let next = |place: &u64| cuts(mean).after(*place).filter(|cut| *cut < until);
+            std::iter::successors(next(&0), next).collect::<Vec<u64>>()
+        };
+        assert_eq!(all(1, 200), (1..200).collect::<Vec<u64>>());
+        assert_eq!(all(0, 200), []);
+        let places = all(8, 8001);
+        assert_eq!(places.len(), 1000);
+        assert!(places.iter().enumerate().all(|(run, cut)| (cut - 1) / 8 == run as u64), "{places:?}");
+        assert!(places.windows(2).any(|pair| pair[1] - pair[0] != 8));
     }
 }
