@@ -5,7 +5,6 @@ use haggle_core::wire::{self, Message};
 use crate::net::Buffers;
 
 /// What a scripted peer hears.
-#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Heard<'a> {
     /// The world began (or the node restarted): the moment to open streams.
