@@ -43,6 +43,9 @@ pub struct JobSpec {
     /// What follows if a provider is lost after its first token.
     #[cfg_attr(feature = "serde", serde(default))]
     pub failover: Failover,
+    /// Whether every step of the choice is told, with all who were looked at ([`crate::event::Event::Weighed`]).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub explain: bool,
 }
 
 impl JobSpec {
@@ -61,6 +64,7 @@ impl JobSpec {
             haggle: Haggle::default(),
             choose: Choose::default(),
             failover: Failover::default(),
+            explain: false,
         }
     }
 }

@@ -331,16 +331,7 @@ fn check_event(jobs: &mut BTreeMap<JobId, Book>, event: &Event<'_>) {
             assert_eq!(ending.bill.owed, ending.bill.lines.iter().map(|line| line.owed).sum::<u128>());
             assert_eq!(ending.bill.tokens, book.next);
         }
-        Event::Discovered { .. } => {}
-        Event::Asked { job, .. }
-        | Event::Offered { job, .. }
-        | Event::PassedOver { job, .. }
-        | Event::ChoiceDue { job, .. }
-        | Event::Awarded { job, .. }
-        | Event::Negotiated { job, .. }
-        | Event::Cut { job, .. }
-        | Event::Resumed { job, .. }
-        | Event::TakenOver { job, .. } => assert!(jobs.contains_key(job), "an event of a job that is over"),
+        event => assert!(event.job().is_none_or(|job| jobs.contains_key(&job)), "an event of a job that is over"),
     }
 }
 
@@ -356,6 +347,7 @@ fn job_spec(cursor: &mut Cursor<'_>) -> JobSpec {
         haggle: haggle(cursor),
         choose: if cursor.byte() > 200 { Choose::Application } else { Choose::Core },
         time_value: cursor.number(),
+        explain: true,
         ..JobSpec::new(model(cursor), Prompt::Raw(prompt), cursor.number())
     }
 }

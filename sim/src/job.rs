@@ -118,6 +118,7 @@ pub(crate) fn keep(event: &Event<'_>) -> Option<Event<'static>> {
     Some(match event.clone() {
         Event::Tokens { .. } => return None,
         Event::Discovered { peer, advert } => Event::Discovered { peer, advert },
+        Event::Weighed { job, weighing } => Event::Weighed { job, weighing },
         Event::Asked { job, peer } => Event::Asked { job, peer },
         Event::Offered { job, quote } => Event::Offered { job, quote },
         Event::PassedOver { job, peer, why } => Event::PassedOver { job, peer, why },

@@ -208,6 +208,7 @@ fn random_job(draws: &mut Draws) -> JobSpec {
         _ => Haggle::No,
     };
     spec.sampling.seed = draws.below(u64::MAX);
+    spec.explain = spec.sampling.seed % 4 == 0;
     spec.criteria.refresh = draws.chance(1, 8);
     spec.failover =
         [Failover::Continue, Failover::Continue, Failover::Restart, Failover::Never][draws.below(4) as usize];

@@ -275,6 +275,9 @@ pub(crate) struct Ask {
     /// What follows if a provider is lost for good in mid-answer
     #[arg(long, value_name = "HOW", value_parser = failover(), default_value = "continue")]
     pub(crate) failover: Failover,
+    /// Tell of every choice who was looked at, and how each fared
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Send the prompt as a user's message instead of a text to be continued
     #[arg(long)]
     pub(crate) chat: bool,

@@ -12,6 +12,7 @@
 mod args;
 mod commands;
 mod exit;
+mod explain;
 mod money;
 mod names;
 mod narrator;

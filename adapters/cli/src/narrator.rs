@@ -17,7 +17,7 @@ use haggle::{
 };
 use serde_json::{Value, json};
 
-use crate::{money::decimal, names::harmless};
+use crate::{explain, money::decimal, names::harmless};
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,6 +118,10 @@ impl Narrator {
             };
         }
         match event {
+            JobEvent::Weighed(weighing) => {
+                let lines = explain::lines(weighing, |peer| self.name(peer));
+                lines.iter().try_for_each(|line| self.line("why", line))
+            }
             JobEvent::Asked { peer } => self.line("asked", &self.name(peer)),
             JobEvent::Offered(offer) => {
                 if std::mem::take(&mut self.awarded) {
@@ -283,6 +287,7 @@ pub(crate) fn offer_json(offer: &Offer) -> Value {
 
 fn to_json(event: &JobEvent) -> Value {
     match event {
+        JobEvent::Weighed(weighing) => explain::to_json(weighing),
         JobEvent::Asked { peer } => json!({"event": "job:asked", "peer": peer.to_string()}),
         JobEvent::Offered(offer) => json!({"event": "job:offered", "offer": offer_json(offer)}),
         JobEvent::PassedOver { peer, why } => json!({

@@ -13,7 +13,7 @@ use std::{
 use futures::{Stream, StreamExt, channel::mpsc, stream::FusedStream};
 use haggle_core::{
     JobId,
-    event::{Bill, ChoiceReason, PassedOver, Quote, TakeOver},
+    event::{Bill, ChoiceReason, PassedOver, Quote, TakeOver, explain::Weighing},
     money::Tariff,
     time::Millis,
     wire::message::EndReason,
@@ -26,6 +26,8 @@ use crate::{Error, JobError, id, node::Node};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum JobEvent {
+    /// A step of the choice, and what it saw: for jobs with `explain`.
+    Weighed(Weighing),
     /// A provider was asked for an offer.
     Asked {
         /// Who.

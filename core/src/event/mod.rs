@@ -1,5 +1,6 @@
 //! What the machines tell the application, and how a job ends.
 
+pub mod explain;
 mod text;
 
 use alloc::vec::Vec;
@@ -26,6 +27,13 @@ pub enum Event<'a> {
         peer: PeerId,
         /// What it said.
         advert: Advert,
+    },
+    /// A step of the choice, and what it saw: for jobs that want it explained.
+    Weighed {
+        /// For which job.
+        job: JobId,
+        /// What.
+        weighing: explain::Weighing,
     },
     /// A provider was asked for an offer.
     Asked {

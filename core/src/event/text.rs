@@ -4,17 +4,39 @@ use core::fmt;
 
 use super::{Event, Failure, Interrupted, PassedOver, Violation};
 use crate::{
+    id::JobId,
     machine::{QueryOutcome, StreamFailure},
     peers::score::Severity,
     wire::message::DeclineReason,
 };
 
 impl Event<'_> {
+    /// Whose event it is; `None` if no single job's.
+    #[must_use]
+    pub const fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Discovered { .. } => None,
+            Self::Weighed { job, .. }
+            | Self::Asked { job, .. }
+            | Self::Offered { job, .. }
+            | Self::PassedOver { job, .. }
+            | Self::ChoiceDue { job, .. }
+            | Self::Awarded { job, .. }
+            | Self::Negotiated { job, .. }
+            | Self::Cut { job, .. }
+            | Self::Resumed { job, .. }
+            | Self::TakenOver { job, .. }
+            | Self::Tokens { job, .. }
+            | Self::Ended { job, .. } => Some(*job),
+        }
+    }
+
     /// The event's stable name; the seed's where it has one.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Discovered { .. } => "node:discovered",
+            Self::Weighed { .. } => "job:weighed",
             Self::Asked { .. } => "job:asked",
             Self::Offered { .. } => "job:offered",
             Self::PassedOver { .. } => "job:passed-over",
@@ -85,7 +107,7 @@ impl fmt::Display for Failure {
             Self::NobodyFound { unfit, .. } => {
                 write!(
                     f,
-                    "of {unfit} providers that serve the model, none fits: loosen price, context or exclusions (who failed lately is left out for a while)"
+                    "none of those that serve the model fits ({unfit} do not): loosen price, context or exclusions (who failed lately is left out for a while)"
                 )
             }
             Self::Declined(why) => write!(f, "no provider took the job; the last one: {why}"),

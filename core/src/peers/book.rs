@@ -96,6 +96,7 @@ pub enum Excluded {
 
 /// What is overlooked when too few are left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Lift {
     /// Nothing.
     #[default]

@@ -55,6 +55,8 @@ pub(super) struct Job {
     /// What the last attempt broke on.
     pub(super) broken: Option<Interrupted>,
     pub(super) lines: Vec<BillLine>,
+    /// Every step of the choice is told.
+    pub(super) explain: bool,
 }
 
 #[derive(Clone, Hash, Debug)]

@@ -2,9 +2,10 @@
 //!
 //! What comes in goes through `inbox`. A flow then reads from file to file: `search` (who serves it) → `negotiation` (what does
 //! it cost) → `selection` (who wins) → `stream` (award, tokens, end) → `resume` (after a cut) → `failover` (after a loss).
-//! `farewell` makes sure that a Cancel arrives. `job`, `attempt` and `run` hold the state.
+//! `farewell` makes sure that a Cancel arrives, `explain` tells why a choice fell as it did. `job`, `attempt` and `run` hold the state.
 
 mod attempt;
+mod explain;
 mod failover;
 mod farewell;
 mod inbox;
@@ -178,8 +179,14 @@ impl Requester {
         };
         // Counted before it starts: it may end at once.
         self.held += bytes;
-        self.start(now, Goal::Answer(answer), spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)
-            .inspect_err(|_| self.held -= bytes)
+        let id = self
+            .prepare(now, Goal::Answer(answer), spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)
+            .inspect_err(|_| self.held -= bytes)?;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.explain = spec.explain;
+        }
+        self.begin(id);
+        Ok(id)
     }
 
     /// Asks for prices, awards nothing. Ends with [`crate::event::Finished::Quotes`].
@@ -192,7 +199,9 @@ impl Requester {
             return Err(Refusal::PromptTooLong { bytes, limit: self.limits.body_bytes });
         }
         let goal = Goal::Quote { body_bytes: bytes };
-        self.start(now, goal, spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)
+        let id = self.prepare(now, goal, spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)?;
+        self.begin(id);
+        Ok(id)
     }
 
     /// Asks who serves a model. Ends with [`crate::event::Finished::Providers`].
@@ -200,7 +209,9 @@ impl Requester {
     /// # Errors
     /// Why it was refused; nothing was started.
     pub fn discover(&mut self, now: Instant, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
-        self.start(now, Goal::Discover, criteria, 1, Haggle::No, deadline)
+        let id = self.prepare(now, Goal::Discover, criteria, 1, Haggle::No, deadline)?;
+        self.begin(id);
+        Ok(id)
     }
 
     /// Chooses an offer for a job with [`crate::spec::Choose::Application`], after [`Event::ChoiceDue`].
@@ -321,7 +332,8 @@ impl Requester {
             .done()
     }
 
-    fn start(
+    /// Takes a job in; nothing happens to it yet.
+    fn prepare(
         &mut self,
         now: Instant,
         goal: Goal,
@@ -374,13 +386,17 @@ impl Requester {
             busy: None,
             rounds: 0,
             lines: Vec::new(),
+            explain: false,
         };
         let id = JobId(self.rng.bytes());
         self.jobs.insert(id, job);
+        Ok(id)
+    }
+
+    fn begin(&mut self, id: JobId) {
         self.searching.insert(id);
         self.begin_search(id);
         self.index(id);
-        Ok(id)
     }
 
     /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.

@@ -20,7 +20,8 @@ use crate::{
 use super::{
     Requester, Role,
     job::{self, Goal, Job, Phase, Talk, TalkState},
-    selection::{self, Candidate},
+    search::Survey,
+    selection,
 };
 
 /// Rounds of bids: then the offer is taken as it is, or not.
@@ -32,7 +33,7 @@ pub(super) const MAX_ETA: Millis = Millis::from_secs(3600);
 
 impl Requester {
     /// Asks candidates for offers: sizes only.
-    pub(super) fn ask(&mut self, id: JobId, pool: Vec<Candidate>) {
+    pub(super) fn ask(&mut self, id: JobId, survey: Survey) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (max_tokens, funds) = (job.left(), job.funds());
         let rfq = Rfq {
@@ -41,7 +42,10 @@ impl Requester {
             body_bytes: money::quoted_size(job.body_bytes()),
             max_tokens,
         };
-        let asked = selection::choose_asked(&mut self.rng, pool, self.policy.candidates as usize, max_tokens, funds);
+        let k = self.policy.candidates as usize;
+        let pool = if self.explains(id) { survey.fit.clone() } else { Vec::new() };
+        let asked = selection::choose_asked(&mut self.rng, survey.fit, k, max_tokens, funds);
+        self.explain_asking(id, &pool, &asked, &survey.left_out);
         for candidate in asked {
             let stream = self.open_stream(candidate.peer, Role::Job(id));
             let body_bytes = money::quoted_size(self.body_bytes_for(id, candidate.peer));
@@ -190,6 +194,7 @@ impl Requester {
                 let time_value = answer.time_value;
                 let by_application = answer.is_chosen_by_application();
                 let reason = self.rank(&mut quotes, time_value);
+                self.explain_choice(id, &quotes, Some(reason).filter(|_| !by_application));
                 if by_application {
                     self.set_phase(id, Phase::Choosing);
                     self.tell(Event::ChoiceDue { job: id, quotes });
@@ -225,7 +230,7 @@ impl Requester {
         if answer.is_chosen_by_application() || job.run.tokens() > 0 {
             return false;
         }
-        let (known, lift) = self.known_candidates(id);
+        let Survey { fit: known, lift, left_out, .. } = self.known_candidates(id);
         let preferred = known.iter().any(|candidate| candidate.preferred);
         let mut quotes: Vec<Quote> = known
             .iter()
@@ -237,10 +242,13 @@ impl Requester {
             return false;
         }
         self.rank(&mut quotes, time_value);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.lift = lift;
+        }
+        self.explain_posted(id, &quotes, &known, &left_out);
         let best = quotes.swap_remove(0);
         let stream = self.open_stream(best.peer, Role::Job(id));
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.lift = lift;
             job.talks.insert(best.peer, Talk::new(stream, 0));
         }
         self.searching.remove(&id);
@@ -296,7 +304,7 @@ impl Requester {
     }
 
     /// What the job can still spend, by its own budget and the node's.
-    fn room(&self, job: &Job) -> Option<u128> {
+    pub(super) fn room(&self, job: &Job) -> Option<u128> {
         match (job.funds(), self.account.remaining()) {
             (Some(job), Some(node)) => Some(job.min(node)),
             (funds, _) => funds,

@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{Event, Failure, Finished, Outcome, PassedOver, Violation},
+    event::{Event, Failure, Finished, Outcome, PassedOver, Violation, explain::LeftOut},
     id::{JobId, PeerId, QueryId, StreamId},
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
         bans::Ban,
-        book::{Filtered, Lift},
+        book::{Excluded, Filtered, Lift},
         directory::{SearchState, Standing, serves},
     },
     spec::Criteria,
@@ -22,12 +22,13 @@ use super::{
 };
 
 /// What the directory knows for one job at this moment.
-struct Survey {
+#[derive(Default)]
+pub(super) struct Survey {
     /// Providers whose advert fits, not asked yet.
-    fit: Vec<Candidate>,
+    pub(super) fit: Vec<Candidate>,
     adverts: Vec<(PeerId, Advert)>,
-    /// Providers of the model that do not fit the criteria.
-    unfit: u32,
+    /// Who does not come into question, and why.
+    pub(super) left_out: Vec<(PeerId, LeftOut)>,
     /// Peers that have to describe themselves first.
     unknown: Vec<PeerId>,
     /// What the last peer that could not be asked failed of.
@@ -35,7 +36,7 @@ struct Survey {
     /// The search for peers; `None` while it runs.
     outcome: Option<QueryOutcome>,
     /// What had to be overlooked so that enough are left.
-    lift: Lift,
+    pub(super) lift: Lift,
 }
 
 impl Requester {
@@ -80,7 +81,7 @@ impl Requester {
                     }
                 } else if !pending || enough || window.is_some_and(|at| at <= self.now) {
                     self.searching.remove(&id);
-                    self.ask(id, survey.fit);
+                    self.ask(id, survey);
                 } else if window.is_none() {
                     // The first good ones do not wait for the last.
                     *window = Some(self.now.after(self.policy.search_window));
@@ -91,9 +92,9 @@ impl Requester {
     }
 
     /// Candidates whose adverts are known now, if nothing has to be waited for.
-    pub(super) fn known_candidates(&self, id: JobId) -> (Vec<Candidate>, Lift) {
+    pub(super) fn known_candidates(&self, id: JobId) -> Survey {
         let all_known = |survey: &Survey| survey.outcome.is_some() && survey.unknown.is_empty();
-        self.survey(id).filter(all_known).map(|survey| (survey.fit, survey.lift)).unwrap_or_default()
+        self.survey(id).filter(all_known).unwrap_or_default()
     }
 
     /// Whether somebody else could take the job over: fresh or not, an advert or an offer was seen.
@@ -115,7 +116,8 @@ impl Requester {
             (Phase::Searching { .. }, Goal::Discover) => self.end_discovery(id, survey, limit),
             (Phase::Searching { .. }, _) if job.talks.is_empty() && !job.has_delivered() => {
                 let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
-                self.fail_job(id, Failure::NobodyFound { outcome, unfit: survey.unfit });
+                self.explain_nobody(id, &survey.left_out);
+                self.fail_job(id, Failure::NobodyFound { outcome, unfit: survey.unfit() });
             }
             _ => self.fail_job(id, Failure::Deadline),
         }
@@ -213,29 +215,30 @@ impl Requester {
         } else {
             (only.as_slice(), Some(QueryOutcome::Complete))
         };
-        let mut survey = Survey {
-            fit: Vec::new(),
-            adverts: Vec::new(),
-            unfit: 0,
-            unknown: Vec::new(),
-            failed: None,
-            outcome,
-            lift: Lift::Nothing,
-        };
+        let mut survey = Survey { outcome, ..Survey::default() };
         for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !job.talks.contains_key(peer)) {
             match self.directory.standing(self.now, &self.policy, peer, job.not_before, job.since) {
                 Standing::Unknown
                     if matches!(self.peers.bans().check(self.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
                 {
-                    survey.unfit += 1;
+                    let left = self.peers.bans().end(self.now, peer).map(|until| until.since(self.now));
+                    survey.left_out.push((*peer, LeftOut::Banned(left)));
                 }
                 Standing::Unknown => survey.unknown.push(*peer),
-                Standing::Failed(failure) => survey.failed = Some(failure),
+                Standing::Failed(failure) => {
+                    survey.failed = Some(failure);
+                    survey.left_out.push((*peer, LeftOut::Unreachable(failure)));
+                }
                 Standing::Advert(advert) => match serves(advert, model) {
                     None => {}
-                    Some(entry) if !selection::fits(&job.criteria, entry) => survey.unfit += 1,
-                    Some(entry) if job.run.tokens() > 0 && !entry.can_continue => survey.unfit += 1,
+                    Some(entry) if job.run.tokens() > 0 && !entry.can_continue => {
+                        survey.left_out.push((*peer, LeftOut::Capability));
+                    }
                     Some(entry) => {
+                        if let Some(why) = selection::misfit(&job.criteria, entry) {
+                            survey.left_out.push((*peer, why));
+                            continue;
+                        }
                         let candidate = Candidate::new(*peer, &job.criteria, advert, entry, job.body_bytes());
                         let wait = self.peers.expected_time(self.now, peer, entry.eta, candidate.ahead);
                         survey.fit.push(Candidate { wait, ..candidate });
@@ -254,10 +257,16 @@ impl Requester {
     fn leave_out(&self, job: &Job, survey: &mut Survey) {
         let peers: Vec<PeerId> = survey.fit.iter().map(|candidate| candidate.peer).collect();
         let Filtered { allowed, lift } = self.peers.filter(self.now, &peers, job.left());
-        let before = survey.fit.len();
-        survey.fit.retain(|candidate| allowed.contains(&candidate.peer));
+        let Survey { fit, left_out, .. } = survey;
+        fit.retain(|Candidate { peer, .. }| {
+            let stays = allowed.contains(peer);
+            if !stays {
+                let why = self.peers.excluded(self.now, peer, job.left()).unwrap_or(Excluded::Avoided);
+                left_out.push((*peer, LeftOut::excluded(self.now, why)));
+            }
+            stays
+        });
         survey.adverts.retain(|(peer, _)| allowed.contains(peer));
-        survey.unfit += (before - survey.fit.len()) as u32;
         survey.lift = lift;
     }
 
@@ -283,6 +292,7 @@ impl Requester {
         if self.wait_for_busy(id) {
             return;
         }
+        self.explain_nobody(id, &survey.left_out);
         let Some(job) = self.jobs.get(&id) else { return };
         if job.has_delivered() {
             let failure = job.broken_off();
@@ -298,8 +308,15 @@ impl Requester {
             }
             (None, Some(out), _) => Failure::Declined(out),
             (None, None, Some(failed)) if !criteria.only.is_empty() => Failure::Declined(PassedOver::Stream(failed)),
-            _ => Failure::NobodyFound { outcome, unfit: survey.unfit },
+            _ => Failure::NobodyFound { outcome, unfit: survey.unfit() },
         };
         self.fail_job(id, failure);
+    }
+}
+
+impl Survey {
+    /// Providers of the model that do not fit the criteria, or are left out for a while.
+    fn unfit(&self) -> u32 {
+        self.left_out.iter().filter(|(_, why)| why.is_unfit()).count() as u32
     }
 }

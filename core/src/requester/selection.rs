@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{ChoiceReason, Quote},
+    event::{ChoiceReason, Quote, explain::LeftOut},
     id::PeerId,
-    money::{self, Amount, Tariff},
+    money::{self, Amount, Price, Tariff},
     rand::Rng,
     spec::Criteria,
     time::Millis,
@@ -60,11 +60,13 @@ impl Candidate {
     }
 }
 
-/// Whether a model's entry fits the criteria.
-pub(super) fn fits(criteria: &Criteria, entry: &ModelAdvert) -> bool {
-    criteria.max_price_in.is_none_or(|max| entry.price_in <= max)
-        && criteria.max_price_out.is_none_or(|max| entry.price_out <= max)
-        && entry.context >= criteria.min_context
+/// Why a model's entry does not fit the criteria, if so.
+pub(super) fn misfit(criteria: &Criteria, entry: &ModelAdvert) -> Option<LeftOut> {
+    let fits = |max: Option<Price>, price| max.is_none_or(|max| price <= max);
+    if !fits(criteria.max_price_in, entry.price_in) || !fits(criteria.max_price_out, entry.price_out) {
+        return Some(LeftOut::Price);
+    }
+    (entry.context < criteria.min_context).then_some(LeftOut::Context)
 }
 
 /// Takes up to `k` candidates: preferred ones first, then those that the funds reach, each the shorter wait of two drawn

@@ -222,7 +222,7 @@ impl Judge {
     }
 
     pub(crate) fn event(&mut self, node: u32, event: &Event<'_>) {
-        let Some(job) = job_of(event) else { return };
+        let Some(job) = event.job() else { return };
         let Some(book) = self.jobs.get(&job) else {
             return self.fail(Rule::Ending, format_args!("{} for unknown {job:?}", event.name()));
         };
@@ -425,22 +425,5 @@ impl Book {
 impl Line {
     fn figures(&self) -> (u32, PeerId, Tariff, u64, u128) {
         (self.attempt, self.peer, self.tariff, self.tokens, owed(self.tariff, self.tokens))
-    }
-}
-
-fn job_of(event: &Event<'_>) -> Option<JobId> {
-    match event {
-        Event::Discovered { .. } => None,
-        Event::Asked { job, .. }
-        | Event::Offered { job, .. }
-        | Event::PassedOver { job, .. }
-        | Event::ChoiceDue { job, .. }
-        | Event::Awarded { job, .. }
-        | Event::Negotiated { job, .. }
-        | Event::Cut { job, .. }
-        | Event::Resumed { job, .. }
-        | Event::TakenOver { job, .. }
-        | Event::Tokens { job, .. }
-        | Event::Ended { job, .. } => Some(*job),
     }
 }

@@ -363,21 +363,7 @@ fn note(
     now: u64,
     event: &Event<'_>,
 ) -> Option<(JobId, u64)> {
-    let id = match event {
-        // Not of one job: every open job of the node may use it, none owns it.
-        Event::Discovered { .. } => return None,
-        Event::Asked { job, .. }
-        | Event::Offered { job, .. }
-        | Event::PassedOver { job, .. }
-        | Event::ChoiceDue { job, .. }
-        | Event::Awarded { job, .. }
-        | Event::Negotiated { job, .. }
-        | Event::Cut { job, .. }
-        | Event::Resumed { job, .. }
-        | Event::TakenOver { job, .. }
-        | Event::Tokens { job, .. }
-        | Event::Ended { job, .. } => *job,
-    };
+    let id = event.job()?;
     let job = jobs.get_mut(&id)?;
     if let Some(event) = keep(event) {
         if let Event::TakenOver { how: TakeOver::Restarted, .. } = &event {

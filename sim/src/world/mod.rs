@@ -52,6 +52,8 @@ pub struct World {
     pub drain: Drain,
     /// Whether a machine is told of the end of streams that it closed itself; adapters differ.
     pub echo_close: bool,
+    /// Whether every job's choices are explained.
+    pub explain: bool,
     /// Events after which a run is taken to be endless.
     pub max_events: u64,
     /// Who serves what.
@@ -130,6 +132,7 @@ impl World {
             default_link: LinkConfig::default(),
             drain: Drain::default(),
             echo_close: false,
+            explain: false,
             max_events: 20_000_000,
             dht: Dht::new(),
             seed,
@@ -270,6 +273,14 @@ impl World {
         self.command(node, |requester, now| requester.cancel(now, job))
     }
 
+    /// A node bans a peer by hand.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn ban(&mut self, node: NodeId, peer: PeerId) -> Result<(), Refusal> {
+        self.command(node.0, |requester, _| requester.ban(peer))
+    }
+
     /// Bounds what all jobs of a node together may come to owe.
     pub fn set_account_budget(&mut self, node: NodeId, budget: Option<Amount>) {
         self.judge.account(node.0, budget);
@@ -381,7 +392,8 @@ impl World {
         }
     }
 
-    fn submit_nth(&mut self, nth: usize, node: u32, spec: JobSpec) -> Result<JobId, Refusal> {
+    fn submit_nth(&mut self, nth: usize, node: u32, mut spec: JobSpec) -> Result<JobId, Refusal> {
+        spec.explain |= self.explain;
         let (ask, deadline) = (Ask::Job(spec.clone()), spec.deadline);
         let job = self.ask(node, ask, deadline, Some(&spec.clone()), |requester, now| requester.submit(now, spec))?;
         self.submissions[nth] = Some(job);

@@ -6,6 +6,7 @@ mod bootstrap;
 mod choice;
 mod cli;
 mod discovery;
+mod explain;
 mod failure;
 mod figures;
 mod flow;

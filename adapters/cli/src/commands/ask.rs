@@ -33,6 +33,7 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
         time_value: args.time_value,
         haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
         failover: args.failover,
+        explain: args.explain,
         ..JobSpec::new(criteria.model.clone(), prompt, args.max_tokens)
     };
     let mut signals = Signals::listen()?;

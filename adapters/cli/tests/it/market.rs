@@ -49,7 +49,7 @@ fn three_prices_the_cheapest_wins_and_the_prompt_reaches_nobody_else() {
     let relays = serves.each_ref().map(relay_to);
     let folder = Folder::new();
     let prompt = "the little girl went to the beach and the little boy went to the garden. ".repeat(35);
-    let mut args = vec!["ask", "--json", "--budget", "1", "--seed", "1", "--max-tokens", "30"];
+    let mut args = vec!["ask", "--json", "--explain", "--budget", "1", "--seed", "1", "--max-tokens", "30"];
     relays.iter().for_each(|(address, _)| args.extend(["--provider", address]));
     args.push(&prompt);
     let over = run(folder.haggle(&args));
@@ -66,6 +66,19 @@ fn three_prices_the_cheapest_wins_and_the_prompt_reaches_nobody_else() {
     let written = ended["bill"]["tokens"].as_u64().expect("a number");
     assert_eq!(ended["bill"]["owed"], format!("0.{:05}", 64 + 4 * written).trim_end_matches('0'));
     assert_eq!(ended["bill"]["settlement"], "none");
+    let weighed = over.events("job:weighed");
+    let fared = |step: &Value| -> Vec<(String, String)> {
+        let field = |of: &Value, name: &str| of[name].as_str().expect("a text").to_owned();
+        let candidates = step["candidates"].as_array().expect("a list");
+        candidates.iter().map(|one| (field(one, "peer"), field(one, "verdict"))).collect()
+    };
+    assert_eq!((&weighed[0]["step"], &weighed[1]["step"]), (&"asking".into(), &"choosing".into()));
+    assert!(fared(&weighed[0]).iter().all(|(_, verdict)| verdict == "asked"));
+    let best_first = [1, 2, 0].map(|at: usize| serves[at].peer.clone());
+    assert_eq!(
+        fared(&weighed[1]),
+        best_first.into_iter().zip(["awarded", "beaten", "beaten"].map(String::from)).collect::<Vec<_>>()
+    );
     for ((_, captured), serve) in relays.iter().zip(&serves) {
         let sent = captured.to_provider.lock().expect("not poisoned").len();
         // Nothing is compressed on the way: fewer bytes than the prompt has cannot hold it.

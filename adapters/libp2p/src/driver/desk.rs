@@ -201,6 +201,7 @@ impl Desk {
 fn translate(event: &Event<'_>) -> Option<(JobId, JobEvent)> {
     let peer = id::to_libp2p;
     Some(match event {
+        Event::Weighed { job, weighing } => (*job, JobEvent::Weighed(weighing.clone())),
         Event::Asked { job, peer: who } => (*job, JobEvent::Asked { peer: peer(who)? }),
         Event::Offered { job, quote } => (*job, JobEvent::Offered(Offer::from_core(quote)?)),
         Event::PassedOver { job, peer: who, why } => (*job, JobEvent::PassedOver { peer: peer(who)?, why: *why }),
