@@ -36,6 +36,7 @@ pub mod adversary;
 mod dice;
 mod engine;
 pub mod figures;
+pub mod golden;
 mod job;
 mod net;
 mod node;
@@ -46,6 +47,7 @@ mod schedule;
 mod script;
 pub mod swarm;
 mod trace;
+pub mod volume;
 mod world;
 
 pub use dice::{Draws, Purpose, Stream, below, rand};

@@ -11,6 +11,8 @@ pub struct Report {
     pub now: u64,
     /// Events so far.
     pub events: u64,
+    /// Facts and commands handed to machines so far.
+    pub inputs: u64,
     /// Jobs, quotes and discoveries asked for.
     pub jobs: usize,
     /// Of these, finished.

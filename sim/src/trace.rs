@@ -27,9 +27,10 @@ impl Trace {
         self.records
     }
 
+    /// Takes in a record: its time, its number, from whom to whom, its kind and its bytes.
     pub(crate) fn record(&mut self, time: u64, src: u32, dst: u32, kind: u8, bytes: &[u8]) {
         self.records += 1;
-        self.word(time);
+        self.word(time ^ self.records.rotate_left(40));
         self.word((u64::from(src) << 32) | u64::from(dst));
         self.word((u64::from(kind) << 56) | bytes.len() as u64);
         for piece in bytes.chunks(8) {

@@ -24,11 +24,15 @@ enum Order {
     CancelQuery(QueryId),
 }
 
+/// Every so many inputs, the state of the machine that took the last of them goes into the trace.
+const LOOK_EVERY: u64 = 256;
+
 /// Kinds of trace records; inputs have theirs from [`input_kind`].
 mod record {
     pub(super) const TRANSMIT: u8 = 32;
     pub(super) const EVENT: u8 = 33;
     pub(super) const ORDER: u8 = 34;
+    pub(super) const STATE: u8 = 36;
 }
 
 impl World {
@@ -92,8 +96,10 @@ impl World {
         if !place.alive {
             return;
         }
-        let bytes = if let Input::Received(_, bytes) = input { bytes } else { &[] };
-        self.trace.record(self.now, node, node, input_kind(&input) | ((role as u8) << 4), bytes);
+        if !matches!(input, Input::Received(..)) {
+            // What arrives was recorded with its sender.
+            self.trace.record(self.now, node, node, input_kind(&input) | ((role as u8) << 4), &[]);
+        }
         let now = Instant::from_millis(self.now);
         match role {
             Role::Requester => {
@@ -113,6 +119,10 @@ impl World {
 
     /// What follows every call of a machine: its outputs, and its next deadline.
     pub(super) fn after(&mut self, node: u32, role: Role) {
+        self.inputs += 1;
+        if self.inputs.is_multiple_of(LOOK_EVERY) {
+            self.record_state(node, role);
+        }
         match self.drain {
             Drain::AtOnce => {
                 self.drain_some(node, role, u32::MAX);
@@ -124,6 +134,19 @@ impl World {
             }
         }
         self.arm(node, role);
+    }
+
+    /// Takes the state of a machine into the trace: what it did not say yet counts too.
+    fn record_state(&mut self, node: u32, role: Role) {
+        let (place, now) = (&self.nodes[node as usize], Instant::from_millis(self.now));
+        let digest = match role {
+            Role::Requester => place.requester.as_ref().map(|side| side.machine.digest(now)),
+            Role::Provider => place.provider.as_ref().map(|side| side.machine.digest(now)),
+            Role::Script => None,
+        };
+        if let Some(digest) = digest {
+            self.trace.record(self.now, node, node, record::STATE, &digest);
+        }
     }
 
     fn drain_later(&mut self, node: u32, role: Role) {
@@ -343,7 +366,7 @@ fn own<E>(output: Output<'_, E>, spare: &mut Buffers) -> Option<Order> {
     })
 }
 
-const fn input_kind(input: &Input<'_>) -> u8 {
+pub(super) const fn input_kind(input: &Input<'_>) -> u8 {
     match input {
         Input::Timeout => 0,
         Input::StreamOpened(_) => 1,

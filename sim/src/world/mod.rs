@@ -61,6 +61,8 @@ pub struct World {
     seed: u64,
     now: u64,
     events: u64,
+    /// Facts and commands handed to machines.
+    inputs: u64,
     queue: Queue<Happening>,
     nodes: Vec<Node>,
     links: Links,
@@ -138,6 +140,7 @@ impl World {
             seed,
             now: 0,
             events: 0,
+            inputs: 0,
             queue: Queue::new(),
             nodes: Vec::new(),
             links: Links::default(),

@@ -6,7 +6,7 @@ use haggle_core::{
     wire::{self, Deframer},
 };
 
-use super::{Happening, Lane, World, kind};
+use super::{Happening, Lane, World, kind, machines::input_kind};
 use crate::{
     dice::{self, Purpose, Stream},
     net::{Conn, Cuts, DIAL_TIMEOUT, Dial, End, EndState, Item, Link, Pipe, Role},
@@ -263,6 +263,8 @@ impl World {
         if state == EndState::Closed {
             return false;
         }
+        let kind = input_kind(&Input::Received(id, &[])) | ((role as u8) << 4);
+        self.trace.record(self.now, record.ends[1 - end].node, node, kind, bytes);
         match role {
             Role::Script if self.nodes[node as usize].reads_bytes => self.hear(node, conn, Heard::Bytes(bytes)),
             Role::Script => self.arrive_at_script(node, conn, end, bytes),

@@ -116,6 +116,7 @@ impl World {
         let mut report = Report {
             now: self.now,
             events: self.events,
+            inputs: self.inputs,
             jobs: self.jobs.len(),
             queries: self.dht.queries,
             dials: self.dials,

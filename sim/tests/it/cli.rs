@@ -22,3 +22,33 @@ fn it_refuses_to_check_nothing() {
     }
     assert_eq!(run(&[]).status.code(), Some(0));
 }
+
+#[test]
+fn two_processes_run_a_seed_alike() {
+    let output = run(&["same", "--seeds", "60", "--threads", "3"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    // Seeds 0 to 59 against 1 to 60.
+    let script = std::env::temp_dir().join(format!("haggle-sim-shifted-{}", std::process::id()));
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nexec {} traces --seeds 60 --from 1\n", env!("CARGO_BIN_EXE_haggle-sim")),
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let output = run(&["same", "--seeds", "60", "--as", script.to_str().unwrap()]);
+    std::fs::remove_file(&script).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("in the other"));
+}
+
+#[test]
+fn a_commit_asks_for_seeds_of_its_own() {
+    let seeds = |commit| String::from_utf8(run(&["traces", "--seeds", "8", "--from-commit", commit]).stdout).unwrap();
+    let (a, b) = (seeds("0123abcd"), seeds("0123abce"));
+    assert_eq!(a, seeds("0123abcd"));
+    let fixed = |listing: &str| listing.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(fixed(&a), fixed(&b));
+    assert!(a.lines().skip(2).all(|line| !b.contains(line)), "{a}{b}");
+}

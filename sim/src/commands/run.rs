@@ -1,0 +1,30 @@
+//! Random worlds.
+
+use std::time::Instant;
+
+use haggle_sim::{swarm, volume};
+
+use super::{Failed, Words};
+
+pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
+    let (seeds, threads) = (words.seeds()?, words.threads()?);
+    words.done()?;
+    let (count, begun) = (seeds.count(), Instant::now());
+    let summary = volume::run(&seeds, threads, swarm::run, |done, broken| {
+        if done.is_multiple_of(10_000) {
+            eprintln!("{done} of {count} seeds, {broken} broke a rule, {} s", begun.elapsed().as_secs());
+        }
+    });
+    for (seed, broken) in &summary.broken {
+        println!("BROKEN {broken}\n  again: cargo run -p haggle-sim -- run --seeds 1 --from {seed}");
+    }
+    println!("{summary}");
+    let took = begun.elapsed();
+    let rate = |count: u64| count * 1000 / (took.as_millis() as u64).max(1);
+    eprintln!("{} ms on {threads} threads, {} inputs a second", took.as_millis(), rate(summary.inputs));
+    match summary.broken.len() {
+        0 if summary.seeds == count => Ok(()),
+        0 => Err(Failed::Broken(format!("only {} of {count} seeds were run", summary.seeds))),
+        broken => Err(Failed::Broken(format!("{broken} seeds broke a rule"))),
+    }
+}
