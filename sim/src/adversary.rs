@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// How a provider cheats.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cheat {
     /// Not at all: the frame of all others.
     Honest,
@@ -125,7 +126,8 @@ struct Deal {
 }
 
 /// A provider of a model at these prices that cheats.
-pub fn cheat(model: &'static str, price_in: Price, price_out: Price, cheat: Cheat) -> impl Script + 'static {
+pub fn cheat(model: &str, price_in: Price, price_out: Price, cheat: Cheat) -> impl Script + use<> {
+    let model = model.to_owned();
     let mut deals: BTreeMap<u64, Deal> = BTreeMap::new();
     move |talk: &mut Talk<'_>, heard: Heard<'_>| {
         let price_out = if cheat == Cheat::Dear { u64::MAX } else { price_out };
@@ -135,7 +137,7 @@ pub fn cheat(model: &'static str, price_in: Price, price_out: Price, cheat: Chea
                 deals.remove(&talk.stream());
             }
             Heard::Message(Message::Describe) if cheat != Cheat::Mute => {
-                talk.send(&Message::Advert(advert(model, price_in, price_out)));
+                talk.send(&Message::Advert(advert(&model, price_in, price_out)));
             }
             Heard::Message(Message::Rfq(rfq)) => talk.send(&Message::Offer(offer(&rfq, price_in, price_out))),
             Heard::Message(Message::Counter(counter)) => {
@@ -312,7 +314,8 @@ fn keep_alive(talk: &mut Talk<'_>, deal: &mut Deal) {
 }
 
 /// How a requester pesters a provider.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pest {
     /// Opens streams and says nothing.
     Silent,
@@ -359,12 +362,13 @@ pub const PESTS: [Pest; 12] = [
 /// A requester that pesters a provider of a model at these posted prices, over `streams` streams.
 pub fn pest(
     target: NodeId,
-    model: &'static str,
+    model: &str,
     price_in: Price,
     price_out: Price,
     streams: u32,
     pest: Pest,
-) -> impl Script + 'static {
+) -> impl Script + use<> {
+    let model = model.to_owned();
     let mut rounds = 0_u32;
     move |talk: &mut Talk<'_>, heard: Heard<'_>| match heard {
         Heard::Start => (0..streams).for_each(|_| talk.open(target)),
@@ -372,7 +376,7 @@ pub fn pest(
             rounds += 1;
             talk.open(target);
         }
-        Heard::Opened => pester(talk, model, price_in, price_out, pest),
+        Heard::Opened => pester(talk, &model, price_in, price_out, pest),
         Heard::Message(Message::Accepted(_)) if pest == Pest::HitAndRun && rounds < 20 => {
             rounds += 1;
             talk.close();

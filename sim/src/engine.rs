@@ -5,7 +5,8 @@ use haggle_core::wire::{Prompt, message::EndReason};
 use crate::dice::mix;
 
 /// How an engine behaves.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct EngineScript {
     /// Time to read the prompt, in ms.
     pub prefill: u64,
@@ -20,13 +21,15 @@ pub struct EngineScript {
     /// Whether token ids are told.
     pub ids: bool,
     /// What goes wrong, if anything: at which token, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<(u64, Trouble)>,
     /// In how many of 1,000 attempts, drawn for each.
     pub trouble_permille: u32,
 }
 
 /// What can go wrong in an engine.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// It ends with an error.
     Fail(EndReason),
@@ -36,6 +39,8 @@ pub enum Trouble {
     Pause(u64),
     /// It never says anything again.
     Hang,
+    /// It writes other tokens than its class and seed promise. The oracles tell: a plant that shows that they look.
+    Misspell,
 }
 
 impl Default for EngineScript {
@@ -78,6 +83,11 @@ impl Answer {
             Prompt::Tokens(ids) => ids.iter().for_each(|id| eat(&id.to_le_bytes())),
         }
         Self(hash)
+    }
+
+    /// Another one.
+    pub(crate) const fn misspelt(self) -> Self {
+        Self(self.0 ^ 1)
     }
 
     /// The id of token `index`.

@@ -1,11 +1,13 @@
 //! Faults as plain data: a list that can be read, cut down and run again.
 
 use haggle_core::money::Price;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Trouble,
     net::{Dial, Lookup},
     node::NodeId,
+    plan::text::maybe,
 };
 
 /// The faults of a run.
@@ -16,7 +18,8 @@ pub struct Schedule {
 }
 
 /// A fault and its time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// When, in virtual ms.
     pub at: u64,
@@ -25,7 +28,8 @@ pub struct Fault {
 }
 
 /// What goes wrong. Links are meant in both directions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Every stream between two nodes is lost, and both ends see it.
     Cut(NodeId, NodeId),
@@ -42,11 +46,11 @@ pub enum FaultKind {
     /// Bytes are cut into pieces of this mean length from now on.
     Split(NodeId, NodeId, u32),
     /// A node dies; others see their streams end after so many ms, or never.
-    Kill(NodeId, Option<u64>),
+    Kill(NodeId, #[serde(with = "maybe")] Option<u64>),
     /// A node comes back without memory; if it lives, it dies first.
     Restart(NodeId),
     /// Engines of a node have this trouble in every attempt that starts from now on.
-    Engine(NodeId, Option<(u64, Trouble)>),
+    Engine(NodeId, #[serde(with = "maybe")] Option<(u64, Trouble)>),
     /// Queries meet this from now on.
     Lookup(Lookup),
     /// A provider changes its prices for reading and writing.
@@ -79,6 +83,53 @@ impl FaultKind {
             Self::Drain(..) => "drain",
             Self::ShutDown(..) => "shut-down",
             Self::Cancel(..) => "cancel",
+        }
+    }
+    /// What ends it, if it does not end by itself.
+    #[must_use]
+    pub const fn remedy(self) -> Option<Self> {
+        match self {
+            Self::Dial(a, b, _) => Some(Self::Dial(a, b, Dial::Answers)),
+            Self::Delay(a, b, ..) => Some(Self::Delay(a, b, 5, 0)),
+            Self::Engine(node, _) => Some(Self::Engine(node, None)),
+            Self::Kill(node, _) | Self::Drain(node) | Self::ShutDown(node) => Some(Self::Restart(node)),
+            Self::Lookup(_) => Some(Self::Lookup(Lookup::Answers)),
+            Self::Cut(..)
+            | Self::HalfCut(..)
+            | Self::CutAfter(..)
+            | Self::Stall(..)
+            | Self::Split(..)
+            | Self::Restart(_)
+            | Self::Price(..)
+            | Self::Cancel(_) => None,
+        }
+    }
+
+    /// The nodes that it names.
+    #[must_use]
+    pub fn nodes(mut self) -> Vec<NodeId> {
+        let mut nodes = Vec::new();
+        self.each_node(|node| nodes.push(*node));
+        nodes
+    }
+
+    /// Visits the nodes that it names.
+    pub(crate) fn each_node(&mut self, mut visit: impl FnMut(&mut NodeId)) {
+        match self {
+            Self::Cut(a, b)
+            | Self::HalfCut(a, b)
+            | Self::CutAfter(a, b, _)
+            | Self::Stall(a, b, _)
+            | Self::Dial(a, b, _)
+            | Self::Delay(a, b, ..)
+            | Self::Split(a, b, _) => [a, b].into_iter().for_each(visit),
+            Self::Kill(node, _)
+            | Self::Restart(node)
+            | Self::Engine(node, _)
+            | Self::Price(node, ..)
+            | Self::Drain(node)
+            | Self::ShutDown(node) => visit(node),
+            Self::Lookup(_) | Self::Cancel(_) => {}
         }
     }
 }

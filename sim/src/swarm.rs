@@ -1,87 +1,90 @@
 //! Random worlds: a seed draws nodes, jobs, adversaries and a subset of faults; then the network calms down, and what
 //! can be served has to be served.
+//!
+//! What is drawn is a [`Plan`]: from there on the generator has no say.
 
 use haggle_core::{
-    Event, JobId, JobSpec, Limits, Policy,
+    Event, JobId, Limits,
     event::{Failure, PassedOver},
     spec::{Failover, Haggle},
-    time::Millis,
-    wire::{Prompt, message::EndReason},
+    wire::message::EndReason,
 };
 
 use crate::{
-    Broken, EngineScript, Fault, FaultKind, Job, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
-    RequesterConfig, Rule, Schedule, Trouble, World,
-    adversary::{CHEATS, PESTS, Pest, cheat, pest},
+    Broken, EngineScript, Fault, FaultKind, Job, LinkConfig, Lookup, NodeId, Pace, Plan, Report, Rule, Trouble,
+    adversary::{CHEATS, PESTS, Pest},
     dice::{Draws, Purpose, Stream},
-    name,
     net::Dial,
+    plan::{CheatPlan, DrawnPrompt, JobPlan, NodePlan, PestPlan, PromptPlan, ProviderPlan, RequesterPlan},
 };
 
 /// When a seed's faults end, in ms.
 pub const CALM_AT: u64 = 60_000;
 /// When everything that began before is long over, in ms: then a last job has to be served.
 const PROBE_AT: u64 = CALM_AT + 1_500_000;
-/// The one model of a random world.
-const MODEL: &str = "swarm";
-
-/// A random world, ready to run.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    /// The world, with its jobs, but without faults.
-    pub world: World,
-    /// The faults of the seed.
-    pub faults: Schedule,
-    /// What ends them.
-    pub heal: Schedule,
-    probe: usize,
-}
 
 /// The random world of a seed.
 #[must_use]
-pub fn scenario(seed: u64) -> Scenario {
-    build(seed, true)
+pub fn plan(seed: u64) -> Plan {
+    draw(seed, true)
 }
 
-fn build(seed: u64, with_hostile: bool) -> Scenario {
+fn draw(seed: u64, with_hostile: bool) -> Plan {
     let mut shape = Draws::new(seed, Stream::new(0, 0, Purpose::Shape));
-    let mut world = World::new(seed);
-    world.echo_close = shape.chance(1, 2);
-    world.dht.delay = 10 + shape.below(800);
-    world.max_events = 2_000_000;
-    world.default_link = LinkConfig {
+    let mut plan = Plan { seed, calm_at: Some(CALM_AT), max_events: 2_000_000, ..Plan::default() };
+    plan.echo_close = shape.chance(1, 2);
+    plan.lookup_delay = 10 + shape.below(800);
+    plan.link = LinkConfig {
         delay: 1 + shape.below(60),
         jitter: shape.below(30),
         split: [0, 0, 0, 1, 7, 100][shape.below(6) as usize],
         dial: Dial::Answers,
     };
-    let providers: Vec<NodeId> = (0..=shape.below(5)).map(|_| world.add_provider(provider(&mut shape))).collect();
+    let mut add = |node: NodePlan| {
+        plan.nodes.push(node);
+        NodeId(plan.nodes.len() as u32 - 1)
+    };
+    let providers: Vec<NodeId> = (0..=shape.below(5)).map(|_| add(NodePlan::Provider(provider(&mut shape)))).collect();
     let requesters: Vec<NodeId> =
-        (0..=shape.below(3)).map(|_| world.add_requester(requester(&mut shape, with_hostile))).collect();
+        (0..=shape.below(3)).map(|_| add(NodePlan::Requester(requester(&mut shape, with_hostile)))).collect();
     let mut hostile = Vec::new();
     for _ in 0..if with_hostile { shape.below(4).saturating_sub(1) } else { 0 } {
         let how = CHEATS[shape.below(CHEATS.len() as u64) as usize];
-        hostile.push(world.add_script(&[MODEL], cheat(MODEL, shape.below(1000), shape.below(1000), how)));
+        hostile.push(add(NodePlan::Cheat(CheatPlan {
+            how,
+            price_in: shape.below(1000),
+            price_out: shape.below(1000),
+        })));
     }
     if with_hostile && shape.chance(1, 4) {
         let how = PESTS[shape.below(PESTS.len() as u64) as usize];
         let target = providers[shape.below(providers.len() as u64) as usize];
         let streams = 1 + shape.below(if how == Pest::Silent { 40 } else { 6 }) as u32;
-        world.add_script(&[], pest(target, MODEL, 0, 0, streams, how));
+        add(NodePlan::Pest(PestPlan { how, target, streams }));
     }
-    let probing = world.add_requester(RequesterConfig::default());
+    let probing = add(NodePlan::Requester(RequesterPlan::default()));
     let mut jobs = Draws::new(seed, Stream::new(0, 0, Purpose::Job));
     for _ in 0..=jobs.below(8) {
-        let requester = requesters[jobs.below(requesters.len() as u64) as usize];
-        world.submit_at(jobs.below(CALM_AT), requester, random_job(&mut jobs));
+        let node = requesters[jobs.below(requesters.len() as u64) as usize];
+        let at = jobs.below(CALM_AT);
+        plan.jobs.push(JobPlan { at, node, ..job(&mut jobs) });
     }
-    let mut last = JobSpec::new(name(MODEL), Prompt::Raw("Is anybody still there after all of this?".into()), 20);
-    last.budget = Some(u64::MAX);
-    last.criteria.exclude = hostile.iter().map(|node| node.peer()).collect();
-    let probe = world.submit_at(PROBE_AT, probing, last);
-    let nodes = world_nodes(&providers, &requesters, &hostile);
-    let (faults, heal) = faults(seed, &nodes, &providers, &requesters);
-    Scenario { world, faults, heal, probe }
+    plan.jobs.push(JobPlan {
+        at: PROBE_AT,
+        node: probing,
+        prompt: PromptPlan::Text("Is anybody still there after all of this?".into()),
+        max_tokens: 20,
+        budget: Some(u64::MAX),
+        exclude: hostile.clone(),
+        must_finish: true,
+        ..JobPlan::default()
+    });
+    if with_hostile {
+        let nodes: Vec<NodeId> = providers.iter().chain(&requesters).chain(&hostile).copied().collect();
+        let jobs = plan.jobs.len() as u64 - 1;
+        plan.faults = faults(seed, &nodes, &providers, &requesters, jobs);
+    }
+    plan
 }
 
 /// Every so many seeds are run twice, to see that they run alike.
@@ -90,8 +93,9 @@ const TWICE: u64 = 16;
 /// Runs a seed's world with its faults, to the end; some seeds twice.
 #[must_use]
 pub fn run(seed: u64) -> Report {
-    let mut report = scenario(seed).run();
-    if seed.is_multiple_of(TWICE) && scenario(seed).run().trace != report.trace {
+    let plan = plan(seed);
+    let mut report = plan.run();
+    if seed.is_multiple_of(TWICE) && plan.run().trace != report.trace {
         let what = "a second run of the same seed went another way".into();
         report.broken.push(Broken { rule: Rule::Determinism, at: report.now, what });
     }
@@ -102,14 +106,14 @@ pub fn run(seed: u64) -> Report {
 /// passed over but for its price, its speed or its own word, and no job is cut short.
 #[must_use]
 pub fn run_calm(seed: u64) -> Report {
-    let mut calm = build(seed, false);
-    calm.world.run_to_end();
-    calm.judge_probe();
-    let wasted: Vec<String> = calm.world.jobs().filter_map(|(id, job)| waste(id, job)).collect();
+    let plan = draw(seed, false);
+    let mut world = plan.world();
+    plan.finish(&mut world);
+    let wasted: Vec<String> = world.jobs().filter_map(|(id, job)| waste(id, job)).collect();
     for what in wasted {
-        calm.world.fail(Rule::Calm, &what);
+        world.fail(Rule::Calm, &what);
     }
-    calm.world.report()
+    world.report()
 }
 
 /// What a job wasted, if anything.
@@ -124,27 +128,7 @@ fn waste(id: JobId, job: &Job) -> Option<String> {
     })
 }
 
-impl Scenario {
-    /// Runs it to the end.
-    #[must_use]
-    pub fn run(mut self) -> Report {
-        self.world.apply(&self.faults);
-        self.world.apply(&self.heal);
-        self.world.run_to_end();
-        self.judge_probe();
-        self.world.report()
-    }
-
-    fn judge_probe(&mut self) {
-        let probe = self.world.nth(self.probe);
-        if probe.finished().is_none() {
-            let what = format!("nobody serves the last job: {:?}", probe.failure());
-            self.world.fail(Rule::Liveness, &what);
-        }
-    }
-}
-
-fn provider(shape: &mut Draws) -> ProviderConfig {
+fn provider(shape: &mut Draws) -> ProviderPlan {
     let price = |shape: &mut Draws| match shape.below(20) {
         0 => u64::MAX,
         1 | 2 => 0,
@@ -152,10 +136,10 @@ fn provider(shape: &mut Draws) -> ProviderConfig {
     };
     // The probe's budget is for sane prices: reading may cost anything, but one figure beyond it excludes the provider.
     let (price_in, price_out) = (shape.below(500_000), price(shape).min(u64::MAX >> 20));
-    let mut config = ProviderConfig::new(MODEL, price_in, price_out).slots(1 + shape.below(3) as u32);
-    config.service.queue = shape.below(5) as u32;
-    config.service.models[0].advert.eta = Millis(shape.below(500));
-    config.service.models[0].floor_permille = 700 + 100 * shape.below(4) as u32;
+    let slots = 1 + shape.below(3) as u32;
+    let queue = shape.below(5) as u32;
+    let eta = shape.below(500);
+    let floor_permille = 700 + 100 * shape.below(4) as u32;
     let engine = EngineScript {
         prefill: shape.below(2000),
         token: shape.below(50),
@@ -166,13 +150,22 @@ fn provider(shape: &mut Draws) -> ProviderConfig {
         trouble: None,
         trouble_permille: 1000,
     };
-    let mut config = config.engine(engine);
-    config.service.models[0].advert.can_continue = shape.chance(3, 4);
-    config
+    let can_continue = shape.chance(3, 4);
+    ProviderPlan {
+        price_in,
+        price_out,
+        slots,
+        queue,
+        eta,
+        floor_permille,
+        can_continue,
+        engine,
+        ..ProviderPlan::default()
+    }
 }
 
 /// A requester; its application may be slow where not all is well.
-fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterConfig {
+fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterPlan {
     let mut limits = Limits::default();
     if shape.chance(1, 3) {
         limits.window_tokens = 8 + shape.below(64) as u32;
@@ -184,49 +177,55 @@ fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterConfig {
         _ => Pace::AtOnce,
     };
     let account_budget = shape.chance(1, 4).then(|| shape.below(2_000));
-    RequesterConfig { policy: Policy::default(), limits, account_budget, pace }
+    RequesterPlan { limits, account_budget, pace, ..RequesterPlan::default() }
 }
 
-fn random_job(draws: &mut Draws) -> JobSpec {
-    let length = match draws.below(12) {
+/// What is asked for; when and by whom is drawn apart.
+fn job(draws: &mut Draws) -> JobPlan {
+    let bytes = match draws.below(12) {
         0 => 20_000 + draws.below(80_000),
         _ => 20 + draws.below(300),
     };
-    let letters = (0..length.div_ceil(8)).map(|_| format!("{:08x}", draws.below(1 << 32))).collect::<String>();
-    let mut spec = JobSpec::new(name(MODEL), Prompt::Raw(letters), 1 + draws.below(150));
-    spec.budget = match draws.below(8) {
+    let prompt = PromptPlan::Drawn(DrawnPrompt { bytes, key: draws.below(1 << 32) as u32 });
+    let max_tokens = 1 + draws.below(150);
+    let budget = match draws.below(8) {
         0 => None,
         1 => Some(draws.below(100)),
         2 => Some(u64::MAX),
         _ => Some(draws.below(50_000)),
     };
-    spec.deadline = draws.chance(1, 6).then(|| Millis(1 + draws.below(60_000)));
-    spec.time_value = if draws.chance(1, 3) { draws.below(1000) } else { 0 };
-    spec.haggle = match draws.below(4) {
+    let deadline = draws.chance(1, 6).then(|| 1 + draws.below(60_000));
+    let time_value = if draws.chance(1, 3) { draws.below(1000) } else { 0 };
+    let haggle = match draws.below(4) {
         0 => Haggle::Offers,
         1 => Haggle::Bid(500 + draws.below(499) as u32),
         _ => Haggle::No,
     };
-    spec.sampling.seed = draws.below(u64::MAX);
-    spec.explain = spec.sampling.seed % 4 == 0;
-    spec.criteria.refresh = draws.chance(1, 8);
-    spec.failover =
+    let sampling_seed = draws.below(u64::MAX);
+    let explain = sampling_seed.is_multiple_of(4);
+    let refresh = draws.chance(1, 8);
+    let failover =
         [Failover::Continue, Failover::Continue, Failover::Restart, Failover::Never][draws.below(4) as usize];
-    spec
+    JobPlan {
+        prompt,
+        max_tokens,
+        budget,
+        deadline,
+        time_value,
+        haggle,
+        sampling_seed,
+        refresh,
+        failover,
+        explain,
+        ..JobPlan::default()
+    }
 }
 
-fn world_nodes(providers: &[NodeId], requesters: &[NodeId], hostile: &[NodeId]) -> Vec<NodeId> {
-    providers.iter().chain(requesters).chain(hostile).copied().collect()
-}
-
-/// A random subset of fault kinds, a few faults of each, and what heals them.
-fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeId]) -> (Schedule, Schedule) {
+/// A random subset of fault kinds, a few faults of each.
+fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeId], jobs: u64) -> Vec<Fault> {
     let mut draws = Draws::new(seed, Stream::new(0, 0, Purpose::Fault));
     let kinds: Vec<u64> = (0..13).filter(|_| draws.chance(1, 3)).collect();
-    let mut faults = Schedule::default();
-    let mut heal = Schedule::default();
-    let healing = |what| Fault { at: CALM_AT, what };
-    heal.faults.push(healing(FaultKind::Lookup(Lookup::Answers)));
+    let mut faults = Vec::new();
     for kind in kinds {
         for _ in 0..=draws.below(3) {
             let a = requesters[draws.below(requesters.len() as u64) as usize];
@@ -245,21 +244,12 @@ fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeI
                 9 => FaultKind::Lookup(random_lookup(&mut draws)),
                 10 => FaultKind::Price(provider, draws.below(500_000), draws.below(2_000_000)),
                 11 => FaultKind::Drain(provider),
-                _ => FaultKind::Cancel(draws.below(8) as usize),
+                _ => FaultKind::Cancel(draws.below(jobs) as usize),
             };
-            faults.faults.push(Fault { at: draws.below(CALM_AT), what });
-            match what {
-                FaultKind::Dial(a, b, _) => heal.faults.push(healing(FaultKind::Dial(a, b, Dial::Answers))),
-                FaultKind::Delay(a, b, ..) => heal.faults.push(healing(FaultKind::Delay(a, b, 5, 0))),
-                FaultKind::Engine(node, _) => heal.faults.push(healing(FaultKind::Engine(node, None))),
-                FaultKind::Kill(node, _) | FaultKind::Drain(node) => {
-                    heal.faults.push(healing(FaultKind::Restart(node)))
-                }
-                _ => {}
-            }
+            faults.push(Fault { at: draws.below(CALM_AT), what });
         }
     }
-    (faults, heal)
+    faults
 }
 
 fn random_dial(draws: &mut Draws) -> Dial {

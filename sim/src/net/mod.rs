@@ -17,7 +17,8 @@ pub(crate) use self::{
 };
 
 /// How a link from one node to another behaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
     /// Travel time in ms, at least 1.
     pub delay: u64,
@@ -30,7 +31,8 @@ pub struct LinkConfig {
 }
 
 /// What a dial meets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dial {
     /// An answer.
     Answers,
@@ -198,7 +200,8 @@ impl Cuts {
 }
 
 /// What a query for peers meets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lookup {
     /// All who serve the model, in two parts.
     Answers,

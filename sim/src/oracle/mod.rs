@@ -62,6 +62,8 @@ pub enum Rule {
     Liveness,
     /// Equal seeds run alike.
     Determinism,
+    /// The core does not panic.
+    Panic,
 }
 
 /// A broken rule.

@@ -75,6 +75,10 @@ impl World {
             }
             Some((at, Trouble::Fail(reason))) if run.next >= at => return self.engine_ends(node, attempt, reason),
             Some((at, Trouble::Hang)) if run.next >= at => return,
+            Some((at, Trouble::Misspell)) if run.next >= at => {
+                run.answer = run.answer.misspelt();
+                run.trouble = None;
+            }
             Some((at, Trouble::Pause(ms))) if run.next >= at => {
                 run.trouble = None;
                 let again = Happening::Engine { node, life, attempt };

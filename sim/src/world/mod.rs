@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// When a machine's outputs are drained. No outcome depends on it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Drain {
     /// After every input, all of them.
     #[default]

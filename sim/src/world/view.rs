@@ -4,7 +4,13 @@ use haggle_core::{Instant, JobId, Machine, Provider, Requester, event::Outcome};
 use sha2::{Digest, Sha256};
 
 use super::World;
-use crate::{job::Job, node::NodeId, oracle::Rule, report::Report, trace::Trace};
+use crate::{
+    job::Job,
+    node::NodeId,
+    oracle::{Broken, Rule},
+    report::Report,
+    trace::Trace,
+};
 
 impl World {
     /// The virtual time, in ms.
@@ -32,6 +38,18 @@ impl World {
             Some(id) => &self.jobs[&id],
             None => panic!("job {nth} was not submitted"),
         }
+    }
+
+    /// A job by its number of submission, from 0; `None` if it was refused, or is still to come.
+    #[must_use]
+    pub fn submitted(&self, nth: usize) -> Option<&Job> {
+        self.jobs.get(self.submissions.get(nth)?.as_ref()?)
+    }
+
+    /// Rules that were broken so far, the first 100.
+    #[must_use]
+    pub fn broken(&self) -> &[Broken] {
+        &self.judge.broken
     }
 
     /// All jobs, quotes and discoveries.

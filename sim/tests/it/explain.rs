@@ -108,12 +108,10 @@ fn to_ask_why_changes_nothing() {
     let mut awards = 0;
     for seed in 0..60 {
         let run = |explain: bool| {
-            let mut scenario = swarm::scenario(seed);
-            scenario.world.explain = explain;
-            scenario.world.apply(&scenario.faults);
-            scenario.world.apply(&scenario.heal);
-            scenario.world.run_to_end();
-            scenario.world
+            let mut world = swarm::plan(seed).world();
+            world.explain = explain;
+            world.run_to_end();
+            world
         };
         let (plain, explained) = (run(false), run(true));
         for ((id, plain), (_, explained)) in plain.jobs().zip(explained.jobs()) {

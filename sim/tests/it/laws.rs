@@ -2,28 +2,25 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use haggle_sim::{
-    Drain, Fault, FaultKind, LinkConfig, ProviderConfig, RequesterConfig, Schedule, World, swarm::scenario,
-};
+use haggle_sim::{Drain, Fault, FaultKind, LinkConfig, ProviderConfig, RequesterConfig, Schedule, World, swarm};
 
 use crate::{MODEL, cheap, pair, spec};
 
 /// Outcomes of a seed's world: endings and texts, hashed for a short message, and final states.
 fn outcome(seed: u64, drain: Drain) -> (u64, [u8; 32]) {
-    let mut scenario = scenario(seed);
-    scenario.world.drain = drain;
-    scenario.world.apply(&scenario.faults);
-    scenario.world.apply(&scenario.heal);
-    scenario.world.run_to_end();
-    let report = scenario.world.report();
+    let mut plan = swarm::plan(seed);
+    plan.drain = drain;
+    let mut world = plan.world();
+    plan.finish(&mut world);
+    let report = world.report();
     report.verdict().unwrap_or_else(|broken| panic!("seed {seed}, {drain:?}: {broken}"));
     // When a machine hears of what it knows already may differ by an instant; digests are relative to one and the same.
-    scenario.world.run_until(10_000_000);
+    world.run_until(10_000_000);
     let mut hash = DefaultHasher::new();
-    for (id, job) in scenario.world.jobs() {
+    for (id, job) in world.jobs() {
         (id, job.submitted, &job.text, format!("{:?}", job.ending)).hash(&mut hash);
     }
-    (hash.finish(), scenario.world.digest())
+    (hash.finish(), world.digest())
 }
 
 #[test]
@@ -45,29 +42,27 @@ fn when_outputs_are_drained_changes_no_outcome() {
 fn the_same_seed_runs_the_same_way() {
     for seed in 0..100 {
         let run = || {
-            let mut scenario = scenario(seed);
-            scenario.world.apply(&scenario.faults);
-            scenario.world.run_to_end();
-            (scenario.world.trace().hash(), scenario.world.trace().records(), scenario.world.digest())
+            let mut world = swarm::plan(seed).world();
+            world.run_to_end();
+            (world.trace().hash(), world.trace().records(), world.digest())
         };
         assert_eq!(run(), run(), "seed {seed}");
     }
-    let hash = |seed| scenario(seed).run().trace;
+    let hash = |seed| swarm::run(seed).trace;
     assert_ne!(hash(1), hash(2));
 }
 
 #[test]
 fn a_fork_goes_on_as_the_original_does() {
     for seed in 0..20 {
-        let mut scenario = scenario(seed);
-        scenario.world.apply(&scenario.faults);
+        let mut world = swarm::plan(seed).world();
         for _ in 0..150 {
-            scenario.world.step();
+            world.step();
         }
-        let mut fork = scenario.world.clone();
-        scenario.world.run_to_end();
+        let mut fork = world.clone();
+        world.run_to_end();
         fork.run_to_end();
-        assert_eq!((fork.report(), fork.digest()), (scenario.world.report(), scenario.world.digest()));
+        assert_eq!((fork.report(), fork.digest()), (world.report(), world.digest()));
     }
 }
 

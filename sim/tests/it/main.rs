@@ -12,6 +12,7 @@ mod figures;
 mod flow;
 mod laws;
 mod recovery;
+mod repro;
 mod straight;
 mod swarm;
 mod takeover;

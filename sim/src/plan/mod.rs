@@ -1,0 +1,406 @@
+//! A world as plain data: who takes part, what is asked for, what goes wrong. It can be drawn, written by hand, kept in a
+//! file, cut down and run again; nothing else decides how the run goes.
+
+mod check;
+pub(crate) mod text;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use haggle_core::{
+    JobSpec, Limits, Policy,
+    money::{Amount, Price},
+    spec::{Choose, Failover, Haggle},
+    time::Millis,
+    wire::Prompt,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::text::PlanError;
+use self::text::{is_default, wide, wide_option};
+use crate::{
+    Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report, RequesterConfig,
+    Rule, Schedule, World,
+    adversary::{Cheat, Pest, cheat, pest},
+    dice::mix,
+    name,
+};
+
+/// A world and everything that happens to it from outside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plan {
+    /// Keys every draw of the world: machines' seeds, jitter, where bytes are cut.
+    #[serde(with = "wide")]
+    pub seed: u64,
+    /// The model that is served and asked for, where nothing else is said.
+    pub model: String,
+    /// How links behave.
+    pub link: LinkConfig,
+    /// Whether a machine is told of the end of streams that it closed itself.
+    pub echo_close: bool,
+    /// When outputs are drained.
+    pub drain: Drain,
+    /// How long a complete answer of a query takes, in ms.
+    pub lookup_delay: u64,
+    /// What queries meet.
+    pub lookup: Lookup,
+    /// When every fault that has a remedy is remedied, in ms; never, if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calm_at: Option<u64>,
+    /// Events after which a run is taken to be endless.
+    pub max_events: u64,
+    /// Links that are set apart, in both directions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkPlan>,
+    /// Who takes part; elsewhere nodes are named by their number here, from 0.
+    pub nodes: Vec<NodePlan>,
+    /// What is asked for; faults name jobs by their number here, from 0.
+    pub jobs: Vec<JobPlan>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// A link that is set apart.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkPlan {
+    /// Between which two nodes.
+    pub between: (NodeId, NodeId),
+    /// How it behaves.
+    pub link: LinkConfig,
+}
+
+/// Who takes part.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NodePlan {
+    /// The shipped provider over a scripted engine.
+    Provider(ProviderPlan),
+    /// The shipped requester.
+    Requester(RequesterPlan),
+    /// A provider that cheats.
+    Cheat(CheatPlan),
+    /// A requester that pesters a provider.
+    Pest(PestPlan),
+    /// Nobody: a number that is not used.
+    Absent,
+}
+
+/// The shipped provider over a scripted engine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderPlan {
+    /// What it serves; the plan's model if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Its price per 1,000,000 tokens read.
+    pub price_in: Price,
+    /// Its price per 1,000,000 tokens written.
+    pub price_out: Price,
+    /// Jobs computed at once.
+    pub slots: u32,
+    /// Jobs that may wait.
+    pub queue: u32,
+    /// The time to the first token that it announces, in ms.
+    pub eta: u64,
+    /// The least that it takes of its price, in thousandths.
+    pub floor_permille: u32,
+    /// Whether it can go on where another left off.
+    pub can_continue: bool,
+    /// Whether queries find it.
+    pub published: bool,
+    /// How its engine behaves.
+    pub engine: EngineScript,
+    /// The core's limits.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Limits,
+}
+
+/// The shipped requester.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequesterPlan {
+    /// What all its jobs together may come to owe.
+    #[serde(with = "wide_option", skip_serializing_if = "Option::is_none")]
+    pub account_budget: Option<Amount>,
+    /// How fast its application takes tokens.
+    pub pace: Pace,
+    /// The core's times and tries.
+    #[serde(skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    /// The core's limits.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Limits,
+}
+
+/// A provider that cheats.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheatPlan {
+    /// How.
+    pub how: Cheat,
+    /// The price it posts per 1,000,000 tokens read.
+    #[serde(default)]
+    pub price_in: Price,
+    /// The price it posts per 1,000,000 tokens written.
+    #[serde(default)]
+    pub price_out: Price,
+}
+
+/// A requester that pesters a provider.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PestPlan {
+    /// How.
+    pub how: Pest,
+    /// Whom.
+    pub target: NodeId,
+    /// Over how many streams.
+    pub streams: u32,
+}
+
+/// A job.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobPlan {
+    /// When it is submitted, in ms.
+    pub at: u64,
+    /// By whom.
+    pub node: NodeId,
+    /// For which model; the plan's if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the model is given.
+    pub prompt: PromptPlan,
+    /// Tokens to write, at most.
+    pub max_tokens: u64,
+    /// What it may cost over all attempts; without one only what is free is taken.
+    #[serde(with = "wide_option", skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Amount>,
+    /// Time over all attempts, in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    /// What a second of waiting is worth.
+    pub time_value: Amount,
+    /// Whether to bid.
+    pub haggle: Haggle,
+    /// Who chooses among offers.
+    pub choose: Choose,
+    /// What follows if a provider is lost after its first token.
+    pub failover: Failover,
+    /// Keys the draws of the model.
+    #[serde(with = "wide")]
+    pub sampling_seed: u64,
+    /// Passes over every cache.
+    pub refresh: bool,
+    /// Whether every choice is explained.
+    pub explain: bool,
+    /// Never asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<NodeId>,
+    /// Whether a run is broken in which it does not finish.
+    pub must_finish: bool,
+}
+
+/// What a model is given.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PromptPlan {
+    /// This text.
+    Text(String),
+    /// Letters that a key draws.
+    Drawn(DrawnPrompt),
+}
+
+/// Letters that a key draws.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrawnPrompt {
+    /// How many, at least 1.
+    pub bytes: u64,
+    /// Which.
+    pub key: u32,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            model: "model".into(),
+            link: LinkConfig::default(),
+            echo_close: false,
+            drain: Drain::AtOnce,
+            lookup_delay: 100,
+            lookup: Lookup::Answers,
+            calm_at: None,
+            max_events: 20_000_000,
+            links: Vec::new(),
+            nodes: Vec::new(),
+            jobs: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Default for ProviderPlan {
+    fn default() -> Self {
+        Self {
+            model: None,
+            price_in: 100_000,
+            price_out: 400_000,
+            slots: 1,
+            queue: 4,
+            eta: 100,
+            floor_permille: 1000,
+            can_continue: true,
+            published: true,
+            engine: EngineScript::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for JobPlan {
+    fn default() -> Self {
+        Self {
+            at: 0,
+            node: NodeId(0),
+            model: None,
+            prompt: PromptPlan::Text("Once upon a time there was a market without a square.".into()),
+            max_tokens: 30,
+            budget: None,
+            deadline: None,
+            time_value: 0,
+            haggle: Haggle::default(),
+            choose: Choose::default(),
+            failover: Failover::default(),
+            sampling_seed: 0,
+            refresh: false,
+            explain: false,
+            exclude: Vec::new(),
+            must_finish: false,
+        }
+    }
+}
+
+impl PromptPlan {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Drawn(DrawnPrompt { bytes, key }) => {
+                let word = |index: u64| format!("{:016x}", mix(u64::from(*key) ^ mix(index)));
+                let mut text: String = (0..bytes.div_ceil(16)).map(word).collect();
+                text.truncate(usize::try_from(*bytes).unwrap_or(usize::MAX));
+                text
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// The world before its first event, with its jobs and faults to come.
+    ///
+    /// # Panics
+    /// If [`Plan::check`] refuses the plan.
+    #[must_use]
+    pub fn world(&self) -> World {
+        let mut world = World::new(self.seed);
+        world.default_link = self.link;
+        world.echo_close = self.echo_close;
+        world.drain = self.drain;
+        world.max_events = self.max_events;
+        world.dht.delay = self.lookup_delay;
+        world.dht.lookup = self.lookup;
+        self.nodes.iter().for_each(|node| self.add_node(&mut world, node));
+        self.links.iter().for_each(|link| world.set_link(link.between.0, link.between.1, link.link));
+        for job in &self.jobs {
+            world.submit_at(job.at, job.node, self.spec(job));
+        }
+        world.apply(&Schedule { faults: self.faults.clone() });
+        world.apply(&Schedule { faults: self.remedies() });
+        world
+    }
+
+    /// Runs it to the end.
+    ///
+    /// # Panics
+    /// If [`Plan::check`] refuses the plan.
+    #[must_use]
+    pub fn run(&self) -> Report {
+        let mut world = self.world();
+        self.finish(&mut world);
+        world.report()
+    }
+
+    /// Runs a world of this plan to its end, and judges it. A panic of the core is a broken rule.
+    pub fn finish(&self, world: &mut World) {
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| world.run_to_end())) {
+            let text = cause.downcast_ref::<String>().map(String::as_str);
+            let what = text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            return world.fail(Rule::Panic, what);
+        }
+        for (nth, _) in self.jobs.iter().enumerate().filter(|(_, job)| job.must_finish) {
+            match world.submitted(nth).map(|job| (job.finished().is_some(), job.failure())) {
+                Some((true, _)) => {}
+                Some((false, failure)) => world.fail(Rule::Liveness, &format!("job {nth} is not served: {failure:?}")),
+                None => world.fail(Rule::Liveness, &format!("job {nth} was refused")),
+            }
+        }
+    }
+
+    fn add_node(&self, world: &mut World, node: &NodePlan) {
+        match node {
+            NodePlan::Provider(plan) => world.add_provider(plan.config(&self.model)),
+            NodePlan::Requester(plan) => world.add_requester(RequesterConfig {
+                policy: plan.policy.clone(),
+                limits: plan.limits.clone(),
+                account_budget: plan.account_budget,
+                pace: plan.pace,
+            }),
+            NodePlan::Cheat(plan) => {
+                world.add_script(&[&self.model], cheat(&self.model, plan.price_in, plan.price_out, plan.how))
+            }
+            NodePlan::Pest(plan) => world.add_script(&[], pest(plan.target, &self.model, 0, 0, plan.streams, plan.how)),
+            NodePlan::Absent => world.add_node(None, None),
+        };
+    }
+
+    fn spec(&self, job: &JobPlan) -> JobSpec {
+        let model = name(job.model.as_deref().unwrap_or(&self.model));
+        let mut spec = JobSpec::new(model, Prompt::Raw(job.prompt.text()), job.max_tokens);
+        spec.budget = job.budget;
+        spec.deadline = job.deadline.map(Millis);
+        spec.time_value = job.time_value;
+        spec.haggle = job.haggle;
+        spec.choose = job.choose;
+        spec.failover = job.failover;
+        spec.sampling.seed = job.sampling_seed;
+        spec.explain = job.explain;
+        spec.criteria.refresh = job.refresh;
+        spec.criteria.exclude = job.exclude.iter().map(|node| node.peer()).collect();
+        spec
+    }
+
+    /// What calms the network down.
+    fn remedies(&self) -> Vec<Fault> {
+        let Some(at) = self.calm_at else { return Vec::new() };
+        let lookup = FaultKind::Lookup(Lookup::Answers);
+        let remedies = self.faults.iter().filter_map(|fault| fault.what.remedy());
+        std::iter::once(lookup).chain(remedies).map(|what| Fault { at, what }).collect()
+    }
+}
+
+impl ProviderPlan {
+    fn config(&self, model: &str) -> ProviderConfig {
+        let model = self.model.as_deref().unwrap_or(model);
+        let mut config = ProviderConfig::new(model, self.price_in, self.price_out).slots(self.slots);
+        config = config.engine(self.engine.clone());
+        config.service.queue = self.queue;
+        config.service.models[0].advert.eta = Millis(self.eta);
+        config.service.models[0].advert.can_continue = self.can_continue;
+        config.service.models[0].floor_permille = self.floor_permille;
+        config.limits = self.limits.clone();
+        config.published = self.published;
+        config
+    }
+}
