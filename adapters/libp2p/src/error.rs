@@ -24,6 +24,17 @@ pub enum Error {
     },
     /// The runtime could not give what a node needs.
     Runtime(io::Error),
+    /// The runtime does not have what was asked for.
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// Which runtime.
+        runtime: &'static str,
+        /// The runtimes that have it.
+        available: &'static [&'static str],
+        /// What to ask for instead.
+        instead: &'static str,
+    },
     /// The request cannot be taken; nothing was started.
     Refused(Refusal),
     /// The request was taken and failed.
@@ -40,6 +51,7 @@ impl Error {
             Error::Key(_) => "key",
             Error::Listen { .. } => "listen",
             Error::Runtime(_) => "runtime",
+            Error::Unsupported { .. } => "unsupported",
             Error::Refused(refusal) => refusal.code(),
             Error::Job(error) => error.code(),
             Error::Stopped => "stopped",
@@ -81,6 +93,10 @@ impl fmt::Display for Error {
                 write!(f, "cannot listen on {address}: {source}; choose another port or address, port 0 takes any")
             }
             Error::Runtime(error) => write!(f, "the node cannot use this machine's network: {error}"),
+            Error::Unsupported { what, runtime, available, instead } => {
+                let available = available.join(", ");
+                write!(f, "there is no {what} on the {runtime} runtime: {instead}, or run the node on {available}")
+            }
             Error::Refused(refusal) => refusal.fmt(f),
             Error::Job(error) => error.fmt(f),
             Error::Stopped => f.write_str("the node was stopped"),
@@ -95,7 +111,7 @@ impl std::error::Error for Error {
             Error::Listen { source, .. } => Some(source),
             Error::Runtime(error) => Some(error),
             Error::Job(error) => error.source(),
-            Error::Config(_) | Error::Refused(_) | Error::Stopped => None,
+            Error::Config(_) | Error::Unsupported { .. } | Error::Refused(_) | Error::Stopped => None,
         }
     }
 }

@@ -34,5 +34,9 @@ pub use error::{Error, JobError};
 pub use event::{Events, NodeEvent};
 pub use job::{Answer, Job, JobEvent, Offer, Receipt};
 pub use node::{Builder, Node, NodeInfo, Sale};
+#[cfg(feature = "async-std")]
+pub use runtime::AsyncStd;
+#[cfg(feature = "smol")]
+pub use runtime::Smol;
 #[cfg(feature = "tokio")]
 pub use runtime::Tokio;

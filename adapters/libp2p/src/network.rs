@@ -14,7 +14,7 @@ use haggle_core::{
 use libp2p::{
     Multiaddr, PeerId, Swarm, connection_limits,
     core::{Endpoint, transport::ListenerId},
-    identify, kad, mdns,
+    identify, kad,
     swarm::{
         ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -31,7 +31,7 @@ use crate::{
     },
     driver::{Driver, Order},
     groups,
-    runtime::Mdns,
+    runtime::{Local, Mdns},
     sessions,
 };
 
@@ -206,7 +206,7 @@ impl Network {
             SwarmEvent::Behaviour(BehaviourEvent::Sessions(event)) => driver.on_session(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, swarm),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, swarm, driver),
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event, swarm, driver),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_local(event.into(), swarm, driver),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.dials.remove(&connection_id);
                 self.remotes.insert(connection_id, endpoint.get_remote_address().clone());
@@ -323,9 +323,9 @@ impl Network {
         }
     }
 
-    fn on_mdns<M: Mdns>(&mut self, event: mdns::Event, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
+    fn on_local<M: Mdns>(&mut self, event: Local, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
         match event {
-            mdns::Event::Discovered(found) => {
+            Local::Found(found) => {
                 for (peer, address) in found {
                     if self.local.len() < MAX_LOCAL || self.local.contains(&peer) {
                         self.local.insert(peer);
@@ -336,11 +336,7 @@ impl Network {
                     driver.peers_found(query, search.fresh(self.local.iter().copied()));
                 }
             }
-            mdns::Event::Expired(gone) => {
-                for (peer, _) in gone {
-                    self.local.remove(&peer);
-                }
-            }
+            Local::Gone(peers) => self.local.retain(|peer| !peers.contains(peer)),
         }
     }
 

@@ -387,7 +387,7 @@ fn build<R: Runtime>(
         .with_cache_size(0);
     let query_timeout = Duration::from_millis(settings.policy.query_timeout.0);
     let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
-    let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose().map_err(Error::Runtime)?;
+    let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose()?;
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connections),
         groups: groups::Behaviour::new(settings.groups),

@@ -1,9 +1,15 @@
 //! What a node needs of an async runtime, as a value. Timers are the same everywhere (`futures-timer`).
 
+#[cfg(feature = "async-io")]
+pub mod async_io;
+#[cfg(feature = "async-std")]
+mod async_std;
+#[cfg(feature = "smol")]
+mod smol;
 #[cfg(feature = "tokio")]
 mod tokio;
 
-use std::{fmt, future::Future, io, num::NonZeroUsize, pin::Pin, time::Duration};
+use std::{convert::Infallible, fmt, future::Future, io, num::NonZeroUsize, pin::Pin, time::Duration};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -14,11 +20,17 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    mdns, noise,
+    noise,
     swarm::NetworkBehaviour,
     websocket, yamux,
 };
 
+use crate::Error;
+
+#[cfg(feature = "async-std")]
+pub use self::async_std::AsyncStd;
+#[cfg(feature = "smol")]
+pub use self::smol::Smol;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
 
@@ -36,6 +48,11 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// Runs a task to its end in the background.
     fn spawn(&self, task: Task);
 
+    /// Runs a future to its end on this thread. Not to be called inside of a task.
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        futures::executor::block_on(future)
+    }
+
     /// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
     ///
     /// # Errors
@@ -45,14 +62,30 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// Multicast discovery on the local network.
     ///
     /// # Errors
-    /// When there is no interface to listen on.
-    fn mdns(&self, me: PeerId) -> io::Result<Self::Mdns>;
+    /// [`Error::Unsupported`] where this runtime has none, [`Error::Runtime`] when there is no interface to listen on.
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error>;
 }
 
 /// Local discovery, whatever sockets it uses.
-pub trait Mdns: NetworkBehaviour<ToSwarm = mdns::Event> + Send {}
+pub trait Mdns: NetworkBehaviour<ToSwarm: Into<Local>> + Send {}
 
-impl<T: NetworkBehaviour<ToSwarm = mdns::Event> + Send> Mdns for T {}
+impl<T: NetworkBehaviour<ToSwarm: Into<Local>> + Send> Mdns for T {}
+
+/// What local discovery tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// Nodes, and where they are.
+    Found(Vec<(PeerId, Multiaddr)>),
+    /// Nodes that were not heard of for a while.
+    Gone(Vec<PeerId>),
+}
+
+/// Of a runtime without local discovery.
+impl From<Infallible> for Local {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 /// Bounds of a node's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

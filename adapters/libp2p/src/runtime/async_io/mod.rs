@@ -1,0 +1,31 @@
+//! TCP over async-io's reactor, for smol, async-std and any executor that lives with it. libp2p brings sockets for tokio
+//! only; WebSocket, Noise and Yamux are its own here too.
+
+mod dns;
+mod listener;
+mod ports;
+mod tcp;
+
+use std::io;
+
+use libp2p::identity::Keypair;
+
+use self::tcp::Tcp;
+use super::{NodeTransport, TransportLimits, secure};
+use crate::Error;
+
+/// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
+///
+/// Names are resolved by the system, on a thread of its own (`blocking`).
+///
+/// # Errors
+/// When the key cannot be used for Noise.
+pub fn transport(key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport> {
+    secure(Tcp::default(), Tcp::default(), key, limits)
+}
+
+#[cfg(any(feature = "smol", feature = "async-std"))]
+pub(super) fn no_mdns(runtime: &'static str) -> Error {
+    let instead = "set enable_mdns = false";
+    Error::Unsupported { what: "mDNS", runtime, available: &["tokio"], instead }
+}
