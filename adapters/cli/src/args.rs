@@ -20,6 +20,7 @@ use haggle::{
 use crate::{
     exit,
     money::{parse_amount, parse_price, parse_temperature},
+    runtime::Choice,
 };
 
 /// A market for language models without a middleman: find a provider, agree a price, stream the answer.
@@ -55,6 +56,9 @@ pub(crate) struct Global {
     /// Where keys are kept [default: haggle in the XDG data folder]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The async runtime to run on [default: tokio, if this build has it]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) runtime: Option<Choice>,
     /// Log more on stderr; twice for details. RUST_LOG=target=level says it exactly
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

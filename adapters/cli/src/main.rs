@@ -18,6 +18,7 @@ mod names;
 mod narrator;
 mod node;
 mod paced;
+mod runtime;
 mod settings;
 
 use std::{
@@ -62,10 +63,8 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
         return Ok(Exit::Done);
     };
     start_log(cli.global.verbose)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failed::new(Exit::Other, "runtime", format!("no threads: {error}")))?;
     let global = cli.global;
-    runtime.block_on(async {
+    runtime::run(global.runtime, async {
         match command {
             Command::Serve(args) => Box::pin(commands::serve::run(&global, &args)).await,
             Command::Bootstrap(args) => Box::pin(commands::bootstrap::run(&global, &args)).await,

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use futures::StreamExt;
+use futures::{StreamExt, channel::mpsc};
 use haggle::{
-    Builder, Criteria, Error, Model, Node, NodeEvent, Tokio,
+    Builder, Criteria, Error, Model, Node, NodeEvent,
     core::{PeerId as CorePeerId, time::Millis},
     engine::{Engine, Llama, TINY_STORIES},
     id, key,
@@ -15,6 +15,7 @@ use crate::{
     args::{Global, NodeArgs, Wanted},
     exit::{Exit, Failed},
     names::did_you_mean,
+    runtime,
     settings::Settings,
 };
 
@@ -27,17 +28,9 @@ fn load(file: &Path) -> Result<Keypair, Failed> {
     Ok(key::load_or_create(file).map_err(Error::from)?)
 }
 
-pub(crate) fn runtime() -> Result<Tokio, Failed> {
-    Tokio::current().ok_or_else(|| Failed::new(Exit::Other, "runtime", "there is no runtime"))
-}
-
 /// Starts a node as it was put together.
 pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
-    start_on(builder, runtime()?).await
-}
-
-pub(crate) async fn start_on(builder: Builder, runtime: Tokio) -> Result<Node, Failed> {
-    Ok(Box::pin(builder.start(runtime)).await?)
+    runtime::start(builder).await.map(|(node, _)| node)
 }
 
 /// A node that only buys, and what it is to look for.
@@ -122,40 +115,43 @@ pub(crate) async fn explain_nobody(node: &Node, mut events: haggle::Events, want
 
 /// Wishes of the user that the program end.
 pub(crate) struct Signals {
+    heard: mpsc::UnboundedReceiver<()>,
     #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    source: signal_hook::iterator::Handle,
 }
 
 impl Signals {
     /// From now on, signals no longer end the program by themselves.
     #[cfg(unix)]
     pub(crate) fn listen() -> Result<Self, Failed> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let hear = |kind| signal(kind).map_err(|error| Failed::new(Exit::Other, "signals", error.to_string()));
-        Ok(Signals { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let failed = |error: std::io::Error| Failed::new(Exit::Other, "signals", error.to_string());
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let source = signals.handle();
+        let (tell, heard) = mpsc::unbounded();
+        let tell = move || signals.forever().for_each(|_| drop(tell.unbounded_send(())));
+        std::thread::Builder::new().name("signals".into()).spawn(tell).map_err(failed)?;
+        Ok(Signals { heard, source })
     }
 
+    /// Without a handler the system ends the program itself.
     #[cfg(not(unix))]
     pub(crate) fn listen() -> Result<Self, Failed> {
-        Ok(Signals {})
+        let (_, heard) = mpsc::unbounded();
+        Ok(Signals { heard })
     }
 
     /// The next Ctrl-C or SIGTERM.
-    #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) {
-        // Without a handler the system ends the program itself.
-        if tokio::signal::ctrl_c().await.is_err() {
+        if self.heard.next().await.is_none() {
             futures::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.source.close();
     }
 }

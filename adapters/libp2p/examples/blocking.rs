@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::new(TINY_STORIES.as_bytes()).ok_or("no name")?;
     let spec = JobSpec::new(model, Prompt::Raw("Once upon a time".into()), 60);
     let job = runtime.block_on(buyer.submit(JobSpec { budget: Some(1_000), ..spec }))?;
+    print!("Once upon a time");
     for event in block_on_stream(job) {
         match event? {
             JobEvent::Tokens { text, .. } => print!("{text}"),

@@ -1,7 +1,8 @@
 //! A market of two nodes on 127.0.0.1, on smol: one sells the model that comes with haggle, the other buys a story.
+use std::{error::Error, sync::Arc};
+
 use haggle::engine::{Llama, TINY_STORIES};
 use haggle::{Config, JobSpec, Model, Node, Prompt, Sale, runtime::Runtime};
-use std::{error::Error, sync::Arc};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = haggle::Smol::global();

@@ -241,7 +241,8 @@ fn announce(text: &str) -> Result<Multiaddr, String> {
     }
 }
 
-const UNSUPPORTED: &str = "is of a kind that cannot be used here; use /ip4, /ip6 or /dns, then /tcp, then perhaps /ws";
+const UNSUPPORTED: &str = "is of a kind that cannot be used here; use /ip4, /ip6 or /dns, then /tcp, then perhaps /ws; \
+                           QUIC is spoken on no runtime of this version";
 
 fn parse(text: &str) -> Result<Multiaddr, String> {
     text.parse().map_err(|error| format!("is no multiaddr ({error}); one looks like {EXAMPLE}"))

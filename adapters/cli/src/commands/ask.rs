@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Read};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, select};
 use haggle::{
     Job, JobError, JobEvent, JobSpec, Prompt,
     core::{
@@ -65,9 +65,9 @@ pub(crate) async fn follow(
     mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,
 ) -> Result<Result<(), JobError>, Failed> {
     loop {
-        let item = tokio::select! {
+        let item = select! {
             item = job.next() => item,
-            () = signals.next() => {
+            () = signals.next().fuse() => {
                 job.cancel();
                 continue;
             }

@@ -7,14 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, select};
+use futures_timer::Delay;
 use haggle::{
-    Builder, Config, Criteria, JobEvent, JobSpec, Limits, Model, Node, Prompt, Sale, Tokio,
+    Builder, Config, Criteria, JobEvent, JobSpec, Limits, Model, Node, Prompt, Sale,
     core::{money::Price, spec::Haggle, time::Millis, wire::message::Sampling},
     engine::TINY_STORIES,
     libp2p::PeerId,
 };
 use serde_json::json;
-use tokio::runtime::{self, Runtime};
 
 use super::ask::follow;
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     narrator::{Narrator, Style, print_json, short},
     node::{self, Signals},
     paced::Paced,
+    runtime::{self, Plug},
 };
 
 /// A provider of the demo: name, price read, price written (micro-units per 1,000,000 tokens), tokens a second.
@@ -42,9 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(global: &Global, args: &Demo) -> Result<Exit, Failed> {
     let stage = Stage { json: global.json, style: Style::of(&io::stdout()) };
     let mut signals = Signals::listen()?;
-    tokio::select! {
-        ended = Box::pin(play(&stage, args)) => ended,
-        () = signals.next() => Ok(Exit::Cancelled),
+    select! {
+        ended = Box::pin(play(&stage, args)).fuse() => ended,
+        () = signals.next().fuse() => Ok(Exit::Cancelled),
     }
 }
 
@@ -102,37 +104,23 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
     Ok(Exit::Done)
 }
 
-/// A provider with a runtime of its own, which takes everything of it along when it is dropped.
+/// A provider, and the plug that takes everything of it along when it is pulled.
 struct Provider {
     name: &'static str,
     node: Node,
-    machine: Machine,
+    plug: Option<Plug>,
 }
 
 impl Provider {
     async fn start(name: &'static str, builder: Builder) -> Result<Self, Failed> {
-        let machine = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let tokio = Tokio::new(machine.handle().clone());
-        let machine = Machine(Some(machine));
-        Ok(Provider { name, node: node::start_on(builder, tokio).await?, machine })
+        let (node, plug) = runtime::start(builder).await?;
+        Ok(Provider { name, node, plug: Some(plug) })
     }
-}
 
-struct Machine(Option<Runtime>);
-
-impl Machine {
-    /// Pulls the plug: sockets are closed without a word.
     fn switch_off(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+        if let Some(plug) = self.plug.take() {
+            plug.pull();
         }
-    }
-}
-
-impl Drop for Machine {
-    /// A runtime must not wait for its tasks inside of another one.
-    fn drop(&mut self) {
-        self.switch_off();
     }
 }
 
@@ -162,7 +150,7 @@ impl Story<'_> {
         let due = self.fails && (LOST_AFTER..MAX_TOKENS).contains(&self.tokens);
         let winner = self.providers.iter_mut().find(|provider| due && provider.node.peer_id() == *peer);
         let Some(winner) = winner else { return Ok(()) };
-        winner.machine.switch_off();
+        winner.switch_off();
         (self.fails, self.waits) = (false, true);
         self.stage.lost(narrator, winner.name, peer, self.tokens)
     }
@@ -178,7 +166,7 @@ async fn find_all(requester: &Node, all: usize) -> Result<usize, Failed> {
             Ok(found) if found.providers.len() == all => return Ok(all),
             Ok(found) if begun.elapsed() > PATIENCE => return Ok(found.providers.len()),
             Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => Delay::new(Duration::from_millis(50)).await,
         }
     }
 }

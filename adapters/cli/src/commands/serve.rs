@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use futures::{FutureExt, select};
 use haggle::{Node, Sale};
 use serde_json::json;
 
@@ -59,9 +60,9 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
 async fn until_ended(node: &Node, signals: &mut Signals) -> Result<(), Failed> {
     signals.next().await;
     writeln!(io::stderr(), "haggle: taking no new jobs; waiting for those that run (again to end them)")?;
-    tokio::select! {
-        drained = node.drain() => drained?,
-        () = signals.next() => {}
+    select! {
+        drained = node.drain().fuse() => drained?,
+        () = signals.next().fuse() => {}
     }
     node.stop().await;
     Ok(())

@@ -23,7 +23,7 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
 fn what_cannot_work_is_refused_before_anything_is_asked() {
     let folder = Folder::new();
     let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
-    let table: [(&[&str], i32, &[&str]); 18] = [
+    let table: [(&[&str], i32, &[&str]); 19] = [
         (&["ask", "Hello"], 3, &["nobody to ask", "--bootstrap", "--provider", "--mdns"]),
         (&["discover"], 3, &["nobody to ask"]),
         (&["quote"], 3, &["nobody to ask"]),
@@ -46,6 +46,7 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
             &["--failover", "continue, restart, never"],
         ),
         (&["serv"], 2, &["serv", "'serve'"]),
+        (&["demo", "--runtime", "glommio"], 2, &["--runtime", "tokio, smol, async-std"]),
     ];
     for (args, code, texts) in table {
         run(folder.haggle(args)).says(code, texts);
@@ -105,4 +106,13 @@ fn a_prompt_that_does_not_fit_is_told() {
     let mut short = Running::spawn(folder.haggle(&["ask", "--provider", &serve.address, "--max-tokens", "5", "-"]));
     short.write(b"Once upon a time");
     short.over().says(0, &["5 written"]);
+}
+
+#[test]
+#[cfg(not(feature = "smol"))]
+fn a_build_without_a_runtime_says_which_has_it() {
+    let folder = Folder::new();
+    let over = run(folder.haggle(&["demo", "--runtime", "smol"]));
+    over.exits(2);
+    assert!(over.err.contains("no smol runtime") && over.err.contains("--features smol"), "{}", over.err);
 }

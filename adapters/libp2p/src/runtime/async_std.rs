@@ -7,7 +7,7 @@ use super::{NodeTransport, Runtime, Task, TransportLimits, async_io};
 use crate::Error;
 
 /// The async-std runtime, which is one for the whole process. It is unmaintained: take [`Smol`](super::Smol) for anything new.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AsyncStd;
 
 impl Runtime for AsyncStd {

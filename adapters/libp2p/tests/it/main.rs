@@ -4,6 +4,7 @@ mod config;
 mod key;
 mod market;
 mod mdns;
+mod runtimes;
 mod sessions;
 mod trust;
 mod world;

@@ -53,7 +53,9 @@ impl Target {
         let found = blocking::unblock(move || (asked.as_str(), port).to_socket_addrs()).await?;
         let found: Vec<_> = found.filter(|at| family.has(at.ip())).take(MAX_ADDRESSES).collect();
         match found.is_empty() {
-            true => Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address of the family asked for"))),
+            true => {
+                Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address of the family asked for")))
+            }
             false => Ok(found),
         }
     }
@@ -83,7 +85,8 @@ mod tests {
         assert_eq!(of("/dns4/example.org/tcp/7"), named(Family::V4));
         let peer = "12D3KooWQYzqnLASJqjWpVjWmBRUFwZYbPbPwaLPoYkbbZNGwwSc";
         assert!(of(&format!("/dns6/example.org/tcp/7/p2p/{peer}")).is_some());
-        for other in ["/ip4/192.0.2.1", "/ip4/192.0.2.1/udp/7", "/ip4/192.0.2.1/tcp/7/ws", "/tcp/7", "/dnsaddr/a/tcp/7"] {
+        for other in ["/ip4/192.0.2.1", "/ip4/192.0.2.1/udp/7", "/ip4/192.0.2.1/tcp/7/ws", "/tcp/7", "/dnsaddr/a/tcp/7"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

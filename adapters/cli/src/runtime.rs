@@ -1,0 +1,145 @@
+//! The async runtime of this process, chosen by `--runtime` among those it was built with.
+
+use std::{io, sync::OnceLock};
+
+use clap::ValueEnum;
+use futures::{
+    FutureExt,
+    channel::oneshot,
+    future::{self, BoxFuture, Future, Shared},
+};
+use haggle::{
+    Builder, Error, Node,
+    libp2p::{PeerId, identity::Keypair},
+    runtime::{NodeTransport, Runtime, Task, TransportLimits},
+};
+
+use crate::exit::{Exit, Failed};
+
+/// A runtime by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    Tokio,
+    Smol,
+    AsyncStd,
+}
+
+#[derive(Debug)]
+pub(crate) enum Chosen {
+    #[cfg(feature = "tokio")]
+    Tokio(haggle::Tokio),
+    #[cfg(feature = "smol")]
+    Smol(haggle::Smol),
+    #[cfg(feature = "async-std")]
+    AsyncStd(haggle::AsyncStd),
+}
+
+#[cfg(not(any(feature = "tokio", feature = "smol", feature = "async-std")))]
+compile_error!("haggle needs a runtime: build it with one of the features tokio, smol and async-std");
+
+static CHOSEN: OnceLock<Chosen> = OnceLock::new();
+
+impl Choice {
+    /// What a process runs on that was not told.
+    const DEFAULT: Choice = match (cfg!(feature = "tokio"), cfg!(feature = "smol")) {
+        (true, _) => Choice::Tokio,
+        (false, true) => Choice::Smol,
+        (false, false) => Choice::AsyncStd,
+    };
+
+    fn start(self) -> Result<Chosen, Failed> {
+        #[cfg(feature = "tokio")]
+        if self == Choice::Tokio {
+            let no_threads = |error| Failed::new(Exit::Other, "runtime", format!("no threads: {error}"));
+            return haggle::Tokio::start().map(Chosen::Tokio).map_err(no_threads);
+        }
+        #[cfg(feature = "smol")]
+        if self == Choice::Smol {
+            return Ok(Chosen::Smol(haggle::Smol::global()));
+        }
+        #[cfg(feature = "async-std")]
+        if self == Choice::AsyncStd {
+            return Ok(Chosen::AsyncStd(haggle::AsyncStd));
+        }
+        let name = self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+        let how = format!("cargo install --path adapters/cli --locked --features {name}");
+        Err(Failed::usage("runtime", format!("this build has no {name} runtime; this one has: {how}")))
+    }
+}
+
+/// Runs the program on a runtime, from which all its nodes are started.
+pub(crate) fn run<F: Future<Output = Result<Exit, Failed>>>(
+    choice: Option<Choice>,
+    program: F,
+) -> Result<Exit, Failed> {
+    let chosen = choice.unwrap_or(Choice::DEFAULT).start()?;
+    match CHOSEN.get_or_init(|| chosen) {
+        #[cfg(feature = "tokio")]
+        Chosen::Tokio(runtime) => runtime.block_on(program),
+        #[cfg(feature = "smol")]
+        Chosen::Smol(runtime) => runtime.block_on(program),
+        #[cfg(feature = "async-std")]
+        Chosen::AsyncStd(runtime) => runtime.block_on(program),
+    }
+}
+
+/// Starts a node as it was put together, and hands over its plug.
+pub(crate) async fn start(builder: Builder) -> Result<(Node, Plug), Failed> {
+    let (plug, pulled) = Plug::new();
+    let chosen = CHOSEN.get().ok_or_else(|| Failed::new(Exit::Other, "runtime", "there is no runtime"))?;
+    let node = match chosen {
+        #[cfg(feature = "tokio")]
+        Chosen::Tokio(runtime) => Box::pin(builder.start(Plugged { runtime: runtime.clone(), pulled })).await?,
+        #[cfg(feature = "smol")]
+        Chosen::Smol(runtime) => Box::pin(builder.start(Plugged { runtime: runtime.clone(), pulled })).await?,
+        #[cfg(feature = "async-std")]
+        Chosen::AsyncStd(runtime) => Box::pin(builder.start(Plugged { runtime: runtime.clone(), pulled })).await?,
+    };
+    Ok((node, plug))
+}
+
+/// By which a node can be switched off. Dropping it changes nothing.
+pub(crate) struct Plug(oneshot::Sender<()>);
+
+type Pulled = Shared<BoxFuture<'static, ()>>;
+
+impl Plug {
+    fn new() -> (Self, Pulled) {
+        let (pull, pulled) = oneshot::channel();
+        let pulled = async move {
+            if pulled.await.is_err() {
+                future::pending().await
+            }
+        };
+        (Plug(pull), pulled.boxed().shared())
+    }
+
+    /// Drops every task of the node: its sockets are closed without a word.
+    pub(crate) fn pull(self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// A runtime whose tasks, which are those of one node, can be dropped together.
+#[derive(Clone, Debug)]
+struct Plugged<R> {
+    runtime: R,
+    pulled: Pulled,
+}
+
+impl<R: Runtime> Runtime for Plugged<R> {
+    type Mdns = R::Mdns;
+
+    fn spawn(&self, task: Task) {
+        let task = future::select(task, self.pulled.clone());
+        self.runtime.spawn(Box::pin(task.map(drop)));
+    }
+
+    fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport> {
+        self.runtime.transport(key, limits)
+    }
+
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {
+        self.runtime.mdns(me)
+    }
+}
