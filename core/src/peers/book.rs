@@ -167,6 +167,12 @@ impl Permit {
     pub const fn peer(&self) -> &PeerId {
         &self.peer
     }
+
+    /// How long ago it was given.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Millis {
+        now.since(self.at)
+    }
 }
 
 impl Peers {

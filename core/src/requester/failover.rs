@@ -9,6 +9,7 @@ use crate::{
     peers::score::Severity,
     retry::Retry,
     spec::Failover,
+    time::Millis,
     wire::message::{EndReason, ReleaseReason},
 };
 
@@ -24,6 +25,7 @@ impl Requester {
     pub(super) fn on_broken(&mut self, id: JobId, why: Interrupted) {
         let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
         let (peer, differs) = (attempt.peer, attempt.differs);
+        let in_vain = self.waited_in_vain(id);
         self.close_attempt(id, verdict(why));
         if differs {
             // It may go on, but is not held to any bytes; to promise them costs score.
@@ -44,7 +46,8 @@ impl Requester {
             let answer = Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: job.run.tokens() };
             return self.end_job(id, Outcome::Finished(answer));
         }
-        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, job.tries.saturating_sub(1));
+        let base = self.policy.retry_delay.max(in_vain);
+        let pause = backoff::pause(&mut self.rng, base, backoff::CAP, job.tries.saturating_sub(1));
         let retry = Retry {
             attempts: job.tries,
             max_retries: self.policy.max_retries,
@@ -65,6 +68,22 @@ impl Requester {
             // The body is another one now: what was offered for the old one does not bind.
             self.release_talks(id, ReleaseReason::Late);
             self.forget_offers(id);
+        }
+    }
+
+    /// A provider did not even answer the dial: who goes on is looked for after a pause.
+    pub(super) fn pause(&mut self, id: JobId, in_vain: Millis) {
+        let pause = backoff::pause(&mut self.rng, in_vain, backoff::CAP, 0);
+        self.set_phase(id, Phase::Waiting { until: self.now.after(pause) });
+    }
+
+    /// The base of the next pause: half of what the attempt waited for its first token, and not more than a quarter of the
+    /// job's time. Jobs that an outage held up for equally long are not to come back together.
+    pub(super) fn waited_in_vain(&self, id: JobId) -> Millis {
+        let Some(job @ Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return Millis::ZERO };
+        match attempt.tokens() {
+            0 => Millis((attempt.permit.age(self.now).0 / 2).min(job.until.since(self.now).0 / 4)),
+            _ => Millis::ZERO,
         }
     }
 

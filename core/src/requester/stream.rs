@@ -437,9 +437,14 @@ impl Requester {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.tries -= 1;
                 }
+                let in_vain = self.waited_in_vain(id);
                 self.settle_attempt(id, Verdict::Failed);
                 self.pass_over(id, peer, why);
-                self.choose(id);
+                if failure == StreamFailure::TimedOut {
+                    self.pause(id, in_vain);
+                } else {
+                    self.choose(id);
+                }
             }
             PassedOver::Stream(StreamFailure::Unreachable | StreamFailure::TimedOut) => self.on_resume_not_sent(id),
             PassedOver::Stream(_) => self.on_broken(id, Interrupted::Lost),

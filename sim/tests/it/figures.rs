@@ -26,6 +26,7 @@ fn retries_hide_transient_faults() {
 fn after_an_outage_nobody_storms_who_comes_back() {
     healed_calmly(Failing::Breaks);
     healed_calmly(Failing::Gone);
+    healed_calmly(Failing::Hangs);
 }
 
 fn healed_calmly(how: Failing) {
