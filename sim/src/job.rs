@@ -1,5 +1,7 @@
 //! What the application of a requester sees of its jobs.
 
+use std::fmt;
+
 use haggle_core::{
     Criteria, Event, JobSpec, PeerId,
     event::{Ending, Failure, Finished, Outcome},
@@ -110,6 +112,24 @@ impl Job {
     #[must_use]
     pub fn took(&self) -> Option<u64> {
         Some(self.ending.as_ref()?.0 - self.submitted)
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.ending {
+            None => f.write_str("did not end")?,
+            Some((at, ending)) => {
+                match &ending.outcome {
+                    Outcome::Finished(_) => write!(f, "finished")?,
+                    Outcome::Failed(failure) => write!(f, "failed ({failure})")?,
+                }
+                write!(f, " after {} ms, owes {}", at - self.submitted, ending.bill.owed)?;
+            }
+        }
+        let first =
+            self.first_token.map_or_else(String::new, |at| format!(", the first after {} ms", at - self.submitted));
+        write!(f, "; {} tokens{first}; {} awards", self.tokens, self.awarded().len())
     }
 }
 

@@ -4,27 +4,39 @@ mod commands;
 
 use std::process::ExitCode;
 
-use self::commands::{Failed, Words, determinism, figures, run};
+use self::commands::{Failed, Words, determinism, figures, repro, run};
 
 const HELP: &str = "\
 Random worlds over the shipped core, with every rule checked. Use an optimised build for large numbers.
 
-usage: haggle-sim run --seeds N [--from S | --from-commit HASH] [--threads T]
+usage: haggle-sim run --seeds N [--from S | --from-commit HASH] [--threads T] [--keep FOLDER]
+       haggle-sim replay WHAT
+       haggle-sim shrink WHAT [--time SECONDS] [--out FILE.toml]
+       haggle-sim trace WHAT [--form jsonl|text|chart] [--job N]
+       haggle-sim diff WHAT WHAT
+       haggle-sim scenario FILE.toml
        haggle-sim same --seeds N [--from S] [--threads T] [--as PROGRAM]
        haggle-sim traces --seeds N [--from S] [--threads T]
        haggle-sim bless
        haggle-sim figures NAME --seeds N [--from S]
 
 run      one world per seed; exits with 1 if any broke a rule
+replay   a world again; if it breaks a rule: which, when, for which job, and the events before
+shrink   a world that breaks a rule, cut down to what the rule's breaking needs, also as a test
+trace    everything that happens in a world, or everything about one of its jobs, numbered from 0
+diff     where two worlds part, or two files that trace wrote, for instance from two builds
+scenario a world that a person wrote down, and what becomes of each job; sim/README.md describes the file
 same     the same seeds in this process and in another one, which has one thread: every trace is equal, or exits with 1
 traces   the hash of everything that happened, seed by seed
 bless    writes the traces that the tests compare with; say in CHANGELOG.md why they changed
 figures  what the core comes to under load, seed by seed
 
+  WHAT                 a seed, a line v1:SEED:MARK as run prints it, or a file
   --seeds N            how many seeds; at least 1
   --from S             the first seed (default 0)
   --from-commit HASH   a quarter of the seeds are the first, the rest follow from the commit
   --threads T          how many run at once (default: one for each core)
+  --keep FOLDER        writes the worlds that broke a rule there, as files for replay and shrink
   --as PROGRAM         the other process, for instance a build without optimisation (default: this one)
   NAME                 outage     awards per job while no provider works, 100 clients for 300 s
                        transient  answers while 10 % of attempts break, 100 clients for 300 s
@@ -46,6 +58,11 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some("run") => Words::new(&args[1..]).and_then(run::run),
+        Some("replay") => Words::new(&args[1..]).and_then(repro::replay),
+        Some("shrink") => Words::new(&args[1..]).and_then(repro::shrink),
+        Some("trace") => Words::new(&args[1..]).and_then(repro::trace),
+        Some("diff") => Words::new(&args[1..]).and_then(repro::diff),
+        Some("scenario") => Words::new(&args[1..]).and_then(repro::scenario),
         Some("same") => Words::new(&args[1..]).and_then(determinism::same),
         Some("traces") => Words::new(&args[1..]).and_then(determinism::traces),
         Some("bless") => Words::new(&args[1..]).and_then(determinism::bless),

@@ -207,7 +207,9 @@ fn breaks(plan: &Plan, rule: Rule) -> bool {
     if plan.check().is_err() {
         return false;
     }
-    plan.run().broken.iter().any(|broken| broken.rule == rule)
+    let mut world = plan.world();
+    plan.finish_or_stop(&mut world, |broken| broken.rule == rule);
+    world.broken().iter().any(|broken| broken.rule == rule)
 }
 
 fn drop_job(plan: &mut Plan, nth: usize) {

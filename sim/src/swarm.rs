@@ -97,7 +97,7 @@ pub fn run(seed: u64) -> Report {
     let mut report = plan.run();
     if seed.is_multiple_of(TWICE) && plan.run().trace != report.trace {
         let what = "a second run of the same seed went another way".into();
-        report.broken.push(Broken { rule: Rule::Determinism, at: report.now, what });
+        report.broken.push(Broken { rule: Rule::Determinism, at: report.now, job: None, what });
     }
     report
 }

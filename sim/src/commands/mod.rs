@@ -2,6 +2,7 @@
 
 pub(crate) mod determinism;
 pub(crate) mod figures;
+pub(crate) mod repro;
 pub(crate) mod run;
 
 use std::{collections::BTreeMap, str::FromStr};

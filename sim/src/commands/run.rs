@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use haggle_sim::{swarm, volume};
+use haggle_sim::{repro, swarm, volume};
 
 use super::{Failed, Words};
 
 pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
-    let (seeds, threads) = (words.seeds()?, words.threads()?);
+    let (seeds, threads, keep) = (words.seeds()?, words.threads()?, words.option("keep"));
     words.done()?;
     let (count, begun) = (seeds.count(), Instant::now());
     let summary = volume::run(&seeds, threads, swarm::run, |done, broken| {
@@ -16,7 +16,10 @@ pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
         }
     });
     for (seed, broken) in &summary.broken {
-        println!("BROKEN {broken}\n  again: cargo run -p haggle-sim -- run --seeds 1 --from {seed}");
+        println!("BROKEN {broken}\n  again: {}", repro::command(&repro::line(*seed)));
+        if let Some(folder) = &keep {
+            super::repro::keep(folder, *seed)?;
+        }
     }
     println!("{summary}");
     let took = begun.elapsed();

@@ -72,6 +72,7 @@ impl Judge {
                 continue;
             }
             let attempt = book.attempt;
+            self.subject = attempt.map(|(job, _)| job);
             match message {
                 Message::Award(award) => {
                     let ordered = award.max_tokens - u64::from(award.overlap);
@@ -88,6 +89,7 @@ impl Judge {
                 self.fail(Rule::Secrecy, format_args!("a prompt is told to {to:?} outside of a body"));
             }
         }
+        self.subject = None;
     }
 
     fn ack_sent(&mut self, attempt: Option<(JobId, u32)>, to: PeerId, next: u64, end: bool) {
@@ -152,6 +154,7 @@ impl Judge {
             let Ok(message) = wire::decode(frame) else { continue };
             let book = self.streams.entry(stream).or_default();
             let Some((job, attempt)) = book.attempt else { continue };
+            self.subject = Some(job);
             match message {
                 Message::Accepted(accepted) => {
                     book.body_credit = accepted.body_credit;
@@ -177,6 +180,7 @@ impl Judge {
                 _ => {}
             }
         }
+        self.subject = None;
     }
 
     pub(crate) fn stream_gone(&mut self, stream: u64) {

@@ -73,6 +73,8 @@ pub struct Broken {
     pub rule: Rule,
     /// When, in virtual ms.
     pub at: u64,
+    /// For which job, if it is about one.
+    pub job: Option<JobId>,
     /// What happened.
     pub what: String,
 }
@@ -103,6 +105,8 @@ type Listing = (Vec<Vec<u8>>, u64, u8);
 pub(crate) struct Judge {
     pub(crate) broken: Vec<Broken>,
     pub(crate) now: u64,
+    /// The job that is being looked at.
+    pub(crate) subject: Option<JobId>,
     jobs: BTreeMap<JobId, Book>,
     /// Jobs by requester whose ending is still to come.
     open: BTreeSet<(u32, JobId)>,
@@ -154,7 +158,7 @@ struct Line {
 impl Judge {
     pub(crate) fn fail(&mut self, rule: Rule, what: impl fmt::Display) {
         if self.broken.len() < 100 {
-            self.broken.push(Broken { rule, at: self.now, what: what.to_string() });
+            self.broken.push(Broken { rule, at: self.now, job: self.subject, what: what.to_string() });
         }
     }
 
@@ -225,6 +229,12 @@ impl Judge {
 
     pub(crate) fn event(&mut self, node: u32, event: &Event<'_>) {
         let Some(job) = event.job() else { return };
+        self.subject = Some(job);
+        self.about_job(node, job, event);
+        self.subject = None;
+    }
+
+    fn about_job(&mut self, node: u32, job: JobId, event: &Event<'_>) {
         let Some(book) = self.jobs.get(&job) else {
             return self.fail(Rule::Ending, format_args!("{} for unknown {job:?}", event.name()));
         };

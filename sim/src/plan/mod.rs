@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use self::text::PlanError;
 use self::text::{is_default, wide, wide_option};
 use crate::{
-    Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report, RequesterConfig,
-    Rule, Schedule, World,
+    Broken, Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
+    RequesterConfig, Rule, Schedule, World,
     adversary::{Cheat, Pest, cheat, pest},
     dice::mix,
     name,
@@ -334,7 +334,31 @@ impl Plan {
 
     /// Runs a world of this plan to its end, and judges it. A panic of the core is a broken rule.
     pub fn finish(&self, world: &mut World) {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| world.run_to_end())) {
+        self.finish_or_stop(world, |_| false);
+    }
+
+    /// The same, but stops as soon as a rule is broken that is looked for.
+    pub fn finish_or_stop(&self, world: &mut World, stop: impl Fn(&Broken) -> bool) {
+        let run = || {
+            let mut seen = 0;
+            loop {
+                let broken = world.broken();
+                if broken[seen..].iter().any(&stop) {
+                    return true;
+                }
+                seen = broken.len();
+                if !world.has_more() {
+                    world.run_to_end();
+                    return false;
+                }
+                world.step();
+            }
+        };
+        let result = catch_unwind(AssertUnwindSafe(run));
+        if let Ok(true) = result {
+            return;
+        }
+        if let Err(cause) = result {
             let text = cause.downcast_ref::<String>().map(String::as_str);
             let what = text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no words");
             return world.fail(Rule::Panic, what);
@@ -346,6 +370,12 @@ impl Plan {
                 None => world.fail(Rule::Liveness, &format!("job {nth} was refused")),
             }
         }
+    }
+
+    /// How many nodes take part.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        self.nodes.iter().filter(|node| **node != NodePlan::Absent).count()
     }
 
     fn add_node(&self, world: &mut World, node: &NodePlan) {

@@ -8,6 +8,12 @@ use super::Plan;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlanError(pub(super) String);
 
+impl PlanError {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -13,6 +13,9 @@ impl World {
     pub(super) fn fault(&mut self, fault: FaultKind) {
         *self.faults.entry(fault.name()).or_default() += 1;
         self.trace.record(self.now, 0, 0, 40, fault.name().as_bytes());
+        if let Some(log) = &mut self.log {
+            log.fault(self.now, fault);
+        }
         match fault {
             FaultKind::Cut(a, b) => self.cut(a, b, [Some(1), Some(1)]),
             FaultKind::HalfCut(a, b) => self.cut(a, b, [Some(1), None]),

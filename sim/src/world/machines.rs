@@ -100,6 +100,9 @@ impl World {
             // What arrives was recorded with its sender.
             self.trace.record(self.now, node, node, input_kind(&input) | ((role as u8) << 4), &[]);
         }
+        if let Some(log) = &mut self.log {
+            log.input(self.now, node, role, &input);
+        }
         let now = Instant::from_millis(self.now);
         match role {
             Role::Requester => {
@@ -200,6 +203,9 @@ impl World {
             Some(Output::Event(event)) => {
                 self.trace.record(self.now, node, node, record::EVENT, event.name().as_bytes());
                 self.judge.event(node, &event);
+                if let Some(log) = &mut self.log {
+                    log.event(self.now, node, &event);
+                }
                 if let Some((job, at)) = note(&mut self.jobs, self.now, &event) {
                     self.push(at, INSTANT_END, kind::APP, node, Happening::App { job });
                 }
@@ -217,6 +223,9 @@ impl World {
             None => return false,
             Some(Output::Event(event)) => {
                 self.trace.record(self.now, node, node, record::EVENT, &[]);
+                if let Some(log) = &mut self.log {
+                    log.provider_event(self.now, node, &event);
+                }
                 self.provider_event(node, event);
                 return true;
             }
@@ -332,6 +341,9 @@ impl World {
     fn input_timeout(&mut self, node: u32, role: Role) {
         let now = Instant::from_millis(self.now);
         self.trace.record(self.now, node, node, role as u8, &[]);
+        if let Some(log) = &mut self.log {
+            log.input(self.now, node, role, &Input::Timeout);
+        }
         let place = &mut self.nodes[node as usize];
         let next = match role {
             Role::Requester => place.requester.as_mut().and_then(|side| {

@@ -22,6 +22,7 @@ use haggle_core::{
 use crate::{
     dice::{self, Purpose, Stream},
     job::{Ask, Job},
+    log::Log,
     net::{Buffers, Conns, Dht, Link, LinkConfig, Links, Role},
     node::{Node, NodeId, Pace, ProviderConfig, RequesterConfig, Side},
     oracle::{Judge, Rule},
@@ -78,6 +79,7 @@ pub struct World {
     submissions: Vec<Option<JobId>>,
     judge: Judge,
     trace: Trace,
+    log: Option<Box<Log>>,
     dials: u64,
     faults: BTreeMap<&'static str, u64>,
     /// Most bytes that were ever on their way in one direction of a stream.
@@ -153,6 +155,7 @@ impl World {
             submissions: Vec::new(),
             judge: Judge::default(),
             trace: Trace::new(),
+            log: None,
             dials: 0,
             faults: BTreeMap::new(),
             peak_in_flight: 0,
@@ -310,6 +313,12 @@ impl World {
         true
     }
 
+    /// Whether there is an event left, and the run is not taken to be endless.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.queue.len() > 0 && self.events < self.max_events
+    }
+
     /// Runs until a virtual time, in ms, that time's events included.
     pub fn run_until(&mut self, at: u64) {
         while self.queue.next_at().is_some_and(|next| next <= at) && self.events < self.max_events {
@@ -422,6 +431,9 @@ impl World {
         let pace = config.pace;
         let job = command(&mut side.machine, Instant::from_millis(now))?;
         self.judge.submitted(job, node, deadline, spec);
+        if let Some(log) = &mut self.log {
+            log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
+        }
         self.jobs.insert(job, Job::new(NodeId(node), ask, now, pace));
         self.after(node, Role::Requester);
         Ok(job)

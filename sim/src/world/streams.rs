@@ -182,6 +182,9 @@ impl World {
         } else {
             self.judge.provider_sent(conn, peer_id(node), &bytes, role == Role::Provider);
         }
+        if let Some(log) = &mut self.log {
+            log.sent(self.now, node, role, conn, other, &bytes);
+        }
         let Some(record) = self.conns.get_mut(conn) else { return };
         match record.ends[end].state {
             EndState::Dialling => record.waiting.extend_from_slice(&bytes),
@@ -425,6 +428,10 @@ impl World {
     }
 
     fn bind(&mut self, node: u32, role: Role, id: StreamId, conn: u64) {
+        if let (Some(log), Some(record)) = (&mut self.log, self.conns.get(conn)) {
+            let other = record.ends.iter().map(|end| end.node).find(|other| *other != node);
+            log.bound(node, role, id, conn, other.unwrap_or(node));
+        }
         let node = &mut self.nodes[node as usize];
         match role {
             Role::Requester => node.requester.as_mut().and_then(|side| side.streams.insert(id, conn)),

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::World;
 use crate::{
     job::Job,
+    log::Entry,
     node::NodeId,
     oracle::{Broken, Rule},
     report::Report,
@@ -46,10 +47,27 @@ impl World {
         self.jobs.get(self.submissions.get(nth)?.as_ref()?)
     }
 
+    /// The id of the job that was submitted as number so-and-so, from 0.
+    #[must_use]
+    pub fn submission(&self, nth: usize) -> Option<JobId> {
+        self.submissions.get(nth).copied().flatten()
+    }
+
     /// Rules that were broken so far, the first 100.
     #[must_use]
     pub fn broken(&self) -> &[Broken] {
         &self.judge.broken
+    }
+
+    /// Writes down what happens from now on; [`World::log`] has it.
+    pub fn keep_log(&mut self) {
+        self.log.get_or_insert_default();
+    }
+
+    /// What happened since it was to be written down, oldest first.
+    #[must_use]
+    pub fn log(&self) -> Vec<Entry> {
+        self.log.as_ref().map_or_else(Vec::new, |log| log.entries())
     }
 
     /// All jobs, quotes and discoveries.
@@ -160,7 +178,9 @@ impl World {
     pub(super) fn check_rest(&mut self) {
         let unended: Vec<JobId> = self.judge.unended().collect();
         for job in unended {
+            self.judge.subject = Some(job);
             self.judge.fail(Rule::Ending, format_args!("{job:?} never ended"));
+            self.judge.subject = None;
         }
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             if let Some(side) = &node.requester {

@@ -52,3 +52,21 @@ fn a_commit_asks_for_seeds_of_its_own() {
     assert_eq!(fixed(&a), fixed(&b));
     assert!(a.lines().skip(2).all(|line| !b.contains(line)), "{a}{b}");
 }
+
+#[test]
+fn it_replays_traces_and_compares() {
+    let out = |args: &[&str]| {
+        let output = run(args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(out(&["replay", "3"]).0, Some(0));
+    assert_eq!(out(&["diff", "3", "3"]).0, Some(0));
+    let (code, text) = out(&["diff", "3", "4"]);
+    assert!(code == Some(1) && text.contains("then they part"), "{text}");
+    let (code, text) = out(&["trace", "3"]);
+    assert!(code == Some(0) && text.lines().all(|line| line.starts_with("{\"at\":") && line.ends_with('}')), "{text}");
+    let (code, text) = out(&["trace", "3", "--form", "chart", "--job", "0"]);
+    assert!(code == Some(0) && text.contains("o----"), "{text}");
+    assert_eq!(out(&["shrink", "3"]).0, Some(2), "there is nothing to shrink");
+    assert_eq!(out(&["replay", "v1:3:00000000"]).0, Some(2));
+}

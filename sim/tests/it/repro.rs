@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use haggle_sim::{
-    Draws, Fault, FaultKind, NodeId, Plan, Purpose, Rule, Stream, Trouble, plan::NodePlan, shrink::shrink, swarm,
+    Draws, Fault, FaultKind, NodeId, Plan, Purpose, Rule, Stream, Trouble,
+    log::{self, Entry},
+    plan::NodePlan,
+    repro,
+    shrink::shrink,
+    swarm,
 };
 
 #[test]
@@ -68,4 +73,70 @@ fn a_planted_failure_under_sixty_faults_shrinks_to_almost_nothing() {
 
 fn broken(plan: &Plan) -> Option<Rule> {
     plan.run().broken.first().map(|broken| broken.rule)
+}
+
+#[test]
+fn a_line_names_a_world_and_says_when_it_draws_another() {
+    for seed in [0, 7, u64::MAX] {
+        assert_eq!(repro::seed_plan(&repro::line(seed)).unwrap(), swarm::plan(seed));
+        assert_eq!(repro::seed_plan(&seed.to_string()).unwrap(), swarm::plan(seed));
+    }
+    for wrong in ["v1:7:00000000", "v2:7:00000000", "v1:x:00000000", "nonsense", "v1:7"] {
+        assert!(repro::seed_plan(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_story_ends_with_what_broke_the_rule_and_a_kept_world_runs_alike() {
+    let plan = (0..).map(planted).find(|plan| broken(plan) == Some(Rule::Text)).unwrap();
+    let kept = Plan::parse(&plan.to_text()).unwrap();
+    assert_eq!(kept.run(), plan.run());
+    let story = repro::story(&kept).unwrap();
+    let first = &plan.run().broken[0];
+    assert!(story.starts_with(&format!("BROKEN {first}\n  job {}\n", first.job.unwrap())), "{story}");
+    assert!(story.lines().last().unwrap().contains("stream:token"), "{story}");
+    assert!(story.lines().count() <= 32 && story.contains("Award"), "{story}");
+    let test = repro::as_test(&kept, first);
+    assert!(
+        test.contains("fn text_")
+            && Plan::parse(test.split("r#\"").nth(1).unwrap().split("\"#").next().unwrap()).unwrap() == kept
+    );
+}
+
+/// Randomness is keyed: without a fault everything goes as before, up to the moment when the fault would have struck.
+#[test]
+fn without_a_fault_two_runs_part_where_it_struck() {
+    let (mut parted, mut equal) = (0, 0);
+    for seed in 0..60 {
+        let plan = swarm::plan(seed);
+        let entries = |plan: &Plan| {
+            let mut world = plan.world();
+            world.keep_log();
+            plan.finish(&mut world);
+            world.log()
+        };
+        let whole = entries(&plan);
+        for index in 0..plan.faults.len().min(4) {
+            let mut less = plan.clone();
+            let removed = less.faults.remove(index);
+            let rest = entries(&less);
+            // The entries that tell of faults differ for sure; what counts is what they do.
+            let effects =
+                |entries: &[Entry]| entries.iter().filter(|entry| entry.does != "fault").cloned().collect::<Vec<_>>();
+            let (whole, rest) = (effects(&whole), effects(&rest));
+            match log::diverge(&whole, &rest) {
+                None => equal += 1,
+                Some(at) => {
+                    parted += 1;
+                    let first =
+                        [whole.get(at), rest.get(at)].into_iter().flatten().map(|entry| entry.at).min().unwrap();
+                    assert!(
+                        first >= removed.at,
+                        "seed {seed}: {removed:?} struck, but at {first} ms all was different"
+                    );
+                }
+            }
+        }
+    }
+    assert!(parted > 30 && equal > 10, "{parted} parted, {equal} equal");
 }
