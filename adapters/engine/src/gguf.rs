@@ -15,6 +15,11 @@ pub enum LoadError {
         /// The SHA-256 of the bytes.
         found: [u8; 32],
     },
+    /// The file cannot be read.
+    Unreadable {
+        /// Which, and why.
+        what: String,
+    },
     /// The file ends too early. Fetch it again.
     Truncated {
         /// What was being read.
@@ -41,6 +46,7 @@ impl fmt::Display for LoadError {
                 write!(f, ", not ")?;
                 expected.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
+            Self::Unreadable { what } => write!(f, "cannot read the model file {what}"),
             Self::Truncated { what } => write!(f, "the model file ends too early, in {what}; fetch it again"),
             Self::Malformed { what } => write!(f, "the model file is damaged: {what}"),
             Self::Unsupported { what } => write!(f, "this engine cannot run the model: {what}"),
@@ -96,6 +102,10 @@ pub(crate) enum Kind {
     F16,
     /// Blocks of 32: a scale as F16, then 32 whole numbers.
     Q8,
+    /// Blocks of 32: a scale as F16, then 32 whole numbers of four bits.
+    Q4,
+    /// The same with a least value after the scale.
+    Q4Least,
 }
 
 impl Kind {
@@ -104,6 +114,8 @@ impl Kind {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Q8 => "Q8_0",
+            Self::Q4 => "Q4_0",
+            Self::Q4Least => "Q4_1",
         }
     }
 
@@ -113,6 +125,8 @@ impl Kind {
             Self::F32 => (1, 4),
             Self::F16 => (1, 2),
             Self::Q8 => (32, 34),
+            Self::Q4 => (32, 18),
+            Self::Q4Least => (32, 20),
         }
     }
 }
@@ -155,10 +169,11 @@ impl<'a> Gguf<'a> {
             }
         }
         let data = file.get(reader.at.next_multiple_of(alignment)..).unwrap_or_default();
-        let tensors = places
+        let tensors: BTreeMap<_, _> = places
             .into_iter()
             .map(|(name, place)| Ok((name, place.tensor(name, data, alignment)?)))
             .collect::<Result<_, LoadError>>()?;
+        apart(tensors.values())?;
         Ok(Self { meta, tensors })
     }
 
@@ -224,6 +239,16 @@ impl<'a> Gguf<'a> {
     }
 }
 
+/// Each byte belongs to one tensor: a model takes no more memory than its file is long, times a small number.
+fn apart<'a>(tensors: impl Iterator<Item = &'a Tensor<'a>>) -> Result<(), LoadError> {
+    let mut places: Vec<_> = tensors.map(|tensor| tensor.bytes.as_ptr_range()).collect();
+    places.sort_unstable_by_key(|place| place.start);
+    match places.windows(2).any(|pair| pair[0].end > pair[1].start) {
+        true => Err(malformed("tensors lie on each other")),
+        false => Ok(()),
+    }
+}
+
 const U32: u32 = 4;
 const I32: u32 = 5;
 const TEXT: u32 = 8;
@@ -241,9 +266,11 @@ impl Place {
         let kind = match self.kind {
             0 => Kind::F32,
             1 => Kind::F16,
+            2 => Kind::Q4,
+            3 => Kind::Q4Least,
             8 => Kind::Q8,
             n => {
-                let known = "F32 (0), F16 (1) and Q8_0 (8) are known";
+                let known = "F32 (0), F16 (1), Q4_0 (2), Q4_1 (3) and Q8_0 (8) are known";
                 return Err(unsupported(format!("tensor {name:?} has type {n}; {known}")));
             }
         };

@@ -7,6 +7,9 @@
 //! [`Llama`] is such an engine, with a model in it: [`Llama::tiny_stories`] needs no download. Adapters wrap every
 //! generation in [`Guarded`], which also shows the loop that drives one.
 
+mod attention;
+mod blocks;
+mod chat;
 mod engine;
 mod gguf;
 mod guard;
@@ -16,6 +19,9 @@ mod matrix;
 mod network;
 mod output;
 mod sampler;
+mod simd;
+mod sums;
+mod team;
 mod tokenizer;
 mod words;
 

@@ -1,18 +1,21 @@
 //! The embedded engine: a llama-architecture model from a GGUF file, run right here.
 
-use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::chat::{Part, Template};
 use crate::gguf::{Gguf, LoadError};
 use crate::network::{Memory, Network};
 use crate::output::Output;
 use crate::sampler::choose;
 use crate::tokenizer::Tokenizer;
 use crate::{
-    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Piece, Prefix, PrefixUse, Prompt,
-    Request, Sampling, Started, Step, Stop, Why,
+    Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Piece, Prefix, PrefixUse, Prompt, Request,
+    Sampling, Started, Step, Stop, Why,
 };
 
 /// Changes whenever the same request may give other tokens than before.
@@ -20,22 +23,23 @@ const NUMERICS: &[u8] = b"haggle-engine/numerics/1";
 const STOP_STRINGS: usize = 16;
 const STOP_BYTES: usize = 256;
 
-/// A llama-architecture model from a GGUF file with tensors of type F32, F16 or Q8_0 and a `gpt-2` vocabulary.
+/// A llama-architecture model from a GGUF file with tensors of type F32, F16, Q8_0, Q4_0 or Q4_1 and a `gpt2`
+/// vocabulary.
 ///
-/// The numbers are the same on every machine, and each draw depends on the seed and the position in the answer only:
-/// an answer that was cut anywhere and goes on elsewhere, from a prefix with ids, is the uninterrupted answer.
-/// A generation holds keys and values for the tokens it has read so far, at most for those of the context.
+/// The numbers are the same on every machine and with any number of threads, and each draw depends on the seed and the
+/// position in the answer only: an answer that was cut anywhere and goes on elsewhere, from a prefix with ids, is the
+/// uninterrupted answer. A generation holds keys and values for the tokens it has read so far, at most for those of the
+/// context.
 pub struct Llama {
     info: ModelInfo,
     model: Arc<Model>,
+    threads: usize,
 }
 
 struct Model {
     network: Network,
     tokenizer: Tokenizer,
-    context: usize,
-    /// The file brings a template for conversations, which is not understood here.
-    foreign_template: bool,
+    template: Template,
 }
 
 impl Llama {
@@ -52,22 +56,41 @@ impl Llama {
         )
     }
 
+    /// The model in a GGUF file, served under the name that it gives itself, or that of the file if it gives none that
+    /// fits. While it is being loaded, it is in memory twice.
+    ///
+    /// # Errors
+    /// [`LoadError::Unreadable`] if the file cannot be read as a whole, else those of [`Llama::from_gguf`].
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let file = read(path)?;
+        let gguf = Gguf::parse(&file)?;
+        let fits = |name: &&str| (1..=128).contains(&name.trim().len());
+        let own = gguf.value("general.name").is_some().then(|| gguf.text("general.name")).transpose()?;
+        let stem = || path.file_stem().and_then(|stem| stem.to_str()).filter(fits);
+        let name = own.filter(fits).or_else(stem).unwrap_or("model").trim();
+        Self::load(name, &file, gguf)
+    }
+
     /// The model in the bytes of a GGUF file, served under a name. The bytes are copied.
     ///
     /// # Errors
     /// [`LoadError::Digest`] if a SHA-256 is expected and the bytes have another one, the other [`LoadError`]s if the
     /// bytes are not a model this engine can run.
     pub fn from_gguf(name: &str, file: &[u8], expected: Option<[u8; 32]>) -> Result<Self, LoadError> {
-        let weights: [u8; 32] = Sha256::digest(file).into();
-        match expected {
-            Some(expected) if expected != weights => return Err(LoadError::Digest { expected, found: weights }),
-            _ => {}
+        if let Some(expected) = expected {
+            let found: [u8; 32] = Sha256::digest(file).into();
+            if found != expected {
+                return Err(LoadError::Digest { expected, found });
+            }
         }
-        let mut gguf = Gguf::parse(file)?;
+        Self::load(name, file, Gguf::parse(file)?)
+    }
+
+    fn load(name: &str, file: &[u8], mut gguf: Gguf) -> Result<Self, LoadError> {
         let tokenizer = Tokenizer::load(&gguf)?;
         let network = Network::load(&mut gguf, tokenizer.len())?;
-        let foreign_template = gguf.value("tokenizer.chat_template").is_some();
-
+        let template = Template::load(&gguf, &tokenizer)?;
+        let weights: [u8; 32] = Sha256::digest(file).into();
         let mut class = Sha256::new().chain_update(NUMERICS).chain_update(weights);
         network.kinds.iter().for_each(|kind| class.update(kind.name()));
         let info = ModelInfo {
@@ -77,9 +100,56 @@ impl Llama {
             can_continue: true,
             exactness: Exactness { kind: ExactKind::Seeded, class: class.finalize().into() },
         };
-        let context = network.context;
-        Ok(Self { info, model: Arc::new(Model { network, tokenizer, context, foreign_template }) })
+        Ok(Self { info, model: Arc::new(Model { network, tokenizer, template }), threads: 1 })
     }
+
+    /// Served under another name.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.info.name = name.to_string();
+        self
+    }
+
+    /// With a context of at most so many tokens, at least 1: keys and values of a long one take much memory.
+    pub fn with_context(mut self, tokens: u32) -> Self {
+        self.info.context = self.info.context.min(tokens.max(1));
+        self
+    }
+
+    /// Computed by so many threads, if the model is large enough to be worth it; otherwise by that which steps it.
+    /// The others live for one step only.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        // Below this, waiting for each other takes longer than computing.
+        const WEIGHTS: usize = 4_000_000;
+        self.threads = threads.clamp(1, (self.model.network.weights / WEIGHTS).max(1));
+        self
+    }
+
+    /// How many threads compute a step.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Whether it was trained on conversations and knows how to read them; a raw prompt is then continued as a text,
+    /// not answered.
+    pub fn is_chat(&self) -> bool {
+        matches!(self.model.template, Template::ChatMl { .. })
+    }
+}
+
+/// The whole file, and no more memory than it is long.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |why: String| LoadError::Unreadable { what: format!("{}: {why}", path.display()) };
+    let mut file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let about = file.metadata().map_err(|error| unreadable(error.to_string()))?;
+    if !about.is_file() {
+        return Err(unreadable("it is not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(about.len()).ok().and_then(|len| bytes.try_reserve_exact(len).ok());
+    room.ok_or_else(|| unreadable(format!("its {} bytes do not fit into memory", about.len())))?;
+    let mut limited = (&mut file).take(about.len());
+    limited.read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    Ok(bytes)
 }
 
 impl Engine for Llama {
@@ -89,9 +159,11 @@ impl Engine for Llama {
 
     fn start(&self, request: Request) -> Result<Box<dyn Generation>, Failure> {
         check(&request)?;
-        let mut tokens = self.model.prompt(&request.prompt)?;
-        let (prefix, answered) = self.model.prefix(request.prefix.as_ref(), &mut tokens)?;
-        let (length, context) = (tokens.len(), self.model.context);
+        let context = self.info.context as usize;
+        let reader = Reader { model: &self.model, context };
+        let mut tokens = reader.prompt(&request.prompt)?;
+        let (prefix, answered) = reader.prefix(request.prefix.as_ref(), &mut tokens)?;
+        let length = tokens.len();
         if length >= context {
             return Err(overflow(length, context));
         }
@@ -99,8 +171,9 @@ impl Engine for Llama {
             return Err(bad("the prompt is empty, and this model needs at least one token to begin with"));
         }
         Ok(Box::new(Running {
-            memory: self.model.network.memory(),
+            memory: self.model.network.memory(self.threads),
             model: self.model.clone(),
+            context,
             prompt_tokens: length,
             prefix,
             tokens,
@@ -109,7 +182,6 @@ impl Engine for Llama {
             answered,
             sampling: request.sampling,
             max_tokens: request.max_tokens as usize,
-            logits: Vec::new(),
             output: Output::new(request.stop),
             delivered: 0,
             ending: None,
@@ -139,23 +211,38 @@ fn check(request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Model {
+/// Turns requests into tokens.
+struct Reader<'a> {
+    model: &'a Model,
+    context: usize,
+}
+
+impl Reader<'_> {
     fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
-        let text = match prompt {
+        let parts = match prompt {
             Prompt::Tokens(tokens) => {
-                let known = self.tokenizer.len();
+                let known = self.model.tokenizer.len();
                 return match tokens.iter().find(|&&token| token as usize >= known) {
                     Some(token) => Err(bad(format!("token {token} is not in the vocabulary of {known} tokens"))),
                     None => Ok(tokens.clone()),
                 };
             }
-            Prompt::Raw(text) => Cow::Borrowed(text),
-            Prompt::Chat(_) if self.foreign_template => {
-                return Err(bad("this engine does not know the model's template for conversations; send a raw prompt"));
-            }
-            Prompt::Chat(messages) => Cow::Owned(flatten(messages)?),
+            Prompt::Raw(text) => vec![Part::Text(text)],
+            Prompt::Chat(messages) => self.model.template.parts(messages)?,
         };
-        let mut tokens: Vec<u32> = self.tokenizer.begin.into_iter().collect();
+        let mut tokens: Vec<u32> = self.model.tokenizer.begin.into_iter().collect();
+        // Words do not end where a part ends, but where a control token stands.
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Text(more) => text.push_str(more),
+                Part::Token(token) => {
+                    self.encode(&text, &mut tokens)?;
+                    tokens.push(token);
+                    text.clear();
+                }
+            }
+        }
         self.encode(&text, &mut tokens)?;
         Ok(tokens)
     }
@@ -180,7 +267,8 @@ impl Model {
 
     fn spells(&self, ids: &[u32], mut text: &[u8]) -> bool {
         let all_match = ids.iter().all(|&id| {
-            let rest = self.tokenizer.is_text(id).then(|| text.strip_prefix(self.tokenizer.bytes(id))).flatten();
+            let rest =
+                self.model.tokenizer.is_text(id).then(|| text.strip_prefix(self.model.tokenizer.bytes(id))).flatten();
             rest.map(|rest| text = rest).is_some()
         });
         all_match && text.is_empty()
@@ -188,29 +276,19 @@ impl Model {
 
     /// Appends the tokens of a text. One that cannot fit is refused before any work is put into it.
     fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Failure> {
-        let least = tokens.len().saturating_add(self.tokenizer.least(text.len()));
+        let least = tokens.len().saturating_add(self.model.tokenizer.least(text.len()));
         if least >= self.context {
             return Err(overflow(least, self.context));
         }
-        self.tokenizer.encode(text, tokens);
+        self.model.tokenizer.encode(text, tokens);
         Ok(())
     }
-}
-
-/// The template for conversations: what was said, turn by turn, each on a line of its own, without roles.
-fn flatten(messages: &[Message]) -> Result<String, Failure> {
-    if messages.is_empty() {
-        return Err(bad("the conversation is empty"));
-    }
-    if let Some(odd) = messages.iter().position(|m| !["system", "user", "assistant"].contains(&m.role.as_str())) {
-        return Err(bad(format!("message {odd} has an unknown role; known are system, user and assistant")));
-    }
-    Ok(messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"))
 }
 
 /// One answer in the making.
 struct Running {
     model: Arc<Model>,
+    context: usize,
     memory: Memory,
     /// Prompt, prefix and what was chosen since, of which `read` have been evaluated.
     tokens: Vec<u32>,
@@ -222,7 +300,6 @@ struct Running {
     answered: u64,
     sampling: Sampling,
     max_tokens: usize,
-    logits: Vec<f32>,
     output: Output,
     delivered: u32,
     ending: Option<Step>,
@@ -235,8 +312,13 @@ impl Generation for Running {
         }
         let mut budget = budget.max(1);
         loop {
-            if !self.read_on(&mut budget) {
-                return Step::Working;
+            match self.read_on(&mut budget) {
+                Ok(true) => {}
+                Ok(false) => return Step::Working,
+                Err(error) => {
+                    let failure = Failure::new(Why::Engine, format!("no thread to compute on: {error}; use fewer"));
+                    return self.ended(Step::Failed(failure));
+                }
             }
             if !self.started {
                 self.started = true;
@@ -255,20 +337,19 @@ impl Generation for Running {
 
 impl Running {
     /// Evaluates what has not been read yet, as far as the budget goes. Whether that is all.
-    fn read_on(&mut self, budget: &mut u32) -> bool {
-        let network = &self.model.network;
-        while let Some(&token) = self.tokens.get(self.read) {
+    fn read_on(&mut self, budget: &mut u32) -> io::Result<bool> {
+        while self.read < self.tokens.len() {
             if *budget == 0 {
-                return false;
+                return Ok(false);
             }
-            *budget -= 1;
-            network.read(token, &mut self.memory);
-            self.read += 1;
-            if self.read == self.tokens.len() {
-                network.predict(&mut self.memory, &mut self.logits);
-            }
+            let left = &self.tokens[self.read..];
+            let network = &self.model.network;
+            let chunk = &left[..left.len().min(*budget as usize).min(network.chunk)];
+            network.read(chunk, chunk.len() == left.len(), &mut self.memory)?;
+            *budget -= chunk.len() as u32;
+            self.read += chunk.len();
         }
-        true
+        Ok(true)
     }
 
     /// Chooses the next token, or ends. `None` if there is nothing to tell yet.
@@ -277,12 +358,12 @@ impl Running {
         if chosen >= self.max_tokens {
             return Some(self.end(Stop::MaxTokens));
         }
-        if self.tokens.len() >= self.model.context {
+        if self.tokens.len() >= self.context {
             return Some(self.end(Stop::Context));
         }
         let (tokenizer, open) = (&self.model.tokenizer, self.output.open());
         let allowed = |token| tokenizer.may_follow(open, token);
-        let Some(token) = choose(&self.logits, allowed, &self.sampling, self.answered + chosen as u64) else {
+        let Some(token) = choose(self.memory.logits(), allowed, &self.sampling, self.answered + chosen as u64) else {
             let failure = Failure::new(Why::Engine, "the model computed something that is not a number");
             return Some(self.ended(Step::Failed(failure)));
         };

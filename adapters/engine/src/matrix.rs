@@ -1,10 +1,11 @@
-//! Weights as they are stored, times a vector. Each sum has one fixed order, so that the result has the same bits on
-//! every machine and however a prompt was divided into steps.
+//! Weights as they are stored, times vectors.
 
+use std::ops::Range;
+
+use crate::blocks::{BLOCK, Blocks, GROUP, Input, Q4, Q4Least, Q8, from_half};
 use crate::gguf::{Kind, Tensor};
-
-/// Values in a block of Q8_0.
-const BLOCK: usize = 32;
+use crate::simd::Kernel;
+use crate::sums::{dot, sum_by};
 
 /// A matrix of weights, by rows.
 pub(crate) struct Matrix {
@@ -16,7 +17,9 @@ pub(crate) struct Matrix {
 enum Values {
     F32(Vec<f32>),
     F16(Vec<u16>),
-    Q8(Vec<(f32, [i8; BLOCK])>),
+    Q8(Vec<Q8>),
+    Q4(Vec<Q4>),
+    Q4Least(Vec<Q4Least>),
 }
 
 impl Matrix {
@@ -24,7 +27,9 @@ impl Matrix {
         let values = match tensor.kind {
             Kind::F32 => Values::F32(floats(tensor.bytes)),
             Kind::F16 => Values::F16(tensor.bytes.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two)).collect()),
-            Kind::Q8 => Values::Q8(tensor.bytes.as_chunks().0.iter().map(block).collect()),
+            Kind::Q8 => Values::Q8(groups(tensor)),
+            Kind::Q4 => Values::Q4(groups(tensor)),
+            Kind::Q4Least => Values::Q4Least(groups(tensor)),
         };
         Self { rows: tensor.rows, cols: tensor.cols, values }
     }
@@ -35,113 +40,100 @@ impl Matrix {
         match &self.values {
             Values::F32(values) => into.copy_from_slice(&values[range]),
             Values::F16(values) => into.iter_mut().zip(&values[range]).for_each(|(to, half)| *to = from_half(*half)),
-            Values::Q8(blocks) => {
-                let blocks = &blocks[range.start / BLOCK..range.end / BLOCK];
-                for (to, (scale, values)) in into.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
-                    to.iter_mut().zip(values).for_each(|(to, value)| *to = scale * f32::from(*value));
-                }
-            }
+            Values::Q8(groups) => self.row_of(groups, row, into),
+            Values::Q4(groups) => self.row_of(groups, row, into),
+            Values::Q4Least(groups) => self.row_of(groups, row, into),
         }
     }
 
-    /// Writes the product with a vector of `cols` values.
-    pub(crate) fn times(&self, vector: &Vector, into: &mut [f32]) {
-        match &self.values {
-            Values::F32(values) => {
-                for (to, row) in into.iter_mut().zip(values.chunks_exact(self.cols)) {
-                    *to = dot(row, &vector.plain);
-                }
-            }
+    fn row_of<B: Blocks>(&self, groups: &[B], row: usize, into: &mut [f32]) {
+        let blocks = self.cols / BLOCK;
+        let groups = &groups[row / GROUP * blocks..][..blocks];
+        into.as_chunks_mut().0.iter_mut().zip(groups).for_each(|(to, group)| group.get(row % GROUP, to));
+    }
+}
+
+/// The products of some rows of a matrix with vectors.
+pub(crate) struct Times<'a> {
+    pub(crate) matrix: &'a Matrix,
+    /// Begins at the first row of a group.
+    pub(crate) rows: Range<usize>,
+    pub(crate) vectors: &'a Vectors,
+    /// The products of these rows, vector by vector.
+    pub(crate) into: &'a mut [f32],
+}
+
+impl Times<'_> {
+    #[inline(always)]
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        let cols = self.matrix.cols;
+        match &self.matrix.values {
+            Values::F32(values) => self.by_row(values, dot),
             Values::F16(values) => {
-                for (to, row) in into.iter_mut().zip(values.chunks_exact(self.cols)) {
-                    *to = sum_by(row, &vector.plain, |a, b| from_half(a) * b);
-                }
+                self.by_row(values, |row, vector| sum_by(row, vector, |a, b| from_half(a) * b));
             }
-            Values::Q8(blocks) => {
-                for (to, row) in into.iter_mut().zip(blocks.chunks_exact(self.cols / BLOCK)) {
-                    *to = 0.0;
-                    for (a, b) in row.iter().zip(&vector.blocks) {
-                        *to += dot_block(a, b);
-                    }
-                }
+            Values::Q8(groups) => self.by_group(groups, cols / BLOCK, |groups, input| kernel.q8(groups, input)),
+            Values::Q4(groups) => self.by_group(groups, cols / BLOCK, |groups, input| kernel.q4(groups, input)),
+            Values::Q4Least(groups) => {
+                self.by_group(groups, cols / BLOCK, |groups, input| kernel.q4_least(groups, input));
+            }
+        }
+    }
+
+    /// Each row is read once for all vectors.
+    #[inline(always)]
+    fn by_row<A>(self, values: &[A], product: impl Fn(&[A], &[f32]) -> f32) {
+        let (cols, width) = (self.matrix.cols, self.rows.len());
+        for (i, row) in values[self.rows.start * cols..self.rows.end * cols].chunks_exact(cols).enumerate() {
+            for (vector, into) in self.vectors.plain.chunks_exact(cols).zip(self.into.chunks_exact_mut(width)) {
+                into[i] = product(row, vector);
+            }
+        }
+    }
+
+    /// Each group of rows is read once for all vectors.
+    #[inline(always)]
+    fn by_group<B>(self, groups: &[B], blocks: usize, product: impl Fn(&[B], &[Input]) -> [f32; GROUP]) {
+        let width = self.rows.len();
+        for start in (0..width).step_by(GROUP) {
+            let group = &groups[(self.rows.start + start) / GROUP * blocks..][..blocks];
+            let end = width.min(start + GROUP);
+            for (input, into) in self.vectors.blocks.chunks_exact(blocks).zip(self.into.chunks_exact_mut(width)) {
+                let products = product(group, input);
+                into[start..end].copy_from_slice(&products[..end - start]);
             }
         }
     }
 }
 
-/// A vector as it is, and in blocks of whole numbers for matrices stored that way.
+/// Vectors of one length as they are, and in blocks of whole numbers for matrices stored that way.
 #[derive(Default)]
-pub(crate) struct Vector {
+pub(crate) struct Vectors {
     plain: Vec<f32>,
-    blocks: Vec<(f32, [i16; BLOCK])>,
+    blocks: Vec<Input>,
 }
 
-impl Vector {
-    pub(crate) fn set(&mut self, values: &[f32]) -> &Self {
+impl Vectors {
+    /// Of any number of vectors. Blocks are made only if their length is one of whole blocks.
+    pub(crate) fn set(&mut self, values: &[f32], len: usize) -> &Self {
         self.plain.clear();
         self.plain.extend_from_slice(values);
         self.blocks.clear();
-        self.blocks.extend(values.as_chunks().0.iter().map(to_block));
+        if len.is_multiple_of(BLOCK) {
+            self.blocks.extend(values.as_chunks().0.iter().map(Input::new));
+        }
         self
     }
 }
 
-fn block(bytes: &[u8; BLOCK + 2]) -> (f32, [i8; BLOCK]) {
-    let mut values = [0; BLOCK];
-    values.iter_mut().zip(&bytes[2..]).for_each(|(value, byte)| *value = byte.cast_signed());
-    (from_half(u16::from_le_bytes([bytes[0], bytes[1]])), values)
-}
-
-fn to_block(values: &[f32; BLOCK]) -> (f32, [i16; BLOCK]) {
-    // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, ties to even.
-    const ROUND: f32 = 12_582_912.0;
-    let top = values.iter().fold(0.0, |top: f32, x| top.max(x.abs()));
-    let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
-    // Whole numbers would hide what is infinite or not a number: the scale keeps it, as not a number.
-    let hidden = values.iter().fold(0.0, |sum, x| sum + x * 0.0);
-    (top / 127.0 + hidden, values.map(|x| ((x * inverse + ROUND) - ROUND) as i16))
-}
-
-#[inline(always)]
-fn dot_block(a: &(f32, [i8; BLOCK]), b: &(f32, [i16; BLOCK])) -> f32 {
-    // Nothing can overflow; the plain operators would check it in some profiles and cost half the speed.
-    let products = a.1.iter().zip(&b.1).map(|(a, b)| i32::from(*a).wrapping_mul(i32::from(*b)));
-    products.fold(0, i32::wrapping_add) as f32 * (a.0 * b.0)
-}
-
-/// The sum of the products.
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    sum_by(a, b, |a, b| a * b)
-}
-
-/// The sum of the values.
-#[inline(always)]
-pub(crate) fn sum(a: &[f32]) -> f32 {
-    sum_by(a, a, |a, _| a)
-}
-
-/// Eight sums side by side, then those in pairs: as fast as vectors allow, and the same without them.
-#[inline(always)]
-fn sum_by<A: Copy>(a: &[A], b: &[f32], term: impl Fn(A, f32) -> f32) -> f32 {
-    let mut sums = [0.0; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.iter().zip(b) {
-        sums = std::array::from_fn(|i| sums[i] + term(a[i], b[i]));
+fn groups<B: Blocks>(tensor: &Tensor) -> Vec<B> {
+    let blocks = tensor.cols / BLOCK;
+    let mut groups = vec![B::default(); tensor.rows.div_ceil(GROUP) * blocks];
+    for (at, bytes) in tensor.bytes.chunks_exact(B::BYTES).enumerate() {
+        let (row, block) = (at / blocks, at % blocks);
+        groups[row / GROUP * blocks + block].put(row % GROUP, bytes);
     }
-    let [s0, s1, s2, s3, s4, s5, s6, s7] = sums;
-    let sum = ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7));
-    a_rest.iter().zip(b_rest).fold(sum, |sum, (a, b)| sum + term(*a, *b))
-}
-
-/// Adds a multiple of a vector.
-#[inline(always)]
-pub(crate) fn add_scaled(to: &mut [f32], scale: f32, from: &[f32]) {
-    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = std::array::from_fn(|i| to[i] + scale * from[i]);
-    }
-    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to += scale * from);
+    groups
 }
 
 /// Little-endian numbers.
@@ -149,23 +141,12 @@ pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }
 
-/// Half precision to single; exact.
-#[inline(always)]
-fn from_half(half: u16) -> f32 {
-    let sign = u32::from(half & 0x8000) << 16;
-    let magnitude = u32::from(half & 0x7fff) << 13;
-    let value = match half & 0x7c00 {
-        0x7c00 => f32::from_bits(magnitude | 0x7f80_0000),
-        // The exponent is biased by 15 there and by 127 here; the product also puts subnormal numbers right.
-        _ => f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23),
-    };
-    f32::from_bits(value.to_bits() | sign)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Matrix, Vector, from_half};
+    use super::{Matrix, Times, Vectors};
+    use crate::blocks::{BLOCK, from_half};
     use crate::gguf::{Kind, Tensor};
+    use crate::simd::{Simd, Work};
 
     /// The same weights, stored in three ways, times the same vector.
     #[test]
@@ -189,7 +170,7 @@ mod tests {
             matrix.row(1, &mut row);
             assert_eq!(row, values[COLS..], "{}", kind.name());
             let mut product = [0.0; 2];
-            matrix.times(Vector::default().set(&input), &mut product);
+            times(&matrix, &input, &mut product);
             for (i, product) in product.into_iter().enumerate() {
                 let error = (f64::from(product) - exact(i)).abs();
                 assert!(error < tolerance, "{} row {i}: {product}, not {}", kind.name(), exact(i));
@@ -202,8 +183,14 @@ mod tests {
         let bytes: Vec<u8> = [0x00, 0x3c].into_iter().chain(1..=32).collect();
         let matrix = Matrix::load(&Tensor { kind: Kind::Q8, cols: BLOCK, rows: 1, bytes: &bytes });
         let mut product = [0.0];
-        matrix.times(Vector::default().set(&[-0.25; BLOCK]), &mut product);
+        times(&matrix, &[-0.25; BLOCK], &mut product);
         assert!((product[0] + 0.25 * 528.0).abs() < 1e-4, "{}", product[0]);
+    }
+
+    fn times(matrix: &Matrix, input: &[f32], into: &mut [f32]) {
+        let mut vectors = Vectors::default();
+        let vectors = vectors.set(input, matrix.cols);
+        Simd::detect().run(Work::Times(Times { matrix, rows: 0..matrix.rows, vectors, into }));
     }
 
     /// For numbers that half precision holds exactly.

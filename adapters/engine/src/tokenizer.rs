@@ -1,11 +1,11 @@
-//! Byte-pair encoding with the vocabulary of a model file. Every byte has a token of its own, so that every text can
-//! be read.
+//! Byte-pair encoding with the vocabulary of a model file. Bytes without a token, as some control characters in some
+//! vocabularies, are not read: what they stand for is unknown to the model.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use crate::gguf::{Gguf, LoadError, Value, malformed, unsupported};
-use crate::words::{byte_to_char, words};
+use crate::words::{Rule, byte_to_char};
 
 /// Rank and result of merging two tokens; the lowest rank goes first.
 type Merges = HashMap<(u32, u32), (u32, u32)>;
@@ -17,22 +17,29 @@ pub(crate) struct Tokenizer {
     ends: Vec<u32>,
     /// What each token may do.
     uses: Vec<Use>,
-    /// The token of each single byte.
-    singles: [u32; 256],
+    /// The token of each single byte, where there is one.
+    singles: [Option<u32>; 256],
     merges: Merges,
+    rule: Rule,
     longest: usize,
     /// Put before a prompt.
     pub(crate) begin: Option<u32>,
     /// Ends an answer.
     pub(crate) end: Vec<u32>,
+    /// Begins and ends a turn of a conversation in ChatML.
+    pub(crate) turns: Option<(u32, u32)>,
 }
+
+/// Control tokens that end an answer whatever else the file names: models write them at the end of a text or a turn.
+const ENDS: [&str; 5] = ["<|endoftext|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "</s>"];
+const CONTROL: i32 = 3;
 
 impl Tokenizer {
     pub(crate) fn load(gguf: &Gguf) -> Result<Self, LoadError> {
         let (model, words) = (gguf.text("tokenizer.ggml.model")?, gguf.text("tokenizer.ggml.pre")?);
-        if (model, words) != ("gpt2", "gpt-2") {
-            return Err(unsupported(format!("its vocabulary is {model}/{words}; only gpt2/gpt-2 is known")));
-        }
+        let rule = Rule::named(words).filter(|_| model == "gpt2").ok_or_else(|| {
+            unsupported(format!("its vocabulary is {model}/{words}; gpt2/gpt-2 and gpt2/smollm are known"))
+        })?;
         let spelled = gguf.texts("tokenizer.ggml.tokens")?;
         let kinds = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_else(|| vec![1; spelled.len()]);
         if spelled.is_empty() || kinds.len() != spelled.len() {
@@ -53,10 +60,11 @@ impl Tokenizer {
             }
             ends.push(bytes.len() as u32);
         }
-        let mut singles = [0; 256];
-        for byte in 0..=255 {
-            let id = ids.get(byte_to_char(byte).encode_utf8(&mut [0; 4]) as &str);
-            singles[usize::from(byte)] = *id.ok_or_else(|| unsupported("a byte has no token in its vocabulary"))?;
+        let single = |byte: u8| ids.get(byte_to_char(byte).encode_utf8(&mut [0; 4]) as &str).copied();
+        let mut singles = [None; 256];
+        (0..=255).zip(&mut singles).for_each(|(byte, token)| *token = single(byte));
+        if let Some(byte) = (b' '..=b'~').find(|byte| singles[usize::from(*byte)].is_none()) {
+            return Err(unsupported(format!("{:?} has no token in its vocabulary", char::from(byte))));
         }
         let longest = spelled.iter().map(|token| token.len()).max().unwrap_or(1);
         let merges = merges(gguf, &ids)?;
@@ -65,8 +73,19 @@ impl Tokenizer {
             _ => special(gguf, "tokenizer.ggml.bos_token_id", ends.len())?,
         };
         let end = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].map(|k| special(gguf, k, ends.len()));
-        let end = end.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        let mut tokenizer = Self { bytes, ends, uses: Vec::new(), singles, merges, longest, begin, end };
+        let mut end: Vec<u32> = end.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let controls: BTreeMap<&str, u32> = (spelled.iter().zip(0..).zip(&kinds))
+            .filter_map(|((token, id), kind)| (*kind == CONTROL).then_some((*token, id)))
+            .collect();
+        end.extend(ENDS.iter().filter_map(|token| controls.get(token)));
+        end.sort_unstable();
+        end.dedup();
+        let turns = ["<|im_start|>", "<|im_end|>"].map(|token| controls.get(token).copied());
+        let turns = match turns {
+            [Some(begin), Some(end)] => Some((begin, end)),
+            _ => None,
+        };
+        let mut tokenizer = Self { bytes, ends, uses: Vec::new(), singles, merges, rule, longest, begin, end, turns };
         tokenizer.uses = (0..).zip(&kinds).map(|(id, &kind)| Use::of(kind, tokenizer.bytes(id))).collect();
         Ok(tokenizer)
     }
@@ -103,19 +122,15 @@ impl Tokenizer {
 
     /// The tokens of a text. Control tokens written out in it are text like any other.
     pub(crate) fn encode(&self, text: &str, into: &mut Vec<u32>) {
-        for word in words(text) {
+        for word in self.rule.words(text) {
             self.encode_word(word.as_bytes(), into);
         }
     }
 
-    /// Merges pairs, the lowest rank first and of equals the leftmost.
+    /// Merges neighbours, the lowest rank first and of equals the leftmost.
     fn encode_word(&self, word: &[u8], into: &mut Vec<u32>) {
         let mut links: Vec<Link> = (word.iter().enumerate())
-            .map(|(i, &byte)| Link {
-                token: Some(self.singles[usize::from(byte)]),
-                before: i.wrapping_sub(1),
-                after: i + 1,
-            })
+            .map(|(i, &byte)| Link { token: self.singles[usize::from(byte)], before: i.wrapping_sub(1), after: i + 1 })
             .collect();
         let mut queue = BinaryHeap::new();
         for left in 0..links.len() {
@@ -223,7 +238,6 @@ fn special(gguf: &Gguf, key: &str, vocabulary: usize) -> Result<Option<u32>, Loa
 mod tests {
     use super::Tokenizer;
     use crate::gguf::Gguf;
-    use crate::words::words;
 
     const FILE: &[u8] = include_bytes!("../model/haggle-tiny-stories.gguf");
 
@@ -251,8 +265,8 @@ mod tests {
     /// The rule as it is written down: merge the pair of the lowest rank, the leftmost first, until none is left.
     fn plainly(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
         let mut all = Vec::new();
-        for word in words(text) {
-            let mut tokens: Vec<u32> = word.bytes().map(|byte| tokenizer.singles[usize::from(byte)]).collect();
+        for word in tokenizer.rule.words(text) {
+            let mut tokens: Vec<u32> = word.bytes().filter_map(|b| tokenizer.singles[usize::from(b)]).collect();
             let best = |tokens: &[u32]| {
                 let pairs = tokens.windows(2).enumerate();
                 pairs.filter_map(|(i, p)| tokenizer.merges.get(&(p[0], p[1])).map(|&(rank, to)| (rank, i, to))).min()

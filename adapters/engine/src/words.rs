@@ -1,5 +1,41 @@
-//! How text falls into words before byte pairs are merged (the rule called `gpt-2`), and how a vocabulary file
-//! spells bytes. The trainer uses this very file.
+//! How text falls into words before byte pairs are merged, and how a vocabulary file spells bytes. The trainer uses
+//! this very file.
+
+/// How text falls into words, by the names that model files use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// `gpt-2`.
+    Gpt2,
+    /// `smollm`: every digit is a word of its own; what is between digits falls apart as in `gpt-2`.
+    SmolLm,
+}
+
+impl Rule {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "gpt-2" => Some(Self::Gpt2),
+            "smollm" => Some(Self::SmolLm),
+            _ => None,
+        }
+    }
+
+    /// The words of a text, in order; together they are the text.
+    pub(crate) fn words(self, text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let first = rest.chars().next()?;
+            let end = match self {
+                Self::Gpt2 => rest.len(),
+                Self::SmolLm if first.is_numeric() => first.len_utf8(),
+                Self::SmolLm => rest.find(char::is_numeric).unwrap_or(rest.len()),
+            };
+            let (part, after) = rest.split_at(end);
+            rest = after;
+            Some(part)
+        })
+        .flat_map(words)
+    }
+}
 
 /// The words of a text, in order; together they are the text. Spaces go with the word that follows.
 pub(crate) fn words(mut text: &str) -> impl Iterator<Item = &str> {
@@ -64,7 +100,7 @@ pub(crate) fn byte_to_char(byte: u8) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::{byte_to_char, words};
+    use super::{Rule, byte_to_char, words};
 
     #[test]
     fn words_fall_apart_as_in_the_rule() {
@@ -79,6 +115,19 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(words(text).collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[test]
+    fn digits_stand_alone_where_the_rule_says_so() {
+        let cases: [(&str, &[&str]); 3] = [
+            ("in 2024, it's 7 up", &["in", " ", "2", "0", "2", "4", ",", " it", "'s", " ", "7", " up"]),
+            ("a  5  b", &["a", "  ", "5", " ", " b"]),
+            ("x\u{b2}\u{2163}", &["x", "\u{b2}", "\u{2163}"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Rule::SmolLm.words(text).collect::<Vec<_>>(), expected);
+        }
+        assert!(Rule::Gpt2.words("a 12").eq(words("a 12")));
     }
 
     #[test]

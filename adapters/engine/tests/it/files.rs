@@ -83,7 +83,7 @@ fn what_is_wrong_with_a_file_is_told() {
     let end = |text: &str| find(text) + text.len();
     let cases: [(usize, &[u8], &str); 8] = [
         (4, &[9], "version 9"),
-        (end("blk.0.attn_q.weight") + 4 + 16, &[2], "type 2"),
+        (end("blk.0.attn_q.weight") + 4 + 16, &[6], "type 6"),
         (find("llama"), b"mamba", "mamba"),
         (find("gpt-2"), b"qwen2", "qwen2"),
         // A layer fewer than there are tensors for.
