@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adversary;
+pub mod bench;
 mod dice;
 mod engine;
 pub mod figures;

@@ -4,7 +4,7 @@ mod commands;
 
 use std::process::ExitCode;
 
-use self::commands::{Failed, Words, determinism, figures, repro, run};
+use self::commands::{Failed, Words, bench, determinism, figures, repro, run};
 
 const HELP: &str = "\
 Random worlds over the shipped core, with every rule checked. Use an optimised build for large numbers.
@@ -19,6 +19,7 @@ usage: haggle-sim run --seeds N [--from S | --from-commit HASH] [--threads T] [-
        haggle-sim traces --seeds N [--from S] [--threads T]
        haggle-sim bless
        haggle-sim figures NAME --seeds N [--from S]
+       haggle-sim bench [NAME]
 
 run      one world per seed; exits with 1 if any broke a rule
 replay   a world again; if it breaks a rule: which, when, for which job, and the events before
@@ -30,6 +31,7 @@ same     the same seeds in this process and in another one, which has one thread
 traces   the hash of everything that happened, seed by seed
 bless    writes the traces that the tests compare with; say in CHANGELOG.md why they changed
 figures  what the core comes to under load, seed by seed
+bench    how fast all of it is, in time on a core: messages, market or idle; all of them if no NAME is given
 
   WHAT                 a seed, a line v1:SEED:MARK as run prints it, or a file
   --seeds N            how many seeds; at least 1
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Some("same") => Words::new(&args[1..]).and_then(determinism::same),
         Some("traces") => Words::new(&args[1..]).and_then(determinism::traces),
         Some("bless") => Words::new(&args[1..]).and_then(determinism::bless),
+        Some("bench") => Words::new(&args[1..]).and_then(bench::bench),
         Some("figures") => Words::new(&args[1..]).and_then(figures::figures),
         Some(other) => Err(Failed::Usage(format!("there is no command '{other}'"))),
     };

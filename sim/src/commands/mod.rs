@@ -1,5 +1,6 @@
 //! What the program can be asked for.
 
+pub(crate) mod bench;
 pub(crate) mod determinism;
 pub(crate) mod figures;
 pub(crate) mod repro;

@@ -44,6 +44,10 @@ impl Links {
         self.index.get(&pair(src, dst)).map(|link| &self.list[*link as usize])
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.list.iter()
+    }
+
     pub(crate) fn get(&self, link: u32) -> &Link {
         &self.list[link as usize]
     }

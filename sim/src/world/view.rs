@@ -20,6 +20,18 @@ impl World {
         self.now
     }
 
+    /// Events so far.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Facts and commands handed to machines so far.
+    #[must_use]
+    pub const fn inputs(&self) -> u64 {
+        self.inputs
+    }
+
     /// A job by its id.
     ///
     /// # Panics
@@ -109,6 +121,12 @@ impl World {
     #[must_use]
     pub fn arrived(&self, from: NodeId, to: NodeId) -> u64 {
         self.links.find(from.0, to.0).map_or(0, |link| link.arrived)
+    }
+
+    /// Bytes that have arrived anywhere.
+    #[must_use]
+    pub fn arrived_in_all(&self) -> u64 {
+        self.links.iter().map(|link| link.arrived).sum()
     }
 
     /// Streams that are not over at both ends.

@@ -1,0 +1,58 @@
+//! How fast it is.
+
+use haggle_sim::bench::{Clock, Took, market, messages, resident_bytes};
+
+use super::{Failed, Words};
+
+pub(crate) fn bench(mut words: Words) -> Result<(), Failed> {
+    let name = words.word();
+    words.done()?;
+    let all: [(&str, fn()); 3] = [("messages", of_messages), ("market", of_market), ("idle", of_idle)];
+    let chosen: Vec<fn()> = all
+        .into_iter()
+        .filter(|(each, _)| name.as_deref().is_none_or(|name| name == *each))
+        .map(|(_, run)| run)
+        .collect();
+    if chosen.is_empty() {
+        return Err(Failed::Usage("bench knows messages, market and idle".into()));
+    }
+    chosen.into_iter().for_each(|run| run());
+    Ok(())
+}
+
+fn of_messages() {
+    println!("{} bytes over links of 1 to 10 ms, one message on its way for each node:", messages::BYTES);
+    for nodes in [100, 1000, 10_000, 100_000] {
+        let count = 3_000_000;
+        let bare = Took::measure(|| messages::bare(nodes, count, 1));
+        let mut world = messages::world(nodes, 1);
+        let ours = Took::measure(|| messages::pass(&mut world, count));
+        println!(
+            "  {nodes} nodes: bare event loop {}/s, world {}/s, {} ‰ of it",
+            bare.per_second(),
+            ours.per_second(),
+            ours.permille_of(bare)
+        );
+    }
+}
+
+fn of_market() {
+    println!("the real core, inputs of machines a second:");
+    for (nodes, from, until) in [(1000, 16, 80), (100_000, 9, 12)] {
+        let clock = Clock::start();
+        let mut world = market::world(nodes, until, 1);
+        let built = clock.nanos() / 1_000_000;
+        market::run(&mut world, from * 1000);
+        let took = Took::measure(|| market::run(&mut world, until * 1000));
+        println!("  {nodes} nodes: {}/s of {}, built in {built} ms", took.per_second(), took.count);
+    }
+}
+
+fn of_idle() {
+    let nodes = 100_000;
+    let (before, clock) = (resident_bytes(), Clock::start());
+    let world = market::idle(nodes, 1);
+    let (millis, bytes) = (clock.nanos() / 1_000_000, resident_bytes().saturating_sub(before));
+    println!("{nodes} idle cores: {} bytes each, built in {millis} ms", bytes / u64::from(nodes));
+    drop(world);
+}
