@@ -186,13 +186,13 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     /// How often it was restarted: what belongs to an earlier life is stale.
     pub(crate) life: u32,
-    pub(crate) requester: Option<Side<Requester>>,
-    pub(crate) provider: Option<Side<Provider>>,
+    pub(crate) requester: Option<Box<Side<Requester>>>,
+    pub(crate) provider: Option<Box<Side<Provider>>>,
     pub(crate) script: Option<Box<dyn Script>>,
     /// Its script reads no messages.
     pub(crate) reads_bytes: bool,
-    pub(crate) requester_config: Option<RequesterConfig>,
-    pub(crate) provider_config: Option<ProviderConfig>,
+    pub(crate) requester_config: Option<Box<RequesterConfig>>,
+    pub(crate) provider_config: Option<Box<ProviderConfig>>,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
     /// Streams with an end here, the oldest first.
     pub(crate) conns: Vec<u64>,

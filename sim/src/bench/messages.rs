@@ -7,7 +7,7 @@ use crate::{Draws, Heard, LinkConfig, NodeId, Purpose, Script, Stream, Talk, Wor
 /// Bytes of a message.
 pub const BYTES: usize = 16;
 /// To how many others each node passes messages on.
-const NEIGHBOURS: u64 = 4;
+const NEIGHBOURS: u64 = 2;
 
 /// The least that an event loop can do: a heap, a draw for the delay, a draw for the next node. Returns the messages
 /// that arrived.

@@ -100,7 +100,9 @@ pub(crate) struct Conn {
 /// Bytes on their way in one direction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pipe {
-    items: VecDeque<(u64, Item)>,
+    /// The first of them: mostly it is the only one.
+    first: Option<(u64, Item)>,
+    rest: VecDeque<(u64, Item)>,
     last: u64,
     len: usize,
     /// Bytes that came out so far: the key of where they are cut.
@@ -118,7 +120,7 @@ impl Pipe {
     pub(crate) fn put(&mut self, at: u64, bytes: Vec<u8>, spare: &mut Buffers) -> Option<u64> {
         let at = at.max(self.last);
         self.len += bytes.len();
-        if let Some((last, Item::Bytes(earlier))) = self.items.back_mut()
+        if let Some((last, Item::Bytes(earlier))) = self.back_mut()
             && *last == at
         {
             earlier.extend_from_slice(&bytes);
@@ -134,10 +136,18 @@ impl Pipe {
     }
 
     fn append(&mut self, at: u64, item: Item) -> Option<u64> {
-        let scheduled = self.items.back().is_some_and(|(last, _)| *last == at);
+        let scheduled = self.back_mut().is_some_and(|(last, _)| *last == at);
         self.last = at;
-        self.items.push_back((at, item));
+        if self.first.is_none() {
+            self.first = Some((at, item));
+        } else {
+            self.rest.push_back((at, item));
+        }
         (!scheduled).then_some(at)
+    }
+
+    fn back_mut(&mut self) -> Option<&mut (u64, Item)> {
+        self.rest.back_mut().or(self.first.as_mut())
     }
 
     /// Lets nothing out before `at`.
@@ -147,10 +157,8 @@ impl Pipe {
 
     /// The next item that is due.
     pub(crate) fn take(&mut self, now: u64) -> Option<Item> {
-        if self.items.front()?.0 > now {
-            return None;
-        }
-        let (_, item) = self.items.pop_front()?;
+        let (_, item) = self.first.take_if(|(at, _)| *at <= now)?;
+        self.first = self.rest.pop_front();
         if let Item::Bytes(bytes) = &item {
             self.len -= bytes.len();
         }
@@ -158,7 +166,8 @@ impl Pipe {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.items.clear();
+        self.first = None;
+        self.rest.clear();
         self.len = 0;
     }
 

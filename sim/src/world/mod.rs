@@ -191,8 +191,8 @@ impl World {
             provider: None,
             script: None,
             reads_bytes: false,
-            requester_config: requester,
-            provider_config: provider,
+            requester_config: requester.map(Box::new),
+            provider_config: provider.map(Box::new),
             runs: BTreeMap::new(),
             conns: Vec::new(),
         });
@@ -376,14 +376,14 @@ impl World {
                 Ok(mut requester) => {
                     requester.set_account_budget(config.account_budget);
                     self.judge.account(node, config.account_budget);
-                    Side::new(requester)
+                    Box::new(Side::new(requester))
                 }
                 Err(error) => panic!("a requester with {error}"),
             }
         });
         place.provider = place.provider_config.as_ref().map(|config| {
             match Provider::new(config.service.clone(), config.limits.clone(), seed(2, place.life)) {
-                Ok(provider) => Side::new(provider),
+                Ok(provider) => Box::new(Side::new(provider)),
                 Err(error) => panic!("a provider with {error}"),
             }
         });
