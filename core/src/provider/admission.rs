@@ -27,7 +27,7 @@ impl Provider {
             if let Some(stream) = self.streams.get_mut(&stream) {
                 stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
             }
-            return self.decline(stream, reason, offer);
+            return self.decline_for(&award.model, stream, reason, offer);
         }
         let id = AttemptId(self.next_attempt);
         self.next_attempt += 1;
@@ -71,7 +71,12 @@ impl Provider {
             return no(DeclineReason::PeerLimit);
         }
         let full = self.held.saturating_add(award.body_bytes) > self.limits.node_bytes;
-        if !self.draining && (self.is_busy() || full || self.jobs.len() >= self.limits.jobs as usize) {
+        if !self.draining
+            && (self.outage(&award.model).is_some()
+                || self.is_busy()
+                || full
+                || self.jobs.len() >= self.limits.jobs as usize)
+        {
             return no(DeclineReason::Busy);
         }
         self.check_terms(peer, award)
@@ -118,7 +123,8 @@ impl Provider {
             job.started = self.now;
             self.running += 1;
             let own_name = self.service.find(&job.award.model).map(|serving| serving.advert.model.clone());
-            let is_served = own_name.is_some();
+            let is_served = own_name.as_ref().is_some_and(|model| !self.outages.contains_key(model));
+            let own_name = own_name.filter(|_| is_served);
             match work(job, &body, own_name) {
                 None if !is_served => self.end_attempt(id, EndReason::Shutdown),
                 Some(work) => self.outbox.event(ProviderEvent::Start { attempt: id, work }),

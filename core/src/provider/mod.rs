@@ -1,10 +1,11 @@
 //! Who sells: offers, admits, and streams what its engine writes.
 //!
 //! A flow reads from file to file: `quoting` (what does it cost) → `admission` (is there room for it) → `stream` (body,
-//! tokens, end) → `resume` (after a cut). `job` and `replay` hold the state.
+//! tokens, end) → `resume` (after a cut). `outage`: an engine cannot compute now. `job` and `replay` hold the state.
 
 mod admission;
 mod job;
+mod outage;
 mod quoting;
 mod replay;
 mod resume;
@@ -21,7 +22,7 @@ use crate::{
     deadlines::Deadlines,
     digest::Digester,
     event::{ProviderEvent, ServedReason, Violation},
-    id::{AttemptId, JobId, PeerId, StreamId},
+    id::{AttemptId, JobId, Model, PeerId, StreamId},
     limits::{ConfigError, Limits},
     machine::{Cause, Input, Machine, Output, Timeout},
     outbox::Outbox,
@@ -45,6 +46,8 @@ pub use self::{
 #[derive(Clone, Debug)]
 pub struct Provider {
     service: Service,
+    /// Models that cannot be computed now, and until when that is expected to last.
+    outages: BTreeMap<Model, Instant>,
     limits: Limits,
     rng: Rng,
     now: Instant,
@@ -109,6 +112,7 @@ impl Provider {
         limits.validate()?;
         Ok(Self {
             service,
+            outages: BTreeMap::new(),
             limits,
             rng: Rng::new(seed),
             now: Instant::ZERO,
@@ -195,6 +199,8 @@ impl Provider {
         let service = Service { models, ..self.service.clone() };
         service.validate()?;
         self.service = service;
+        let served = &self.service.models;
+        self.outages.retain(|model, _| served.iter().any(|serving| serving.advert.model == *model));
         Ok(())
     }
 
@@ -223,7 +229,7 @@ impl Provider {
     pub fn advert(&self) -> Advert {
         let busy = u32::try_from(self.unended()).unwrap_or(u32::MAX);
         Advert {
-            models: self.service.models.iter().map(|serving| serving.advert.clone()).collect(),
+            models: self.able().map(|serving| serving.advert.clone()).collect(),
             slots: self.service.slots,
             free: if self.draining { 0 } else { self.service.slots.saturating_sub(busy) },
             queued: busy.saturating_sub(self.service.slots),
@@ -265,7 +271,7 @@ impl Provider {
     #[must_use]
     pub fn digest(&self, now: Instant) -> [u8; 32] {
         Digester::new(now)
-            .with(&(&self.service, &self.limits, &self.rng, self.draining))
+            .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.draining))
             .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name))
             .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()

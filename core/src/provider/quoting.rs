@@ -84,13 +84,13 @@ impl Provider {
     pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
         let model = rfq.model.clone();
         let mut answer = self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens);
-        if answer.is_ok() && self.is_busy() {
+        if answer.is_ok() && (self.outage(&model).is_some() || self.is_busy()) {
             answer = Err(DeclineReason::Busy);
         }
         self.outbox.event(ProviderEvent::Quoted { peer, model, answer });
         match answer {
             Ok(tariff) => self.offer(stream, peer, rfq, tariff, 0),
-            Err(reason) => self.decline(stream, reason, None),
+            Err(reason) => self.decline_for(&rfq.model, stream, reason, None),
         }
     }
 
@@ -155,8 +155,18 @@ impl Provider {
     }
 
     pub(super) fn decline(&mut self, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
+        self.decline_until(stream, Millis::ZERO, reason, offer);
+    }
+
+    /// [`decline`](Self::decline), for a model that may be in an outage: come again when that is over.
+    pub(super) fn decline_for(&mut self, model: &Model, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
+        let outage = self.outage(model).unwrap_or_default();
+        self.decline_until(stream, outage, reason, offer);
+    }
+
+    fn decline_until(&mut self, stream: StreamId, outage: Millis, reason: DeclineReason, offer: Option<Offer>) {
         let passes = matches!(reason, DeclineReason::Busy | DeclineReason::PeerLimit);
-        let retry_after = passes.then(|| self.wait());
+        let retry_after = passes.then(|| self.wait().max(outage));
         self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer }));
     }
 

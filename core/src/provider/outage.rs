@@ -1,0 +1,208 @@
+//! A model whose engine cannot compute for a while. Its provider is busy, not broken: nobody is to blame.
+
+use alloc::vec::Vec;
+
+use crate::{
+    id::{AttemptId, Model},
+    time::{Instant, Millis},
+    wire::message::EndReason,
+};
+
+use super::{
+    Provider, Serving,
+    job::{Job, Stage},
+};
+
+/// An outage is announced to last no longer than this: who is told to wait should look again.
+const MAX_OUTAGE: Millis = Millis::from_secs(300);
+
+impl Provider {
+    /// The engine of a model can not compute now, and expects that to last so long (at most 5 minutes are told); or it can
+    /// again: `None`. `model` is the served model's own name; others are ignored.
+    ///
+    /// As long as an outage lasts, and until it is taken back here, the model is left out of the advert, and whoever asks
+    /// for it or awards it is declined as busy. Jobs that wait for a slot are ended in order, so that another provider
+    /// goes on at once. Those that compute are their engine's affair.
+    pub fn set_outage(&mut self, now: Instant, model: &Model, lasts: Option<Millis>) {
+        self.advance_clock(now);
+        if !self.service.models.iter().any(|serving| serving.advert.model == *model) {
+            return;
+        }
+        let Some(lasts) = lasts else {
+            self.outages.remove(model);
+            return;
+        };
+        self.outages.insert(model.clone(), self.now.after(lasts.min(MAX_OUTAGE)));
+        let waits = |job: &Job| matches!(job.stage, Stage::Queued) && self.outage(&job.award.model).is_some();
+        let waiting: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| waits(job)).map(|(id, _)| *id).collect();
+        for attempt in waiting {
+            self.end_attempt(attempt, EndReason::Shutdown);
+        }
+    }
+
+    /// How much longer the outage of a model is expected to last, if it has one; under any of its names.
+    pub(super) fn outage(&self, model: &Model) -> Option<Millis> {
+        let own_name = &self.service.find(model)?.advert.model;
+        self.outages.get(own_name).map(|until| until.since(self.now))
+    }
+
+    /// What is served and can be computed now.
+    pub(super) fn able(&self) -> impl Iterator<Item = &Serving> {
+        self.service.models.iter().filter(|serving| !self.outages.contains_key(&serving.advert.model))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        Input, Limits, Machine, Output, PeerId, ProviderEvent, StreamId, digest,
+        money::Tariff,
+        provider::Service,
+        wire::{
+            self, Deframer, Message,
+            message::{Award, BodyKind, DeclineReason, ModelAdvert, Rfq, Sampling},
+        },
+    };
+
+    const BODY: &[u8] = b"Once";
+
+    fn model(name: &str) -> Model {
+        Model::new(name.as_bytes()).unwrap()
+    }
+
+    fn provider() -> Provider {
+        let advert = |name: &str| ModelAdvert {
+            model: model(name),
+            aliases: vec![model(&alloc::format!("{name}-alias"))],
+            context: 4096,
+            price_in: 0,
+            bytes_per_token: 4,
+            price_out: 0,
+            eta: Millis(500),
+            can_continue: true,
+            exactness: Default::default(),
+        };
+        let models = ["a", "b"].map(|name| Serving { advert: advert(name), floor_permille: 1000 }).to_vec();
+        let service = Service { models, slots: 1, queue: 4, ..Service::default() };
+        Provider::new(service, Limits::default(), [7; 32]).unwrap()
+    }
+
+    fn award(name: &str, job: u8) -> Message<'static> {
+        Message::Award(Award {
+            job: crate::JobId([job; 16]),
+            attempt: 1,
+            epoch: 1,
+            offer: None,
+            model: model(name),
+            tariff: Tariff::default(),
+            max_tokens: 10,
+            kind: BodyKind::Raw,
+            body_bytes: BODY.len() as u64,
+            body_hash: digest::sha256(BODY),
+            prefix_bytes: 0,
+            prefix_tokens: 0,
+            prefix_id_bytes: None,
+            overlap: 0,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            window_tokens: 1024,
+            window_bytes: 128 << 10,
+        })
+    }
+
+    /// Says something on a stream of its own, and drains what comes of it.
+    fn say(provider: &mut Provider, messages: &[Message<'_>]) -> StreamId {
+        let stream = provider.accept_stream(Instant::ZERO, PeerId::new(b"p").unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        messages.iter().for_each(|message| wire::encode_frame(message, &mut bytes));
+        provider.handle_input(Instant::ZERO, Input::Received(stream, &bytes));
+        stream
+    }
+
+    /// All that was said on streams, and the attempts that were started.
+    fn drain(provider: &mut Provider) -> (Vec<(StreamId, Vec<u8>)>, usize) {
+        let (mut said, mut starts) = (Vec::new(), 0);
+        while let Some(output) = provider.poll_output() {
+            match output {
+                Output::Transmit { stream, mut bytes } => {
+                    let mut deframer = Deframer::default();
+                    while let Ok(Some(payload)) = deframer.next(&mut bytes) {
+                        said.push((stream, payload.to_vec()));
+                    }
+                }
+                Output::Event(ProviderEvent::Start { .. }) => starts += 1,
+                _ => {}
+            }
+        }
+        (said, starts)
+    }
+
+    fn declined(said: &[(StreamId, Vec<u8>)]) -> Option<(DeclineReason, Option<Millis>)> {
+        said.iter().find_map(|(_, payload)| match wire::decode(payload).unwrap() {
+            Message::Decline(decline) => Some((decline.reason, decline.retry_after)),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_model_in_an_outage_is_not_advertised_and_its_provider_is_busy_not_broken() {
+        let mut provider = provider();
+        let calm = provider.digest(Instant::ZERO);
+        provider.set_outage(Instant::ZERO, &model("a"), Some(Millis::from_secs(20)));
+        assert_ne!(provider.digest(Instant::ZERO), calm);
+        let advertised: Vec<Model> = provider.advert().models.into_iter().map(|advert| advert.model).collect();
+        assert_eq!(advertised, [model("b")]);
+        let rfq = |name| Message::Rfq(Rfq { rfq: 1, model: model(name), body_bytes: 256, max_tokens: 10 });
+        for asked in [rfq("a"), rfq("a-alias"), award("a", 1), award("a-alias", 2)] {
+            say(&mut provider, &[asked]);
+            let (said, starts) = drain(&mut provider);
+            assert_eq!(declined(&said), Some((DeclineReason::Busy, Some(Millis::from_secs(20)))));
+            assert_eq!(starts, 0);
+        }
+        say(&mut provider, &[award("b", 3), Message::Body { offset: 0, bytes: BODY }]);
+        assert_eq!(drain(&mut provider).1, 1, "the other model goes on");
+
+        provider.set_outage(Instant::ZERO, &model("a"), None);
+        assert_eq!(provider.advert().models.len(), 2);
+        say(&mut provider, &[rfq("a")]);
+        let (said, _) = drain(&mut provider);
+        assert_eq!(declined(&said), None);
+        provider.set_outage(Instant::ZERO, &model("unknown"), Some(Millis(1)));
+        assert_eq!(provider.advert().models.len(), 2);
+        assert!(provider.outages.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_a_model_in_an_outage_is_sent_on_and_who_runs_is_left_alone() {
+        let mut provider = provider();
+        let body = Message::Body { offset: 0, bytes: BODY };
+        let running = say(&mut provider, &[award("a", 1), body]);
+        let body = Message::Body { offset: 0, bytes: BODY };
+        let queued = say(&mut provider, &[award("a-alias", 2), body]);
+        let receiving = say(&mut provider, &[award("a", 3)]);
+        assert_eq!(drain(&mut provider).1, 1);
+        provider.set_outage(Instant::ZERO, &model("a"), Some(Millis(u64::MAX)));
+        assert_eq!(provider.outage(&model("a")), Some(MAX_OUTAGE));
+        let ended = |said: &[(StreamId, Vec<u8>)]| -> Vec<(StreamId, EndReason)> {
+            let end = |payload: &[u8]| match wire::decode(payload).unwrap() {
+                Message::End(end) => Some(end.reason),
+                _ => None,
+            };
+            said.iter().filter_map(|(stream, payload)| Some((*stream, end(payload)?))).collect()
+        };
+        assert_eq!(ended(&drain(&mut provider).0), [(queued, EndReason::Shutdown)]);
+        let mut bytes = Vec::new();
+        wire::encode_frame(&Message::Body { offset: 0, bytes: BODY }, &mut bytes);
+        provider.handle_input(Instant::ZERO, Input::Received(receiving, &bytes));
+        assert_eq!(drain(&mut provider).1, 0, "the slot is taken");
+        let first = *provider.jobs.keys().next().unwrap();
+        provider.finish(Instant::ZERO, first, EndReason::Engine).unwrap();
+        let (said, starts) = drain(&mut provider);
+        assert_eq!(starts, 0);
+        assert_eq!(ended(&said), [(running, EndReason::Engine), (receiving, EndReason::Shutdown)]);
+        assert_eq!(provider.taken_slots(), 0);
+    }
+}
