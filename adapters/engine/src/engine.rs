@@ -1,6 +1,6 @@
 //! The contract between an engine and whoever drives it. Plain data, integers only, as they cross the wire.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A model that can answer requests. Shared by all its generations; cheap to call from any thread.
 pub trait Engine: Send + Sync {
@@ -13,6 +13,23 @@ pub trait Engine: Send + Sync {
     /// [`Why::BadRequest`] and [`Why::ContextOverflow`] for what is wrong with the request, [`Why::Engine`] and
     /// [`Why::Unavailable`] for what is wrong with the engine.
     fn start(&self, request: Request) -> Result<Box<dyn Generation>, Failure>;
+
+    /// Asks to be told whenever the engine becomes unable to answer, and able again. Whoever drives it does not start
+    /// generations meanwhile. Engines inside of this process are always able: by default nobody is ever told.
+    fn watch(&self, _watcher: Watcher) {}
+}
+
+/// Told of the outage that began, or by `None` that it is over; from any thread, also from inside of a step. Returns
+/// false when nobody listens any more.
+pub type Watcher = Box<dyn Fn(Option<&Outage>) -> bool + Send>;
+
+/// An engine can not answer for a while. What was asked meanwhile would fail with [`Why::Unavailable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// How long it is expected to last.
+    pub lasts: Duration,
+    /// What happened and what to do about it, for people. Holds no secret and no text of a prompt.
+    pub detail: String,
 }
 
 /// One answer in the making. Dropping it cancels it: an engine computes inside [`Generation::step`] only.
@@ -55,7 +72,7 @@ impl Step {
 /// Told once, when the prompt has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
-    /// Tokens of the prompt, its template and the prefix.
+    /// Tokens of the prompt, its template and the prefix. 0: known only when the answer is [`Done`].
     pub prompt_tokens: u32,
     /// How many of them did not have to be evaluated.
     pub cached: u32,
@@ -92,7 +109,7 @@ pub struct Piece {
 pub struct Done {
     /// Why it ended.
     pub stop: Stop,
-    /// As told by [`Started`].
+    /// As told by [`Started`], if it was known there; 0 if it was never told.
     pub prompt_tokens: u32,
     /// The sum of [`Piece::n`]: tokens delivered by this generation, without the prefix.
     pub new_tokens: u32,
@@ -122,7 +139,7 @@ pub struct Request {
     pub sampling: Sampling,
     /// New tokens at most, at least 1. A prefix does not count: lower this by what was delivered.
     pub max_tokens: u32,
-    /// Texts that end the answer. None may be empty; an engine may limit their number and length, none below 16 of
+    /// Texts that end the answer. None may be empty; an engine may limit their number and length, none below 4 of
     /// 256 bytes.
     pub stop: Vec<String>,
 }
@@ -184,7 +201,7 @@ impl Default for Sampling {
 pub struct ModelInfo {
     /// Its name, compared by equality; at most 128 bytes.
     pub name: String,
-    /// SHA-256 of the file of weights.
+    /// SHA-256 of the file of weights; zeros where the file is out of sight.
     pub weights: [u8; 32],
     /// Tokens that fit into the context: prompt, prefix and answer together.
     pub context: u32,
@@ -249,14 +266,16 @@ pub enum Why {
     ContextOverflow,
     /// The engine broke. The same request may work elsewhere.
     Engine,
-    /// The engine cannot answer now. The same request may work elsewhere or later.
+    /// The engine cannot answer now, and began nothing. The same request may work elsewhere or later.
     Unavailable,
+    /// The answer broke off without an ending. It may be continued elsewhere.
+    Truncated,
 }
 
 impl Why {
     /// Whether another provider of the same model may do better with the same request.
     pub fn another_may_help(self) -> bool {
-        matches!(self, Self::Engine | Self::Unavailable)
+        matches!(self, Self::Engine | Self::Unavailable | Self::Truncated)
     }
 
     /// A stable name for logs and metrics.
@@ -266,6 +285,7 @@ impl Why {
             Self::ContextOverflow => "context_overflow",
             Self::Engine => "engine",
             Self::Unavailable => "unavailable",
+            Self::Truncated => "truncated",
         }
     }
 }

@@ -1,11 +1,14 @@
-//! What a provider runs: the [`Engine`] trait and the embedded model.
+//! What a provider runs: the [`Engine`] trait, the embedded model, and servers that others run.
 //!
 //! An engine turns a [`Request`] into a [`Generation`], and whoever drives it calls [`Generation::step`] until it
-//! ends. Nothing in here reads a clock, starts a thread or opens a socket, so that one blocking thread can step many
-//! generations in turn, and a simulator can step them in virtual time.
+//! ends. No step waits for anything, so that one blocking thread can step many generations in turn. Engines that compute
+//! in this process read no clock, start no thread and open no socket: a simulator can step them in virtual time.
 //!
 //! [`Llama`] is such an engine, with a model in it: [`Llama::tiny_stories`] needs no download. Adapters wrap every
 //! generation in [`Guarded`], which also shows the loop that drives one.
+//!
+#![cfg_attr(feature = "upstream", doc = "[`Upstream`](upstream::Upstream) is another: an OpenAI-compatible server.")]
+#![cfg_attr(not(feature = "upstream"), doc = "The feature `upstream` adds another: OpenAI-compatible servers.")]
 
 mod attention;
 mod blocks;
@@ -25,9 +28,12 @@ mod team;
 mod tokenizer;
 mod words;
 
+#[cfg(feature = "upstream")]
+pub mod upstream;
+
 pub use engine::{
-    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Piece, Prefix, PrefixUse, Prompt,
-    Request, Sampling, Started, Step, Stop, Why,
+    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Outage, Piece, Prefix, PrefixUse,
+    Prompt, Request, Sampling, Started, Step, Stop, Watcher, Why,
 };
 pub use gguf::LoadError;
 pub use guard::Guarded;

@@ -4,6 +4,10 @@ mod answers;
 mod files;
 mod guard;
 mod requests;
+#[cfg(feature = "upstream")]
+mod server;
+#[cfg(feature = "upstream")]
+mod upstream;
 
 use std::sync::LazyLock;
 
