@@ -103,6 +103,13 @@ pub enum NodeEvent {
         /// What is owed for those that were acknowledged.
         owed: u128,
     },
+    /// A model of this node cannot be computed for now, or can again.
+    Outage {
+        /// Which.
+        model: Model,
+        /// What happened and what to do about it; `None`: it is over.
+        detail: Option<String>,
+    },
     /// Something of the network failed. Jobs tell of their own failures.
     Failed {
         /// A stable name of the kind.
@@ -131,6 +138,8 @@ impl NodeEvent {
             NodeEvent::JobEnded { .. } => "job:ended",
             NodeEvent::Quoted { .. } => "job:quoted",
             NodeEvent::Served { .. } => "job:served",
+            NodeEvent::Outage { detail: Some(_), .. } => "model:out",
+            NodeEvent::Outage { detail: None, .. } => "model:back",
             NodeEvent::Failed { .. } => "error:p2p",
             NodeEvent::Stopped => "p2p:stopped",
             NodeEvent::Missed(_) => "events:missed",

@@ -193,6 +193,7 @@ impl Network {
                     driver.on_failure("too_many_addresses", format!("no room for an address of {peer}"));
                 }
             }
+            Order::Announce(models) => self.set_models(&models, swarm),
         }
     }
 
@@ -414,6 +415,17 @@ impl Network {
         let now = Instant::now();
         let earliest = self.announced.map_or(now, |last| now.max(last + pause));
         self.announce_at = Some(self.announce_at.map_or(earliest, |at| at.min(earliest)));
+    }
+
+    /// What is not served any more is withdrawn here; who was told before sees it in the advert.
+    fn set_models<M: Mdns>(&mut self, models: &[Model], swarm: &mut Swarm<Behaviour<M>>) {
+        let key = |model| kad::RecordKey::new(&dht_key(&self.network, model));
+        let keys: Vec<_> = models.iter().map(key).collect();
+        if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
+            self.keys.iter().filter(|key| !keys.contains(key)).for_each(|key| kad.stop_providing(key));
+        }
+        self.keys = keys;
+        self.plan_announcement(swarm);
     }
 
     fn announce<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {

@@ -214,8 +214,7 @@ fn what_the_server_refuses_is_blamed_on_whoever_is_at_fault() {
 fn a_dropped_generation_closes_its_connection_whatever_the_thread_waits_for() {
     let server = Server::start(Does::Writes);
     let engine = open(&server);
-    let mut left = 0;
-    for does in [Does::Hangs, Does::Stalls, Does::Endless] {
+    for (left, does) in [Does::Hangs, Does::Stalls, Does::Endless].into_iter().enumerate() {
         server.does(does.clone());
         let mut generation = engine.start(chat(500)).expect("taken");
         until("the server computes", || server.writing() == 1);
@@ -227,8 +226,7 @@ fn a_dropped_generation_closes_its_connection_whatever_the_thread_waits_for() {
             thread::sleep(Duration::from_millis(50));
         }
         drop(generation);
-        left += 1;
-        until("the server noticed", || server.writing() == 0 && server.left() == left);
+        until("the server noticed", || server.writing() == 0 && server.left() == left + 1);
         until("the thread ended", || engine.connections() == 0);
     }
 }

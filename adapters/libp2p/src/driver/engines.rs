@@ -13,18 +13,25 @@ use std::{
 
 use futures::{SinkExt, channel::mpsc, executor::block_on};
 use haggle_core::{AttemptId, Model, event::Work, wire::Prompt, wire::message::EndReason};
-use haggle_engine::{Engine, Failure, Generation, Guarded, Message, Piece, Prefix, Request, Sampling, Step, Stop, Why};
+use haggle_engine::{
+    Engine, Failure, Generation, Guarded, Message, Outage, Piece, Prefix, Request, Sampling, Step, Stop, Why,
+};
 
-/// What an engine's thread reports of one attempt.
+use super::pieces;
+
+/// What an engine reports.
 #[derive(Debug)]
 pub(super) enum FromEngine {
     Started(AttemptId, u64),
     Piece(AttemptId, Piece),
     Ended(AttemptId, EndReason),
+    /// It cannot compute these models now, or can again.
+    Outage(Arc<[Model]>, Option<Outage>),
 }
 
 enum Order {
-    Start(AttemptId, Request),
+    /// Start an attempt; its window has room for so many tokens.
+    Start(AttemptId, Request, u32),
     /// The driver has placed a piece.
     Placed(AttemptId),
     Stop(AttemptId),
@@ -46,7 +53,7 @@ pub(super) struct Engines {
 
 struct Live {
     thread: Sender<Order>,
-    /// Bounded by [`AHEAD`].
+    /// Bounded by [`AHEAD`], and what one piece of the engine is split into.
     pieces: VecDeque<Piece>,
     end: Option<EndReason>,
 }
@@ -59,22 +66,25 @@ impl Engines {
     pub(super) fn start(engines: Vec<(Model, Arc<dyn Engine>)>) -> io::Result<Self> {
         let (report, reports) = mpsc::channel(64);
         let mut threads = BTreeMap::new();
-        let mut started: Vec<(Arc<dyn Engine>, Sender<Order>)> = Vec::new();
+        let mut started: Vec<(Arc<dyn Engine>, Vec<Model>)> = Vec::new();
         for (model, engine) in engines {
-            let known = started.iter().find(|(other, _)| Arc::ptr_eq(other, &engine)).map(|(_, orders)| orders.clone());
-            let orders = match known {
-                Some(orders) => orders,
-                None => {
-                    let (orders, inbox) = channel();
-                    let (runner, report) = (engine.clone(), report.clone());
-                    thread::Builder::new()
-                        .name(format!("engine {}", engine.info().name))
-                        .spawn(move || Runner { engine: runner, report, live: VecDeque::new() }.run(&inbox))?;
-                    started.push((engine, orders.clone()));
-                    orders
-                }
-            };
-            threads.insert(model, orders);
+            match started.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &engine)) {
+                Some((_, models)) => models.push(model),
+                None => started.push((engine, vec![model])),
+            }
+        }
+        for (engine, models) in started {
+            let (orders, inbox) = channel();
+            let (runner, to_driver) = (engine.clone(), report.clone());
+            thread::Builder::new()
+                .name(format!("engine {}", engine.info().name))
+                .spawn(move || Runner { engine: runner, report: to_driver, live: VecDeque::new() }.run(&inbox))?;
+            threads.extend(models.iter().map(|model| (model.clone(), orders.clone())));
+            let (models, to_driver): (Arc<[Model]>, _) = (models.into(), report.clone());
+            engine.watch(Box::new(move |outage| {
+                let report = FromEngine::Outage(models.clone(), outage.cloned());
+                block_on(to_driver.clone().send(report)).is_ok()
+            }));
         }
         Ok(Engines { threads, live: BTreeMap::new(), reports })
     }
@@ -87,7 +97,8 @@ impl Engines {
     pub(super) fn compute(&mut self, attempt: AttemptId, work: Work) -> bool {
         let Some(thread) = self.threads.get(&work.model) else { return false };
         self.live.insert(attempt, Live { thread: thread.clone(), pieces: VecDeque::new(), end: None });
-        thread.send(Order::Start(attempt, request(work))).is_ok()
+        let window = work.window_tokens;
+        thread.send(Order::Start(attempt, request(work), window)).is_ok()
     }
 
     pub(super) fn stop(&mut self, attempt: AttemptId) {
@@ -168,6 +179,8 @@ fn end_after(failure: &Failure) -> EndReason {
     match failure.why {
         Why::BadRequest => EndReason::BadRequest,
         Why::ContextOverflow => EndReason::Context,
+        // Nothing was begun, and nothing broke: nobody is to blame.
+        Why::Unavailable => EndReason::Shutdown,
         _ => EndReason::Engine,
     }
 }
@@ -182,6 +195,7 @@ struct Runner {
 struct Running {
     attempt: AttemptId,
     generation: Guarded,
+    window: u32,
     ahead: usize,
 }
 
@@ -221,8 +235,8 @@ impl Runner {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Start(attempt, request) => match Guarded::start(&*self.engine, request) {
-                Ok(generation) => self.live.push_back(Running { attempt, generation, ahead: 0 }),
+            Order::Start(attempt, request, window) => match Guarded::start(&*self.engine, request) {
+                Ok(generation) => self.live.push_back(Running { attempt, generation, window, ahead: 0 }),
                 Err(failure) => {
                     tracing::warn!(%failure, "the engine refused a job");
                     self.tell(FromEngine::Ended(attempt, end_after(&failure)));
@@ -256,11 +270,21 @@ impl Runner {
                     self.tell(FromEngine::Started(attempt, started.prompt_tokens.into()));
                 }
                 Step::Piece(piece) => {
-                    running.ahead += 1;
+                    if pieces::fits(&piece, running.window) {
+                        running.ahead += 1;
+                        self.tell(FromEngine::Piece(attempt, piece));
+                    } else {
+                        let parts = pieces::split(piece, running.window);
+                        running.ahead += parts.len();
+                        parts.into_iter().for_each(|part| self.tell(FromEngine::Piece(attempt, part)));
+                    }
                     self.live.push_back(running);
-                    self.tell(FromEngine::Piece(attempt, piece));
                 }
-                Step::Done(done) => self.tell(FromEngine::Ended(attempt, end_of(done.stop))),
+                Step::Done(done) => {
+                    // Some engines know only now how many they were.
+                    self.tell(FromEngine::Started(attempt, done.prompt_tokens.into()));
+                    self.tell(FromEngine::Ended(attempt, end_of(done.stop)));
+                }
                 Step::Failed(failure) => {
                     tracing::warn!(%failure, "an engine failed");
                     self.tell(FromEngine::Ended(attempt, end_after(&failure)));

@@ -15,6 +15,7 @@
 mod commands;
 mod desk;
 mod engines;
+mod pieces;
 mod serving;
 mod shovel;
 mod streams;
@@ -83,6 +84,8 @@ pub enum Order {
     CancelQuery(QueryId),
     /// The application knows an address of a peer.
     AddAddress(PeerId, Multiaddr),
+    /// Be found under these names from now on, and under no others: what is served has changed.
+    Announce(Vec<Model>),
 }
 
 /// The machines of one node, their streams and their engines.

@@ -1,12 +1,13 @@
 //! The provider's side: streams that peers open, and engines that compute for them.
 
 use haggle_core::{
-    AttemptId, Instant, ProviderEvent, Refusal, event::ServedReason, provider::Piece, wire::message::EndReason,
+    AttemptId, Instant, Model, ProviderEvent, Refusal, event::ServedReason, provider::Piece, wire::message::EndReason,
 };
+use haggle_engine::Outage;
 use libp2p::PeerId;
 
-use super::{Driver, engines::FromEngine, streams::Key};
-use crate::{NodeEvent, id, sessions};
+use super::{Driver, Order, engines::FromEngine, streams::Key};
+use crate::{NodeEvent, config::millis, id, sessions};
 
 impl Driver {
     pub(super) fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
@@ -52,7 +53,27 @@ impl Driver {
                 self.engines.hold_end(attempt, reason);
                 self.place(attempt);
             }
+            FromEngine::Outage(models, outage) => self.on_outage(&models, outage.as_ref()),
         }
+    }
+
+    /// An engine cannot compute its models now, or can again.
+    fn on_outage(&mut self, models: &[Model], outage: Option<&Outage>) {
+        let now = self.now();
+        let Some(provider) = &mut self.provider else { return };
+        for model in models {
+            provider.set_outage(now, model, outage.map(|outage| millis(outage.lasts)));
+            let name = model.to_text();
+            match outage {
+                Some(outage) => tracing::warn!(model = name, detail = outage.detail, "a model cannot be computed now"),
+                None => tracing::info!(model = name, "a model can be computed again"),
+            }
+            let detail = outage.map(|outage| outage.detail.clone());
+            self.shared.tell(NodeEvent::Outage { model: model.clone(), detail });
+        }
+        let adverts = provider.advert().models;
+        let names = adverts.into_iter().flat_map(|advert| [advert.model].into_iter().chain(advert.aliases)).collect();
+        self.orders.push_back(Order::Announce(names));
     }
 
     /// Pushes an attempt's pieces as far as there is room, then its end.
