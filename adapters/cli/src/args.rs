@@ -93,6 +93,7 @@ Examples:
   haggle serve                                     free, and on this machine only
   haggle serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws \\
       --announce /dns4/example.org/tcp/4001 --bootstrap ADDR --price-in 0.1 --price-out 0.5
+  haggle serve --model-file SmolLM2-135M-Instruct.Q4_1.gguf --model smollm2-135m --slots 2
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
@@ -152,9 +153,18 @@ pub(crate) struct NodeArgs {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// The model to sell [default: haggle-tiny-stories, which is part of this program]
+    /// The model to sell [default: haggle-tiny-stories, which is part of this program, or as the file calls itself]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
+    /// Sell the model in this file: GGUF, llama architecture, tensors of F32, F16, Q8_0, Q4_0 or Q4_1
+    #[arg(long, value_name = "FILE.gguf")]
+    pub(crate) model_file: Option<String>,
+    /// Threads that compute a token together [default: as the machine has, up to 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to 4096]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<u32>,
     /// Another name for it; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) alias: Vec<String>,

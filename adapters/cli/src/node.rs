@@ -1,12 +1,12 @@
 //! Nodes as the commands start them, and the signals that end them.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, thread::available_parallelism};
 
 use futures::{StreamExt, channel::mpsc};
 use haggle::{
     Builder, Criteria, Error, Model, Node, NodeEvent,
     core::{PeerId as CorePeerId, time::Millis},
-    engine::{Engine, Llama, TINY_STORIES},
+    engine::{Engine, Llama, LoadError, TINY_STORIES},
     id, key,
     libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
 };
@@ -16,7 +16,7 @@ use crate::{
     exit::{Exit, Failed},
     names::did_you_mean,
     runtime,
-    settings::Settings,
+    settings::{Sales, Settings},
 };
 
 /// The key of a node that others know by it: kept in the data folder, made once.
@@ -83,6 +83,20 @@ fn criteria(wanted: &Wanted) -> Result<Criteria, Failed> {
 pub(crate) fn model(name: &str) -> Result<Model, Failed> {
     let wrong = || Failed::usage("model", format!("{name:?} cannot be a model's name; it must have 1 to 128 bytes"));
     Model::new(name.as_bytes()).ok_or_else(wrong)
+}
+
+/// The model in a file, under the name that was given, or its own.
+pub(crate) fn model_file(sales: &Sales) -> Result<Llama, Failed> {
+    const THREADS: usize = 8;
+    const CONTEXT: u32 = 4096;
+    let wrong = |error: LoadError| Failed::usage("model_file", error.to_string());
+    let llama = Llama::open(Path::new(&sales.model_file)).map_err(wrong)?;
+    let llama = if sales.model.is_empty() { llama } else { llama.with_name(&sales.model) };
+    let threads = match sales.threads {
+        0 => available_parallelism().map_or(1, |n| n.get().min(THREADS)),
+        threads => threads as usize,
+    };
+    Ok(llama.with_threads(threads).with_context(if sales.context == 0 { CONTEXT } else { sales.context }))
 }
 
 /// The engine of a model that this program can serve.

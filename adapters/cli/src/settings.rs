@@ -26,6 +26,12 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sales {
     pub(crate) model: String,
+    /// A GGUF file; empty for the embedded model.
+    pub(crate) model_file: String,
+    /// 0: as the machine has, up to 8.
+    pub(crate) threads: u32,
+    /// 0: that of the model, up to 4,096.
+    pub(crate) context: u32,
     pub(crate) aliases: Vec<String>,
     /// Decimal units per 1,000,000 tokens.
     price_in: String,
@@ -38,6 +44,9 @@ impl Default for Sales {
     fn default() -> Self {
         Sales {
             model: TINY_STORIES.into(),
+            model_file: String::new(),
+            threads: 0,
+            context: 0,
             aliases: Vec::new(),
             price_in: "0".into(),
             price_out: "0".into(),
@@ -90,9 +99,12 @@ impl Settings {
         Ok(config)
     }
 
-    /// What is to be sold, and its prices.
+    /// What is to be sold, and its prices. The model has no name if a file is to give it.
     pub(crate) fn sales(&self) -> Result<(Sales, Price, Price), Failed> {
-        let sales: Sales = self.part(is_sales)?;
+        let mut sales: Sales = self.part(is_sales)?;
+        if !sales.model_file.is_empty() && !self.origins.contains_key("model") {
+            sales.model.clear();
+        }
         let price = |key: &str, text: &str| {
             let explain = |error| Failed::config(format!("{key}: {text:?}: {error} ({})", self.origin(key)));
             parse_price(text).map_err(explain)
@@ -113,6 +125,9 @@ impl Settings {
         let price = |price: Price| Value::from(decimal(price));
         let flags = [
             ("model", "--model", serve.model.clone().map(Value::from)),
+            ("model_file", "--model-file", serve.model_file.clone().map(Value::from)),
+            ("threads", "--threads", serve.threads.map(number)),
+            ("context", "--context", serve.context.map(number)),
             ("aliases", "--alias", list(&serve.alias)),
             ("price_in", "--price-in", serve.price_in.map(price)),
             ("price_out", "--price-out", serve.price_out.map(price)),
@@ -250,7 +265,8 @@ impl Settings {
 }
 
 fn is_sales(key: &str) -> bool {
-    ["model", "aliases", "price_in", "price_out", "floor_permille", "tokens_per_second"].contains(&key)
+    let keys = ["model", "model_file", "threads", "context", "aliases", "price_in", "price_out", "floor_permille"];
+    keys.contains(&key) || key == "tokens_per_second"
 }
 
 fn defaults() -> Result<Value, Failed> {

@@ -21,6 +21,9 @@ mod math;
 mod matrix;
 mod network;
 mod output;
+#[cfg(test)]
+#[path = "../tests/it/sample.rs"]
+mod sample;
 mod sampler;
 mod simd;
 mod sums;

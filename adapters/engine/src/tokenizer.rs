@@ -238,6 +238,7 @@ fn special(gguf: &Gguf, key: &str, vocabulary: usize) -> Result<Option<u32>, Loa
 mod tests {
     use super::Tokenizer;
     use crate::gguf::Gguf;
+    use crate::sample;
 
     const FILE: &[u8] = include_bytes!("../model/haggle-tiny-stories.gguf");
 
@@ -326,6 +327,44 @@ mod tests {
         ];
         for (text, tokens) in recorded {
             assert_eq!(encode(&tokenizer(), text), tokens, "{text:?}");
+        }
+    }
+
+    /// Recorded from llama.cpp (node-llama-cpp 3.22.1) with the same file.
+    #[test]
+    fn tokens_of_smollm2_are_those_of_llama_cpp() {
+        let recorded: [(&str, &[u32]); 7] = [
+            (
+                "In 2024, it's 7 up: we'll pay $12,345.67!",
+                &[
+                    788, 216, 34, 32, 34, 36, 28, 357, 506, 216, 39, 614, 42, 392, 3060, 2290, 1885, 33, 34, 28, 35,
+                    36, 37, 30, 38, 39, 17,
+                ],
+            ),
+            ("  two  spaces\n\n\tand\r\n tabs  5", &[216, 827, 216, 5600, 1116, 197, 397, 2738, 29416, 256, 37]),
+            (
+                "def f(x):\n    return x**2  # \u{fc}ber \u{4e16}\u{754c}\u{1f600}\n",
+                &[
+                    1604, 275, 24, 104, 727, 472, 1003, 1792, 828, 34, 216, 907, 5549, 137, 593, 216, 7906, 240, 178,
+                    239, 230, 10813, 242, 218, 198,
+                ],
+            ),
+            (
+                "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940} \u{e20}\u{e32}\u{e29}\u{e32} \u{2163} x\u{b2} \u{661}\u{662}",
+                &[
+                    4300, 134, 27011, 30658, 16525, 44757, 37189, 216, 10283, 250, 43662, 10283, 119, 43662, 216, 173,
+                    223, 113, 1792, 19133, 216, 164, 111, 164, 112,
+                ],
+            ),
+            ("a\u{4}b \u{50000}c", &[81, 82, 216, 234, 218, 218, 83]),
+            ("e\u{301} \u{feff}x\u{200b}\u{a0}y", &[85, 151, 219, 216, 186, 136, 140, 104, 321, 229, 15442, 105]),
+            ("I'LL It'S don't", &[57, 23, 16421, 657, 23, 67, 1326, 982]),
+        ];
+        let Some(path) = sample::smollm2() else { return };
+        let file = std::fs::read(path).expect("the file");
+        let tokenizer = Tokenizer::load(&Gguf::parse(&file).expect("sound")).expect("sound");
+        for (text, tokens) in recorded {
+            assert_eq!(encode(&tokenizer, text), tokens, "{text:?}");
         }
     }
 

@@ -1,9 +1,15 @@
 //! Sells a model.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use futures::{FutureExt, select};
-use haggle::{Node, Sale};
+use haggle::{
+    Node, Sale,
+    engine::{Engine, TINY_STORIES},
+};
 use serde_json::json;
 
 use crate::{
@@ -21,8 +27,16 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     settings.add_serve(args)?;
     settings.listen_by_default()?;
     let config = settings.config()?;
-    let (sales, price_in, price_out) = settings.sales()?;
-    let engine = Paced::limit(node::engine(&sales.model)?, sales.tokens_per_second);
+    let (mut sales, price_in, price_out) = settings.sales()?;
+    let (engine, chat): (Arc<dyn Engine>, bool) = if sales.model_file.is_empty() {
+        (node::engine(&sales.model)?, false)
+    } else {
+        let llama = node::model_file(&sales)?;
+        sales.model.clone_from(&llama.info().name);
+        let chat = llama.is_chat();
+        (Arc::new(llama), chat)
+    };
+    let engine = Paced::limit(engine, sales.tokens_per_second);
     let sale = Sale {
         aliases: sales.aliases.clone(),
         price_in,
@@ -49,7 +63,9 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
             writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
         }
         if let Some(address) = addresses.first() {
-            writeln!(out, "try: haggle ask --provider {address} --budget 0.01 \"Once upon a time\"")?;
+            let model = if sales.model == TINY_STORIES { String::new() } else { format!("--model {:?} ", sales.model) };
+            let prompt = if chat { "--chat \"What is the capital of France?\"" } else { "\"Once upon a time\"" };
+            writeln!(out, "try: haggle ask --provider {address} {model}--budget 0.01 {prompt}")?;
         }
     }
     until_ended(&node, &mut signals).await?;

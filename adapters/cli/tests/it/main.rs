@@ -6,6 +6,7 @@ mod input;
 mod market;
 #[cfg(target_os = "linux")]
 mod mdns;
+mod models;
 mod relay;
 mod settings;
 mod signals;

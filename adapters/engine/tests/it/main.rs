@@ -3,7 +3,9 @@
 mod answers;
 mod files;
 mod guard;
+mod models;
 mod requests;
+mod sample;
 #[cfg(feature = "upstream")]
 mod server;
 #[cfg(feature = "upstream")]
@@ -52,7 +54,11 @@ fn finish(mut generation: Box<dyn Generation>, budget: u32) -> (Vec<Piece>, Done
 }
 
 fn run(request: &Request, budget: u32) -> (Vec<Piece>, Done) {
-    finish(MODEL.start(request.clone()).expect("a good request"), budget)
+    run_on(&MODEL, request, budget)
+}
+
+fn run_on(model: &Llama, request: &Request, budget: u32) -> (Vec<Piece>, Done) {
+    finish(model.start(request.clone()).expect("a good request"), budget)
 }
 
 fn text(pieces: &[Piece]) -> String {
