@@ -94,6 +94,7 @@ Examples:
   haggle serve --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws \\
       --announce /dns4/example.org/tcp/4001 --bootstrap ADDR --price-in 0.1 --price-out 0.5
   haggle serve --model-file SmolLM2-135M-Instruct.Q4_1.gguf --model smollm2-135m --slots 2
+  haggle serve --model llama3 --upstream http://127.0.0.1:11434/v1    the idle time of a server
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
@@ -162,7 +163,7 @@ pub(crate) struct Serve {
     /// Threads that compute a token together [default: as the machine has, up to 8]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u32>,
-    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to 4096]
+    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to 4096; with --upstream the server's, 4096 if it does not say]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<u32>,
     /// Another name for it; repeatable
@@ -177,12 +178,24 @@ pub(crate) struct Serve {
     /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
     #[arg(long, value_name = "PERMILLE")]
     pub(crate) floor: Option<u32>,
-    /// Jobs computed at once [default: 1]
+    /// Jobs computed at once [default: 1; with --upstream as many as the server says, else 4]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<u32>,
     /// Tokens written per second, at most, all jobs together; 0 is no limit [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) tokens_per_second: Option<u32>,
+    /// Sell what this OpenAI-compatible server writes (llama-server, vLLM, Ollama, ...), under the name that --model says
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
+    /// The model's name there [default: as --model, or the only one it has]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) upstream_model: Option<String>,
+    /// The environment variable that holds the server's key; its name must not begin with HAGGLE_
+    #[arg(long, value_name = "VAR")]
+    pub(crate) upstream_key_env: Option<String>,
+    /// What kind of server it is: llama, vllm, ollama or openai [default: as it says of itself]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) upstream_dialect: Option<String>,
 }
 
 #[derive(Debug, Args)]

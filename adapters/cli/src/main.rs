@@ -20,6 +20,7 @@ mod node;
 mod paced;
 mod runtime;
 mod settings;
+mod upstream;
 
 use std::{
     io::{self, Write},

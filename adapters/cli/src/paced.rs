@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haggle::engine::{Engine, Failure, Generation, ModelInfo, Request, Step};
+use haggle::engine::{Engine, Failure, Generation, ModelInfo, Request, Step, Watcher};
 
 /// Another engine, slowed down to so many tokens a second over all its answers, so that a machine stays usable for
 /// other things.
@@ -51,6 +51,10 @@ impl Engine for Paced {
     fn start(&self, request: Request) -> Result<Box<dyn Generation>, Failure> {
         let generation = self.engine.start(request)?;
         Ok(Box::new(PacedGeneration { generation, pace: self.pace.clone() }))
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.engine.watch(watcher);
     }
 }
 

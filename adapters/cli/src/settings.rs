@@ -38,6 +38,11 @@ pub(crate) struct Sales {
     price_out: String,
     pub(crate) floor_permille: u32,
     pub(crate) tokens_per_second: u32,
+    /// The address of the server that writes; empty: the model that is part of this program.
+    pub(crate) upstream: String,
+    pub(crate) upstream_model: String,
+    pub(crate) upstream_key_env: String,
+    pub(crate) upstream_dialect: String,
 }
 
 impl Default for Sales {
@@ -52,6 +57,10 @@ impl Default for Sales {
             price_out: "0".into(),
             floor_permille: 1_000,
             tokens_per_second: 0,
+            upstream: String::new(),
+            upstream_model: String::new(),
+            upstream_key_env: String::new(),
+            upstream_dialect: String::new(),
         }
     }
 }
@@ -134,6 +143,10 @@ impl Settings {
             ("floor_permille", "--floor", serve.floor.map(number)),
             ("slots", "--slots", serve.slots.map(number)),
             ("tokens_per_second", "--tokens-per-second", serve.tokens_per_second.map(number)),
+            ("upstream", "--upstream", serve.upstream.clone().map(Value::from)),
+            ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
+            ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
+            ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
         ];
         self.put_all(flags)
     }
@@ -259,6 +272,11 @@ impl Settings {
         leaves(&self.tree).into_iter().map(|(path, _)| path).collect()
     }
 
+    /// Whether nobody has said anything about a setting.
+    pub(crate) fn is_default(&self, path: &str) -> bool {
+        !self.origins.contains_key(path)
+    }
+
     fn origin(&self, path: &str) -> &str {
         self.origins.get(path).map_or("default", String::as_str)
     }
@@ -266,7 +284,7 @@ impl Settings {
 
 fn is_sales(key: &str) -> bool {
     let keys = ["model", "model_file", "threads", "context", "aliases", "price_in", "price_out", "floor_permille"];
-    keys.contains(&key) || key == "tokens_per_second"
+    keys.contains(&key) || key == "tokens_per_second" || key == "upstream" || key.starts_with("upstream_")
 }
 
 fn defaults() -> Result<Value, Failed> {

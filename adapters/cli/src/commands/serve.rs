@@ -20,15 +20,22 @@ use crate::{
     node::{self, Signals},
     paced::Paced,
     settings::Settings,
+    upstream,
 };
 
 pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     let mut settings = Settings::load(global, &args.node)?;
     settings.add_serve(args)?;
     settings.listen_by_default()?;
-    let config = settings.config()?;
+    let mut config = settings.config()?;
     let (mut sales, price_in, price_out) = settings.sales()?;
-    let (engine, chat): (Arc<dyn Engine>, bool) = if sales.model_file.is_empty() {
+    let upstream = upstream::open(&settings, &sales)?;
+    if let Some(upstream) = upstream.as_ref().filter(|_| settings.is_default("slots")) {
+        config.slots = upstream.slots();
+    }
+    let (engine, chat): (Arc<dyn Engine>, bool) = if let Some(upstream) = &upstream {
+        (upstream.clone(), true)
+    } else if sales.model_file.is_empty() {
         (node::engine(&sales.model)?, false)
     } else {
         let llama = node::model_file(&sales)?;
@@ -53,12 +60,16 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         print_json(&json!({
             "event": "serving", "peer": node.peer_id().to_string(), "addresses": addresses, "model": sales.model,
             "aliases": sales.aliases, "price_in": decimal(price_in), "price_out": decimal(price_out), "slots": slots,
+            "upstream": upstream.as_deref().map(upstream::described),
         }))?;
     } else {
         let mut out = io::stdout().lock();
         let (price_in, price_out) = (decimal(price_in), decimal(price_out));
         writeln!(out, "selling {} at {price_in} in, {price_out} out per million tokens, on", sales.model)?;
         addresses.iter().try_for_each(|address| writeln!(out, "  {address}"))?;
+        if let Some(upstream) = &upstream {
+            writeln!(out, "{}", upstream::line(upstream, slots))?;
+        }
         if addresses.iter().all(|address| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")) {
             writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
         }

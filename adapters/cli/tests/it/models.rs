@@ -31,7 +31,9 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
     let text = folder.file("text.gguf", "not a model").display().to_string();
     let whole = std::fs::read(FILE).expect("the embedded model");
     let cut = folder.file("cut.gguf", &whole[..whole.len() / 2]).display().to_string();
-    for (file, told) in [("no/such.gguf", "no/such.gguf"), (".", "not a regular file"), (&text, "GGUF"), (&cut, "early")] {
+    for (file, told) in
+        [("no/such.gguf", "no/such.gguf"), (".", "not a regular file"), (&text, "GGUF"), (&cut, "early")]
+    {
         run(folder.haggle(&["serve", "--model-file", file])).says(2, &[told]);
     }
 }

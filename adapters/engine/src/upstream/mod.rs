@@ -259,7 +259,11 @@ fn choose<'a>(listed: &'a [Listed], model: Option<&str>, name: &str) -> Result<&
     };
     found.ok_or_else(|| OpenError::UnknownModel {
         model: model.unwrap_or(name).into(),
-        listed: listed.iter().take(16).map(|listed| listed.id.chars().take(128).collect()).collect(),
+        listed: listed
+            .iter()
+            .take(16)
+            .map(|listed| listed.id.chars().filter(|c| !c.is_control()).take(128).collect())
+            .collect(),
     })
 }
 

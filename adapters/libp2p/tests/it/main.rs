@@ -5,8 +5,12 @@ mod key;
 mod market;
 mod mdns;
 mod runtimes;
+#[path = "../../../engine/tests/it/server.rs"]
+#[expect(dead_code, reason = "the engine's tests use the rest")]
+mod server;
 mod sessions;
 mod trust;
+mod upstream;
 mod world;
 
 use std::{future::Future, time::Duration};

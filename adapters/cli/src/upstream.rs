@@ -1,0 +1,88 @@
+//! Servers whose idle time is sold.
+
+use std::{env, sync::Arc};
+
+use haggle::engine::{
+    Engine,
+    upstream::{Config, Dialect, Key, OpenError, Upstream},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Failed},
+    names::did_you_mean,
+    settings::{Sales, Settings},
+};
+
+/// The server that the settings name, if they name one. It has to answer now: what it says goes into the advert.
+pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upstream>>, Failed> {
+    if sales.upstream.is_empty() {
+        let named = ["upstream_model", "upstream_key_env", "upstream_dialect"];
+        return match named.into_iter().find(|key| !settings.is_default(key)) {
+            Some(key) => Err(Failed::config(format!("{key}: without upstream it means nothing; give --upstream URL"))),
+            None => Ok(None),
+        };
+    }
+    if !sales.model_file.is_empty() {
+        return Err(Failed::config(
+            "upstream: a node sells a file's model or a server's, not both; leave one of them out",
+        ));
+    }
+    if settings.is_default("model") {
+        return Err(Failed::config(
+            "model: say under which name the upstream server's model is sold, with --model NAME",
+        ));
+    }
+    let config = Config {
+        model: given(&sales.upstream_model).map(str::to_owned),
+        key: given(&sales.upstream_key_env).map(key).transpose()?,
+        dialect: given(&sales.upstream_dialect).map(dialect).transpose()?,
+        context: Some(sales.context).filter(|context| *context > 0),
+        ..Config::new(&sales.model, &sales.upstream)
+    };
+    let upstream = Upstream::open(config).map_err(|error| match error {
+        OpenError::Url(_) | OpenError::Key | OpenError::Context => Failed::config(format!("upstream: {error}")),
+        OpenError::UnknownModel { .. } => {
+            Failed::usage("unknown_model", format!("{error}; choose with --upstream-model"))
+        }
+        error => Failed::new(Exit::Other, "upstream", error.to_string()),
+    })?;
+    Ok(Some(Arc::new(upstream)))
+}
+
+fn given(setting: &str) -> Option<&str> {
+    Some(setting).filter(|setting| !setting.is_empty())
+}
+
+/// The key itself is read from the environment only: arguments and files are seen by others.
+fn key(variable: &str) -> Result<Key, Failed> {
+    let wrong = |problem: &str| Failed::config(format!("upstream_key_env: the variable {variable} {problem}"));
+    let key = env::var(variable).map_err(|error| match error {
+        env::VarError::NotPresent => wrong("is not set"),
+        env::VarError::NotUnicode(_) => wrong("holds no text"),
+    })?;
+    Key::new(&key).map_err(|_| wrong("is empty, or holds what cannot be sent"))
+}
+
+fn dialect(name: &str) -> Result<Dialect, Failed> {
+    Dialect::from_name(name).ok_or_else(|| {
+        let names = Dialect::ALL.map(Dialect::name);
+        let hint = did_you_mean(name, names);
+        Failed::config(format!("upstream_dialect: {name:?} is not known{hint} Known: {}", names.join(", ")))
+    })
+}
+
+/// What a person should know of it.
+pub(crate) fn line(upstream: &Upstream, slots: u32) -> String {
+    let (model, kind, context) = (upstream.model(), upstream.dialect().name(), upstream.info().context);
+    let continues = if upstream.info().can_continue { "" } else { "; it cannot continue what others began" };
+    format!("written by {model} ({kind}, context {context}), {slots} at once{continues}")
+}
+
+/// The same for programs.
+pub(crate) fn described(upstream: &Upstream) -> Value {
+    json!({
+        "model": upstream.model(), "dialect": upstream.dialect().name(), "context": upstream.info().context,
+        "can_continue": upstream.info().can_continue,
+    })
+}
