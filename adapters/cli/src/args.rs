@@ -163,7 +163,8 @@ pub(crate) struct Serve {
     /// Threads that compute a token together [default: as the machine has, up to 8]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u32>,
-    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to 4096; with --upstream the server's, 4096 if it does not say]
+    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to
+    /// 4096; with --upstream the server's, 4096 if it does not say]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<u32>,
     /// Another name for it; repeatable
