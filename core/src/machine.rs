@@ -162,6 +162,8 @@ pub enum Cause {
     Retry,
     /// A Cancel that was not confirmed is to be said again.
     Farewell,
+    /// A provider that drains ends what is left.
+    Drain,
     /// A dial of a bootstrap node is due, or took too long.
     Bootstrap,
 }

@@ -88,8 +88,9 @@ enum Act {
     Push(AttemptId, u32, usize, Option<usize>),
     Finish(AttemptId, EndReason),
     SetModels(u64),
-    Drain,
+    Drain(u64),
     ShutDown,
+    Close,
 }
 
 /// A provider with the books that prove the laws.
@@ -102,6 +103,8 @@ struct World {
     talks: BTreeMap<StreamId, Talk>,
     started: BTreeSet<AttemptId>,
     running: BTreeSet<AttemptId>,
+    /// Attempts that were accepted and not told of as served.
+    accepted: BTreeSet<(PeerId, JobId, u32)>,
     log: Vec<String>,
     /// The second run: what was sent is not looked at again.
     is_rerun: bool,
@@ -140,6 +143,7 @@ impl World {
             talks: BTreeMap::new(),
             started: BTreeSet::new(),
             running: BTreeSet::new(),
+            accepted: BTreeSet::new(),
             log: Vec::new(),
             is_rerun: false,
         }
@@ -172,8 +176,14 @@ impl World {
                 Act::Finish(attempt(cursor), reasons[cursor.below(5)])
             }
             105..=106 => Act::SetModels(cursor.number()),
-            107 => Act::Drain,
-            108 => Act::ShutDown,
+            107 => Act::Drain(cursor.number()),
+            108 => {
+                if cursor.bit() {
+                    Act::Close
+                } else {
+                    Act::ShutDown
+                }
+            }
             _ => {
                 let stream = stream(cursor);
                 let mut bytes = Vec::new();
@@ -206,6 +216,7 @@ impl World {
         assert!(self.machine.open_streams() <= self.limits.streams as usize);
         assert!(self.machine.open_jobs() <= PEERS * self.limits.jobs_per_peer as usize);
         assert!(self.machine.open_offers() <= self.limits.offers as usize);
+        assert_eq!(self.machine.open_jobs(), self.accepted.len(), "a job was accepted or forgotten without a word");
         assert!(self.machine.held_bytes() <= self.limits.node_bytes);
         let advert = self.machine.advert();
         assert!(advert.free <= advert.slots && advert.queued <= self.service.queue);
@@ -247,13 +258,14 @@ impl World {
                 machine.set_models(vec![serving(*price, 500)]).unwrap();
                 self.service.models = vec![serving(*price, 500)];
             }
-            Act::Drain => machine.drain(),
+            Act::Drain(patience) => machine.drain(now, Millis(*patience)),
             Act::ShutDown => machine.shut_down(now),
+            Act::Close => machine.close(now),
         }
     }
 
     fn drain(&mut self) {
-        let Self { machine, tap, talks, started, running, log, is_rerun, .. } = self;
+        let Self { machine, tap, talks, started, running, accepted, log, is_rerun, .. } = self;
         while let Some(output) = machine.poll_output() {
             match output {
                 Output::Transmit { .. } if *is_rerun => {}
@@ -271,8 +283,16 @@ impl World {
                         ProviderEvent::Room { attempt, tokens } => {
                             assert!(tokens > 0 && started.contains(&attempt));
                         }
-                        ProviderEvent::Served { tokens, acked, .. } => assert!(acked <= tokens),
-                        ProviderEvent::Quoted { .. } | ProviderEvent::Released { .. } => {}
+                        ProviderEvent::Accepted { peer, job, attempt, .. } => {
+                            assert!(accepted.insert((peer, job, attempt)), "accepted twice");
+                        }
+                        ProviderEvent::Served { peer, job, attempt, tariff, tokens, acked, owed, .. } => {
+                            assert!(accepted.remove(&(peer, job, attempt)), "served twice, or never accepted");
+                            assert!(acked <= tokens && owed == tariff.owed(acked));
+                        }
+                        ProviderEvent::Quoted { .. }
+                        | ProviderEvent::Declined { .. }
+                        | ProviderEvent::Released { .. } => {}
                     }
                 }
                 other => panic!("a provider orders {other:?}"),

@@ -55,8 +55,8 @@ pub enum FaultKind {
     Lookup(Lookup),
     /// A provider changes its prices for reading and writing.
     Price(NodeId, Price, Price),
-    /// A provider takes no new jobs.
-    Drain(NodeId),
+    /// A provider takes no new jobs, and ends those that run after so many ms.
+    Drain(NodeId, u64),
     /// A provider ends every job, typed.
     ShutDown(NodeId),
     /// The application cancels the job that was submitted as number so-and-so of all, counted from 0.
@@ -92,7 +92,7 @@ impl FaultKind {
             Self::Dial(a, b, _) => Some(Self::Dial(a, b, Dial::Answers)),
             Self::Delay(a, b, ..) => Some(Self::Delay(a, b, 5, 0)),
             Self::Engine(node, _) => Some(Self::Engine(node, None)),
-            Self::Kill(node, _) | Self::Drain(node) | Self::ShutDown(node) => Some(Self::Restart(node)),
+            Self::Kill(node, _) | Self::Drain(node, _) | Self::ShutDown(node) => Some(Self::Restart(node)),
             Self::Lookup(_) => Some(Self::Lookup(Lookup::Answers)),
             Self::Cut(..)
             | Self::HalfCut(..)
@@ -127,7 +127,7 @@ impl FaultKind {
             | Self::Restart(node)
             | Self::Engine(node, _)
             | Self::Price(node, ..)
-            | Self::Drain(node)
+            | Self::Drain(node, _)
             | Self::ShutDown(node) => visit(node),
             Self::Lookup(_) | Self::Cancel(_) => {}
         }

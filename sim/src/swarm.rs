@@ -243,7 +243,7 @@ fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeI
                 8 => FaultKind::Engine(provider, Some((draws.below(30), random_trouble(&mut draws)))),
                 9 => FaultKind::Lookup(random_lookup(&mut draws)),
                 10 => FaultKind::Price(provider, draws.below(500_000), draws.below(2_000_000)),
-                11 => FaultKind::Drain(provider),
+                11 => FaultKind::Drain(provider, draws.below(60_000)),
                 _ => FaultKind::Cancel(draws.below(jobs) as usize),
             };
             faults.push(Fault { at: draws.below(CALM_AT), what });

@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// How far an address reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Within one machine.
     Loopback,
+    /// Within a local network.
     Private,
+    /// Everywhere.
     Global,
 }
 

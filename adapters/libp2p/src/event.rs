@@ -1,6 +1,7 @@
 //! What a node tells its application, with stable names.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,9 +15,11 @@ use haggle_core::{
     JobId, Model,
     event::{Outcome, ServedReason},
     money::Tariff,
-    wire::message::{Advert, DeclineReason},
+    wire::message::{Advert, DeclineReason, ReleaseReason},
 };
 use libp2p::{Multiaddr, PeerId};
+
+use crate::Scope;
 
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,16 +93,51 @@ pub enum NodeEvent {
         /// The price, or why there is none.
         answer: Result<Tariff, DeclineReason>,
     },
+    /// An award, or a bid, of a requester was refused.
+    Declined {
+        /// Whose.
+        peer: PeerId,
+        /// Why.
+        reason: DeclineReason,
+    },
+    /// An award of a requester was accepted.
+    Accepted {
+        /// Whose.
+        peer: PeerId,
+        /// Of which model, by name or alias.
+        model: Model,
+        /// The requester's job.
+        job: JobId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// At what price.
+        tariff: Tariff,
+    },
+    /// A requester that was made an offer chose another provider, or none.
+    Released {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: ReleaseReason,
+    },
     /// An attempt was served for another node.
     Served {
         /// For whom.
         peer: PeerId,
-        /// With which model.
+        /// With which model, by name or alias.
         model: Model,
+        /// The requester's job.
+        job: JobId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// At what price.
+        tariff: Tariff,
         /// How it ended.
         reason: ServedReason,
         /// Tokens written.
         tokens: u64,
+        /// Of these, acknowledged as consumed.
+        acked: u64,
         /// What is owed for those that were acknowledged.
         owed: u128,
     },
@@ -109,6 +147,16 @@ pub enum NodeEvent {
         model: Model,
         /// What happened and what to do about it; `None`: it is over.
         detail: Option<String>,
+    },
+    /// Another node says under which address of the internet it sees this one, for the first time. A hint: it may lie.
+    Observed {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// Another node has dialled this one from further away than any before.
+    Dialled {
+        /// From where.
+        from: Scope,
     },
     /// Something of the network failed. Jobs tell of their own failures.
     Failed {
@@ -137,9 +185,14 @@ impl NodeEvent {
             NodeEvent::Token { .. } => "stream:token",
             NodeEvent::JobEnded { .. } => "job:ended",
             NodeEvent::Quoted { .. } => "job:quoted",
+            NodeEvent::Declined { .. } => "job:declined",
+            NodeEvent::Accepted { .. } => "job:accepted",
+            NodeEvent::Released { .. } => "job:released",
             NodeEvent::Served { .. } => "job:served",
             NodeEvent::Outage { detail: Some(_), .. } => "model:out",
             NodeEvent::Outage { detail: None, .. } => "model:back",
+            NodeEvent::Observed { .. } => "p2p:observed",
+            NodeEvent::Dialled { .. } => "p2p:dialled",
             NodeEvent::Failed { .. } => "error:p2p",
             NodeEvent::Stopped => "p2p:stopped",
             NodeEvent::Missed(_) => "events:missed",

@@ -28,15 +28,17 @@ pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::Quo
 pub use haggle_engine as engine;
 pub use libp2p;
 
+pub use address::Scope;
 pub use config::{Config, ConfigError};
 pub use driver::{Driver, Found};
 pub use error::{Error, JobError};
 pub use event::{Events, NodeEvent};
 pub use job::{Answer, Job, JobEvent, Offer, Receipt};
-pub use node::{Builder, Node, NodeInfo, Sale};
+pub use node::{Builder, Load, Node, NodeInfo, Sale};
 #[cfg(feature = "async-std")]
 pub use runtime::AsyncStd;
 #[cfg(feature = "smol")]
 pub use runtime::Smol;
 #[cfg(feature = "tokio")]
 pub use runtime::Tokio;
+pub use shared::Reachability;

@@ -34,6 +34,7 @@ pub(crate) struct Gauges {
     pub(crate) peers: usize,
     pub(crate) jobs: usize,
     pub(crate) streams_in: usize,
+    pub(crate) serving: usize,
 }
 
 impl Metrics {
@@ -42,6 +43,10 @@ impl Metrics {
         let mut counters = self.lock();
         let counter = counters.entry((name, label)).or_default();
         *counter = counter.saturating_add(n);
+    }
+
+    pub(crate) fn value(&self, name: &'static str, label: &'static str) -> u64 {
+        self.lock().get(&(name, label)).copied().unwrap_or(0)
     }
 
     pub(crate) fn text(&self, gauges: Gauges) -> String {
@@ -63,6 +68,7 @@ impl Metrics {
         for (name, help, value) in [
             ("haggle_peers_connected", "Peers that are connected.", gauges.peers),
             ("haggle_jobs_open", "Jobs of this node that have not ended.", gauges.jobs),
+            ("haggle_jobs_serving", "Jobs of others that are not over.", gauges.serving),
             ("haggle_streams_inbound", "Inbound streams that live.", gauges.streams_in),
         ] {
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");

@@ -187,6 +187,7 @@ impl Network {
                     asked.finish();
                 }
             }
+            Order::Withdraw => self.withdraw(swarm),
             Order::AddAddress(peer, address) => {
                 self.providers.insert(peer);
                 if !swarm.behaviour_mut().sessions.pin_address(peer, address) {
@@ -205,12 +206,16 @@ impl Network {
     ) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Sessions(event)) => driver.on_session(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, swarm),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, swarm, driver),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, swarm, driver),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_local(event.into(), swarm, driver),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.dials.remove(&connection_id);
-                self.remotes.insert(connection_id, endpoint.get_remote_address().clone());
+                let remote = endpoint.get_remote_address();
+                if let (true, Some(ip)) = (endpoint.is_listener(), address::ip(remote)) {
+                    driver.on_dialled(address::scope_of(ip));
+                }
+                self.remotes.insert(connection_id, remote.clone());
                 self.bootstrap_input(peer_id, BootstrapInput::Connected);
                 driver.on_connected(peer_id);
                 self.ask_dht(swarm);
@@ -310,9 +315,14 @@ impl Network {
 
     // What peers say of themselves.
 
-    fn on_identify<M: Mdns>(&mut self, event: identify::Event, swarm: &mut Swarm<Behaviour<M>>) {
+    fn on_identify<M: Mdns>(&mut self, event: identify::Event, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
         let Some(seen) = self.remotes.get(&connection_id) else { return };
+        // Of the own network a node knows more than others can tell it.
+        let outside = address::ip(&info.observed_addr).filter(|ip| address::scope_of(*ip) == address::Scope::Global);
+        if let Some(ip) = outside.filter(|_| address::believable(&info.observed_addr, seen)) {
+            driver.on_observed(ip);
+        }
         let believed = info.listen_addrs.into_iter().filter(|claimed| address::believable(claimed, seen));
         let believed: Vec<_> = believed.take(MAX_ADDRESSES).collect();
         let in_dht = info.protocols.contains(&KAD_PROTOCOL);
@@ -437,6 +447,15 @@ impl Network {
                 Ok(id) => drop(self.announcing.insert(id)),
                 Err(error) => driver.on_failure("announce", error.to_string()),
             }
+        }
+    }
+
+    /// Announces this node no more. What others hold of it runs out by itself: nobody can take it back from them.
+    fn withdraw<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>) {
+        self.announce_at = None;
+        let keys = std::mem::take(&mut self.keys);
+        if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
+            keys.iter().for_each(|key| kad.stop_providing(key));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use haggle_engine::{Engine, ExactKind};
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, identify, identity::Keypair, multiaddr::Protocol, swarm};
 
 use crate::{
-    Config, ConfigError, Error, Events, Found, Job, NodeEvent, Offer, address,
+    Config, ConfigError, Error, Events, Found, Job, NodeEvent, Offer, Reachability, address,
     alarm::Alarm,
     config::{Settings, contact, millis},
     discovery,
@@ -204,6 +204,15 @@ pub struct NodeInfo {
     pub connected_peers: Vec<PeerId>,
 }
 
+/// What a node does for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that are not over: they receive their body, wait or compute.
+    pub jobs: usize,
+    /// Tokens written since the start, those of jobs that run included.
+    pub tokens: u64,
+}
+
 impl Node {
     pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
         Node { commands, shared }
@@ -230,13 +239,14 @@ impl Node {
         }
     }
 
-    /// Takes no further jobs of others from now on, and waits until those that run have ended.
+    /// Takes no further jobs of others from now on, announces its models no more, and waits until the jobs that run have
+    /// ended. After `patience` those that are left are ended, typed. Said again, it can only shorten the time.
     ///
     /// # Errors
     /// The node was stopped.
-    pub async fn drain(&self) -> Result<(), Error> {
+    pub async fn drain(&self, patience: Duration) -> Result<(), Error> {
         let (reply, drained) = oneshot::channel();
-        self.send(Command::Drain(reply)).await?;
+        self.send(Command::Drain(millis(patience), reply)).await?;
         drained.await.map_err(|_| Error::Stopped)
     }
 
@@ -341,6 +351,19 @@ impl Node {
             listen_addresses: self.listen_addresses(),
             connected_peers: self.connected_peers(),
         }
+    }
+
+    /// What it does for others at this moment.
+    pub fn load(&self) -> Load {
+        Load {
+            jobs: self.shared.serving.load(Ordering::Relaxed),
+            tokens: self.shared.metrics.value("haggle_tokens_served_total", ""),
+        }
+    }
+
+    /// What it has learned of how others reach it.
+    pub fn reachability(&self) -> Reachability {
+        self.shared.reachability()
     }
 
     /// Counters and gauges in Prometheus' text format.

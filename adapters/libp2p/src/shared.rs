@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,10 +12,22 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    NodeEvent,
+    NodeEvent, Scope,
     event::Subscribers,
     metrics::{Gauges, Metrics},
 };
+
+/// Addresses under which a node is seen that are remembered.
+const MAX_OBSERVED: usize = 8;
+
+/// What a node has learned of how others reach it. Nothing here is a proof that everybody can: there is no test dial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reachability {
+    /// Where other nodes say that they see this one, at most 8. Behind a router it is the router's address.
+    pub observed: BTreeSet<IpAddr>,
+    /// From how far away others have dialled this node; `None`: nobody has yet.
+    pub dialled_from: Option<Scope>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -24,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) subscribers: Subscribers,
     pub(crate) jobs: AtomicUsize,
     pub(crate) streams_in: AtomicUsize,
+    /// Jobs of others that are not over.
+    pub(crate) serving: AtomicUsize,
+    reachability: Mutex<Reachability>,
     connected: Mutex<BTreeSet<PeerId>>,
     listening: Mutex<BTreeSet<Multiaddr>>,
 }
@@ -37,6 +53,8 @@ impl Shared {
             subscribers: Subscribers::default(),
             jobs: AtomicUsize::new(0),
             streams_in: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
+            reachability: Mutex::default(),
             connected: Mutex::default(),
             listening: Mutex::default(),
         }
@@ -64,11 +82,39 @@ impl Shared {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn reachability(&self) -> Reachability {
+        self.lock_reachability().clone()
+    }
+
+    /// A peer says where it sees this node.
+    pub(crate) fn observed(&self, ip: IpAddr) {
+        let mut known = self.lock_reachability();
+        let fresh = known.observed.len() < MAX_OBSERVED && known.observed.insert(ip);
+        drop(known);
+        if fresh {
+            self.tell(NodeEvent::Observed { ip });
+        }
+    }
+
+    /// A peer has dialled this node.
+    pub(crate) fn dialled(&self, from: Scope) {
+        let before = self.lock_reachability().dialled_from;
+        if before.is_none_or(|before| before < from) {
+            self.lock_reachability().dialled_from = Some(from);
+            self.tell(NodeEvent::Dialled { from });
+        }
+    }
+
+    fn lock_reachability(&self) -> MutexGuard<'_, Reachability> {
+        self.reachability.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn gauges(&self) -> Gauges {
         Gauges {
             peers: self.connected().len(),
             jobs: self.jobs.load(Ordering::Relaxed),
             streams_in: self.streams_in.load(Ordering::Relaxed),
+            serving: self.serving.load(Ordering::Relaxed),
         }
     }
 }

@@ -407,6 +407,26 @@ pub enum ProviderEvent {
         /// The price, or why not.
         answer: Result<Tariff, DeclineReason>,
     },
+    /// An award, or a bid, was refused.
+    Declined {
+        /// Whose.
+        peer: PeerId,
+        /// Why.
+        reason: DeclineReason,
+    },
+    /// An award was accepted.
+    Accepted {
+        /// Whose.
+        peer: PeerId,
+        /// Of which model, by name or alias.
+        model: Model,
+        /// The requester's job.
+        job: JobId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// At what price.
+        tariff: Tariff,
+    },
     /// A requester chose another provider, or none.
     Released {
         /// Who.
@@ -437,8 +457,14 @@ pub enum ProviderEvent {
     Served {
         /// For whom.
         peer: PeerId,
-        /// Of which model.
+        /// Of which model, by name or alias.
         model: Model,
+        /// The requester's job.
+        job: JobId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// At what price.
+        tariff: Tariff,
         /// How it ended.
         reason: ServedReason,
         /// Tokens written.

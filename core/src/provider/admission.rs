@@ -27,6 +27,7 @@ impl Provider {
             if let Some(stream) = self.streams.get_mut(&stream) {
                 stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
             }
+            self.outbox.event(ProviderEvent::Declined { peer, reason });
             return self.decline_for(&award.model, stream, reason, offer);
         }
         let id = AttemptId(self.next_attempt);
@@ -45,6 +46,13 @@ impl Provider {
             stream.job = Some(id);
             stream.stray_body = 0;
         }
+        self.outbox.event(ProviderEvent::Accepted {
+            peer,
+            model: award.model.clone(),
+            job: award.job,
+            attempt: award.attempt,
+            tariff: award.tariff,
+        });
         self.jobs.insert(id, Job::new(self.now, peer, stream, award, &accepted));
         self.outbox.send(stream, &Message::Accepted(accepted));
         self.on_body_complete(id);
@@ -71,7 +79,7 @@ impl Provider {
             return no(DeclineReason::PeerLimit);
         }
         let full = self.held.saturating_add(award.body_bytes) > self.limits.node_bytes;
-        if !self.draining
+        if !self.is_closing()
             && (self.outage(&award.model).is_some()
                 || self.is_busy()
                 || full

@@ -1,9 +1,11 @@
 //! Who sells: offers, admits, and streams what its engine writes.
 //!
 //! A flow reads from file to file: `quoting` (what does it cost) → `admission` (is there room for it) → `stream` (body,
-//! tokens, end) → `resume` (after a cut). `outage`: an engine cannot compute now. `job` and `replay` hold the state.
+//! tokens, end) → `resume` (after a cut) → `closing`. `outage`: an engine cannot compute now. `job` and `replay` hold
+//! the state.
 
 mod admission;
+mod closing;
 mod job;
 mod outage;
 mod quoting;
@@ -35,7 +37,7 @@ use crate::{
     },
 };
 
-use self::{job::Job, quoting::Book};
+use self::{closing::Door, job::Job, quoting::Book};
 
 pub use self::{
     service::{Service, Serving},
@@ -51,7 +53,7 @@ pub struct Provider {
     limits: Limits,
     rng: Rng,
     now: Instant,
-    draining: bool,
+    door: Door,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams and jobs of each peer that has any.
     peers: BTreeMap<PeerId, Load>,
@@ -100,6 +102,7 @@ enum Key {
     Stream(StreamId),
     Job(AttemptId),
     Offers,
+    Drain,
 }
 
 impl Provider {
@@ -116,7 +119,7 @@ impl Provider {
             limits,
             rng: Rng::new(seed),
             now: Instant::ZERO,
-            draining: false,
+            door: Door::Open,
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             book: Book::default(),
@@ -204,26 +207,6 @@ impl Provider {
         Ok(())
     }
 
-    /// Takes no new jobs from now on; those that run go on.
-    pub fn drain(&mut self) {
-        self.draining = true;
-    }
-
-    /// Ends every job now, typed, and takes no new ones.
-    pub fn shut_down(&mut self, now: Instant) {
-        self.advance_clock(now);
-        self.draining = true;
-        // Nothing moves up into the slots that become free.
-        self.queue.clear();
-        let open: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| !job.is_ended()).map(|(id, _)| *id).collect();
-        for attempt in open {
-            if self.jobs.get(&attempt).is_some_and(Job::is_running) {
-                self.outbox.event(ProviderEvent::Stop { attempt });
-            }
-            self.end_attempt(attempt, EndReason::Shutdown);
-        }
-    }
-
     /// What it says of itself now.
     #[must_use]
     pub fn advert(&self) -> Advert {
@@ -231,7 +214,7 @@ impl Provider {
         Advert {
             models: self.able().map(|serving| serving.advert.clone()).collect(),
             slots: self.service.slots,
-            free: if self.draining { 0 } else { self.service.slots.saturating_sub(busy) },
+            free: if self.is_closing() { 0 } else { self.service.slots.saturating_sub(busy) },
             queued: busy.saturating_sub(self.service.slots),
         }
     }
@@ -240,6 +223,12 @@ impl Provider {
     #[must_use]
     pub fn open_jobs(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// Jobs that are not over: they receive their body, wait or compute.
+    #[must_use]
+    pub fn unended_jobs(&self) -> usize {
+        self.unended()
     }
 
     /// Slots that are taken.
@@ -271,7 +260,7 @@ impl Provider {
     #[must_use]
     pub fn digest(&self, now: Instant) -> [u8; 32] {
         Digester::new(now)
-            .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.draining))
+            .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.door))
             .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name))
             .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()
@@ -330,6 +319,7 @@ impl Provider {
                     self.book.expire(self.now);
                     self.index_offers();
                 }
+                Key::Drain => self.on_drain_due(),
                 Key::Stream(id) => {
                     let silent = self.streams.get(&id).is_some_and(|s| s.job.is_none() && s.until <= self.now);
                     if silent {

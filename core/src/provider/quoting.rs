@@ -83,29 +83,34 @@ impl Book {
 impl Provider {
     pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
         let model = rfq.model.clone();
-        let mut answer = self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens);
-        if answer.is_ok() && (self.outage(&model).is_some() || self.is_busy()) {
-            answer = Err(DeclineReason::Busy);
-        }
-        self.outbox.event(ProviderEvent::Quoted { peer, model, answer });
+        let answer = match self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens) {
+            Ok(_) if self.outage(&rfq.model).is_some() || self.is_busy() => Err(DeclineReason::Busy),
+            Ok(tariff) => self.make_offer(peer, rfq, tariff, 0).ok_or(DeclineReason::Busy),
+            Err(reason) => Err(reason),
+        };
+        let told = answer.as_ref().map(|offer| offer.tariff).map_err(|reason| *reason);
+        self.outbox.event(ProviderEvent::Quoted { peer, model: model.clone(), answer: told });
         match answer {
-            Ok(tariff) => self.offer(stream, peer, rfq, tariff, 0),
-            Err(reason) => self.decline_for(&rfq.model, stream, reason, None),
+            Ok(offer) => self.outbox.send(stream, &Message::Offer(offer)),
+            Err(reason) => self.decline_for(&model, stream, reason, None),
         }
     }
 
     /// A bid: taken down to the floor, or answered with a lower offer, or refused with the last one.
     pub(super) fn on_counter(&mut self, stream: StreamId, peer: PeerId, counter: &Counter) {
+        if self.is_closing() {
+            return self.refuse(stream, peer, DeclineReason::Draining, None);
+        }
         self.book.expire(self.now);
         let known = self.book.offers.get(&counter.offer);
         let Some(open) = known.filter(|open| open.peer == peer && open.rfq.rfq == counter.rfq).cloned() else {
-            return self.decline(stream, DeclineReason::Stale, None);
+            return self.refuse(stream, peer, DeclineReason::Stale, None);
         };
         let Some(serving) = self.service.find(&open.rfq.model) else {
-            return self.decline(stream, DeclineReason::UnknownModel, None);
+            return self.refuse(stream, peer, DeclineReason::UnknownModel, None);
         };
         let Some(posted) = serving.posted(open.rfq.body_bytes) else {
-            return self.decline(stream, DeclineReason::Unsupported, None);
+            return self.refuse(stream, peer, DeclineReason::Unsupported, None);
         };
         let floor = serving.floor(&posted);
         let bid = counter.tariff;
@@ -127,7 +132,7 @@ impl Provider {
             return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
         }
         let last = self.make_offer(peer, open.rfq, tariff, ROUNDS);
-        self.decline(stream, DeclineReason::TooCheap, last);
+        self.refuse(stream, peer, DeclineReason::TooCheap, last);
     }
 
     /// Whether an award's terms are offered; if not, why, with what would be taken now.
@@ -154,6 +159,12 @@ impl Provider {
         Err((DeclineReason::Stale, self.make_offer(peer, rfq, posted, ROUNDS)))
     }
 
+    /// Declines an award or a bid, and tells of it.
+    pub(super) fn refuse(&mut self, stream: StreamId, peer: PeerId, reason: DeclineReason, offer: Option<Offer>) {
+        self.outbox.event(ProviderEvent::Declined { peer, reason });
+        self.decline(stream, reason, offer);
+    }
+
     pub(super) fn decline(&mut self, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
         self.decline_until(stream, Millis::ZERO, reason, offer);
     }
@@ -177,7 +188,7 @@ impl Provider {
 
     /// The posted price of a request, or why it gets none.
     fn price(&self, model: &Model, body_bytes: u64, max_tokens: u64) -> Result<Tariff, DeclineReason> {
-        if self.draining {
+        if self.is_closing() {
             return Err(DeclineReason::Draining);
         }
         let serving = self.service.find(model).ok_or(DeclineReason::UnknownModel)?;
@@ -194,7 +205,7 @@ impl Provider {
     fn offer(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) {
         match self.make_offer(peer, rfq, tariff, round) {
             Some(offer) => self.outbox.send(stream, &Message::Offer(offer)),
-            None => self.decline(stream, DeclineReason::Busy, None),
+            None => self.refuse(stream, peer, DeclineReason::Busy, None),
         }
     }
 

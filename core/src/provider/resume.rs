@@ -54,7 +54,8 @@ impl Provider {
         let first = award.prefix_tokens;
         let frames = job.ring.from(first, job.window.end()).filter(|_| job.window.start() == first);
         let (true, true, Some(frames)) = (same, award.epoch > job.epoch, frames) else {
-            return self.decline(stream, DeclineReason::Conflict, None);
+            let peer = job.peer;
+            return self.refuse(stream, peer, DeclineReason::Conflict, None);
         };
         if !job.resumes.charge(self.now) {
             return self.reset_stream(stream);

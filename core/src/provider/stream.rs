@@ -3,12 +3,11 @@
 use crate::{
     event::{ProviderEvent, ServedReason, Violation},
     id::{AttemptId, JobId, PeerId, StreamId},
-    money::Tariff,
     refusal::Refusal,
     window,
     wire::{
         self, MAX_CHUNK_TEXT, Message,
-        message::{EndReason, GoneReason},
+        message::{Award, EndReason, GoneReason},
     },
 };
 
@@ -223,12 +222,14 @@ impl Provider {
         if let Some(stream) = job.stream().and_then(|stream| self.streams.get_mut(&stream)) {
             stream.job = None;
         }
-        let tariff: Tariff = job.award.tariff;
         let (tokens, acked) = (job.written(), job.acked());
-        let model = job.award.model;
+        let Award { job: name, attempt, tariff, model, .. } = job.award;
         self.outbox.event(ProviderEvent::Served {
             peer: job.peer,
             model,
+            job: name,
+            attempt,
+            tariff,
             reason,
             tokens,
             acked,

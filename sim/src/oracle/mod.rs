@@ -9,7 +9,7 @@ use std::{
 
 use haggle_core::{
     Event, JobId, JobSpec, PeerId, ProviderEvent,
-    event::{Bill, Finished, Outcome, Quote, TakeOver, Work},
+    event::{Bill, Finished, Outcome, Quote, ServedReason, TakeOver, Work},
     money::Tariff,
     wire::Prompt,
 };
@@ -34,6 +34,8 @@ pub enum Rule {
     Account,
     /// The bill is the oracle's own count.
     Bill,
+    /// The provider's count is the requester's where the end was acknowledged, and never more.
+    Ledger,
     /// What is agreed is what was awarded.
     Terms,
     /// A prompt goes to those who were awarded, and to nobody else.
@@ -407,11 +409,21 @@ impl Judge {
         }
     }
 
-    pub(crate) fn provider_event(&mut self, event: &ProviderEvent) {
-        if let ProviderEvent::Served { tokens, acked, .. } = event
-            && acked > tokens
-        {
+    /// What a provider tells of itself, against the requester's own count.
+    pub(crate) fn provider_event(&mut self, peer: PeerId, event: &ProviderEvent) {
+        let ProviderEvent::Served { job, attempt, tariff, reason, tokens, acked, owed: claimed, .. } = event else {
+            return;
+        };
+        if acked > tokens {
             self.fail(Rule::Ack, format_args!("{acked} of {tokens} tokens acknowledged"));
+        }
+        let book = self.jobs.get(job);
+        let line = book.and_then(|book| book.lines.iter().find(|line| (line.attempt, line.peer) == (*attempt, peer)));
+        let Some(line) = line.cloned() else { return };
+        let whole = matches!(reason, ServedReason::Acknowledged(_));
+        let agree = if whole { *acked == line.tokens } else { *acked <= line.tokens };
+        if !agree || line.tariff != *tariff || *claimed != owed(*tariff, *acked) {
+            self.fail(Rule::Ledger, format_args!("{job:?}: {line:?}, the provider says {event:?}"));
         }
     }
 }

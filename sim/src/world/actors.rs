@@ -16,7 +16,7 @@ use crate::{
 
 impl World {
     pub(super) fn provider_event(&mut self, node: u32, event: ProviderEvent) {
-        self.judge.provider_event(&event);
+        self.judge.provider_event(crate::NodeId(node).peer(), &event);
         let now = self.now;
         let place = &mut self.nodes[node as usize];
         let life = place.life;
@@ -40,7 +40,11 @@ impl World {
                 }
             }
             ProviderEvent::Stop { attempt } => self.engine_stops(node, attempt),
-            ProviderEvent::Quoted { .. } | ProviderEvent::Released { .. } | ProviderEvent::Served { .. } => {}
+            ProviderEvent::Quoted { .. }
+            | ProviderEvent::Declined { .. }
+            | ProviderEvent::Accepted { .. }
+            | ProviderEvent::Released { .. }
+            | ProviderEvent::Served { .. } => {}
         }
     }
 

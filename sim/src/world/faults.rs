@@ -1,6 +1,6 @@
 //! Faults, as they strike.
 
-use haggle_core::{Instant, money::Price};
+use haggle_core::{Instant, Millis, money::Price};
 
 use super::{Happening, World, kind};
 use crate::{
@@ -39,9 +39,9 @@ impl World {
             }
             FaultKind::Lookup(lookup) => self.dht.lookup = lookup,
             FaultKind::Price(node, price_in, price_out) => self.reprice(node.0, price_in, price_out),
-            FaultKind::Drain(node) => {
+            FaultKind::Drain(node, patience) => {
                 if let Some(side) = &mut self.nodes[node.0 as usize].provider {
-                    side.machine.drain();
+                    side.machine.drain(Instant::from_millis(self.now), Millis(patience));
                 }
                 self.after(node.0, Role::Provider);
             }

@@ -160,7 +160,7 @@ fn declined_by_all_says_what_the_last_one_said() {
     let mut world = World::new(10);
     let providers = [world.add_provider(cheap()), world.add_provider(cheap())];
     let me = world.add_requester(RequesterConfig::default());
-    let drained = providers.map(|node| Fault { at: 0, what: FaultKind::Drain(node) });
+    let drained = providers.map(|node| Fault { at: 0, what: FaultKind::Drain(node, 600_000) });
     world.apply(&Schedule { faults: drained.to_vec() });
     let late = world.submit_at(5, me, spec());
     world.run_to_end();

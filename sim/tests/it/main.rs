@@ -5,6 +5,7 @@ mod abuse;
 mod bootstrap;
 mod choice;
 mod cli;
+mod closing;
 mod discovery;
 mod explain;
 mod failure;

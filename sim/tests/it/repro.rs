@@ -32,7 +32,7 @@ fn planted(seed: u64) -> Plan {
         let sells = |node: &NodeId| u64::from(node.0) < providers;
         match fault.what {
             FaultKind::Cancel(nth) => nth < plan.jobs.len(),
-            FaultKind::Engine(node, _) | FaultKind::Price(node, ..) | FaultKind::Drain(node) => sells(&node),
+            FaultKind::Engine(node, _) | FaultKind::Price(node, ..) | FaultKind::Drain(node, _) => sells(&node),
             what => what.nodes().iter().all(known),
         }
     };

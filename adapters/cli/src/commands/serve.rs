@@ -88,7 +88,7 @@ async fn until_ended(node: &Node, signals: &mut Signals) -> Result<(), Failed> {
     signals.next().await;
     writeln!(io::stderr(), "haggle: taking no new jobs; waiting for those that run (again to end them)")?;
     select! {
-        drained = node.drain().fuse() => drained?,
+        drained = node.drain(std::time::Duration::from_secs(30)).fuse() => drained?,
         () = signals.next().fuse() => {}
     }
     node.stop().await;

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Ban(PeerId, oneshot::Sender<Result<(), Error>>),
     Allow(PeerId),
     AddAddress(PeerId, Multiaddr),
-    Drain(oneshot::Sender<()>),
+    Drain(Millis, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -96,10 +96,11 @@ impl Driver {
                 }
             }
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
-            Some(Command::Drain(reply)) => {
+            Some(Command::Drain(patience, reply)) => {
                 if let Some(provider) = &mut self.provider {
-                    provider.drain();
+                    provider.drain(now, patience);
                 }
+                self.orders.push_back(Order::Withdraw);
                 self.draining.push(reply);
             }
             Some(Command::Stop(reply)) => {

@@ -23,6 +23,7 @@ mod streams;
 use std::{
     collections::VecDeque,
     fmt, io,
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant as Clock},
 };
@@ -46,7 +47,7 @@ use self::{
     shovel::FromStream,
     streams::{Key, Streams},
 };
-use crate::{Error, Node, NodeEvent, alarm::Alarm, id, job::Note, sessions, shared::Shared};
+use crate::{Error, Node, NodeEvent, Scope, alarm::Alarm, id, job::Note, sessions, shared::Shared};
 
 pub(crate) use self::commands::Command;
 pub use self::{desk::Found, streams::Spawn};
@@ -82,6 +83,8 @@ pub enum Order {
     },
     /// Nobody waits for the search any more.
     CancelQuery(QueryId),
+    /// Nothing is sold here any more: announce this node under no model.
+    Withdraw,
     /// The application knows an address of a peer.
     AddAddress(PeerId, Multiaddr),
     /// Be found under these names from now on, and under no others: what is served has changed.
@@ -157,14 +160,17 @@ impl Driver {
         }
         self.pump_requester(sessions);
         self.pump_provider(sessions);
-        if self.provider.as_ref().is_none_or(|provider| provider.open_jobs() == 0) {
+        if self.provider.as_ref().is_none_or(Provider::is_drained) {
             for reply in self.draining.drain(..) {
                 let _ = reply.send(());
             }
-            if self.stop.until.is_some() && self.desk.len() == 0 {
-                self.streams.close_all();
-            }
         }
+        let serving = self.provider.as_ref().map_or(0, Provider::open_jobs);
+        if self.stop.until.is_some() && self.desk.len() == 0 && serving == 0 {
+            self.streams.close_all();
+        }
+        let unended = self.provider.as_ref().map_or(0, Provider::unended_jobs);
+        self.shared.serving.store(unended, Ordering::Relaxed);
         self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
         self.shared.streams_in.store(sessions.inbound_streams() as usize, Ordering::Relaxed);
         self.orders.pop_front()
@@ -243,6 +249,16 @@ impl Driver {
         self.shared.listening().remove(address);
     }
 
+    /// A peer says under which address of the internet it sees this node.
+    pub fn on_observed(&mut self, ip: IpAddr) {
+        self.shared.observed(ip);
+    }
+
+    /// A peer has dialled this node, from so far away.
+    pub fn on_dialled(&mut self, from: Scope) {
+        self.shared.dialled(from);
+    }
+
     /// Something of the network failed that no job tells of.
     pub fn on_failure(&mut self, code: &'static str, detail: String) {
         tracing::warn!(code, detail, "the network failed");
@@ -281,6 +297,7 @@ impl Driver {
 
     /// Tells those who wait that the node is no more. Call it after the swarm was dropped.
     pub fn finish(mut self) {
+        self.close_books();
         self.shared.connected().clear();
         self.shared.listening().clear();
         self.shared.tell(NodeEvent::Stopped);

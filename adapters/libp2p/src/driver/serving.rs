@@ -1,7 +1,8 @@
 //! The provider's side: streams that peers open, and engines that compute for them.
 
 use haggle_core::{
-    AttemptId, Instant, Model, ProviderEvent, Refusal, event::ServedReason, provider::Piece, wire::message::EndReason,
+    AttemptId, Instant, Machine, Model, Output, ProviderEvent, Refusal, event::ServedReason, provider::Piece,
+    wire::message::EndReason,
 };
 use haggle_engine::Outage;
 use libp2p::PeerId;
@@ -21,19 +22,47 @@ impl Driver {
             }
             ProviderEvent::Room { attempt, .. } => self.place(attempt),
             ProviderEvent::Stop { attempt } => self.engines.stop(attempt),
+            event => self.tell_of_provider(event),
+        }
+    }
+
+    /// Tells those who listen, and counts.
+    fn tell_of_provider(&self, event: ProviderEvent) {
+        let told = match event {
+            ProviderEvent::Start { .. } | ProviderEvent::Room { .. } | ProviderEvent::Stop { .. } => None,
             ProviderEvent::Quoted { peer, model, answer } => {
-                if let Some(peer) = id::to_libp2p(&peer) {
-                    self.shared.tell(NodeEvent::Quoted { peer, model, answer });
-                }
+                id::to_libp2p(&peer).map(|peer| NodeEvent::Quoted { peer, model, answer })
             }
-            ProviderEvent::Released { .. } => {}
-            ProviderEvent::Served { peer, model, reason, tokens, owed, .. } => {
+            ProviderEvent::Declined { peer, reason } => {
+                id::to_libp2p(&peer).map(|peer| NodeEvent::Declined { peer, reason })
+            }
+            ProviderEvent::Accepted { peer, model, job, attempt, tariff } => {
+                id::to_libp2p(&peer).map(|peer| NodeEvent::Accepted { peer, model, job, attempt, tariff })
+            }
+            ProviderEvent::Released { peer, reason } => {
+                id::to_libp2p(&peer).map(|peer| NodeEvent::Released { peer, reason })
+            }
+            ProviderEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed } => {
                 self.shared.metrics.count("haggle_served_total", served(reason), 1);
-                self.shared.metrics.count("haggle_tokens_served_total", "", tokens);
-                if let Some(peer) = id::to_libp2p(&peer) {
-                    tracing::info!(%peer, ?model, ?reason, tokens, "served");
-                    self.shared.tell(NodeEvent::Served { peer, model, reason, tokens, owed });
-                }
+                tracing::info!(%job, ?model, ?reason, tokens, "served");
+                let served =
+                    |peer| NodeEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed };
+                id::to_libp2p(&peer).map(served)
+            }
+        };
+        if let Some(event) = told {
+            self.shared.tell(event);
+        }
+    }
+
+    /// Nothing more will be heard of anybody: tells of the jobs whose end was not acknowledged.
+    pub(super) fn close_books(&mut self) {
+        let now = self.now();
+        let Some(provider) = &mut self.provider else { return };
+        provider.close(now);
+        while let Some(output) = self.provider.as_mut().and_then(Machine::poll_output) {
+            if let Output::Event(event) = output {
+                self.tell_of_provider(event);
             }
         }
     }
@@ -84,7 +113,10 @@ impl Driver {
             let ids: Option<Vec<u8>> =
                 piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
             match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
-                Ok(_) => self.engines.placed(attempt),
+                Ok(_) => {
+                    self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());
+                    self.engines.placed(attempt);
+                }
                 Err(Refusal::NoRoom) => return,
                 Err(Refusal::UnknownAttempt) => return self.engines.stop(attempt),
                 Err(refusal) => {
