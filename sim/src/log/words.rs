@@ -124,6 +124,8 @@ pub(super) fn event(event: &Event<'_>) -> (String, Option<JobId>, Option<PeerId>
 pub(super) fn provider_event(event: &ProviderEvent) -> (String, Option<PeerId>) {
     match event {
         ProviderEvent::Quoted { peer, answer, .. } => (format!("quoted {answer:?}"), Some(*peer)),
+        ProviderEvent::Declined { peer, reason } => (format!("declined {reason:?}"), Some(*peer)),
+        ProviderEvent::Accepted { peer, attempt, .. } => (format!("accepted attempt {attempt}"), Some(*peer)),
         ProviderEvent::Released { peer, reason } => (format!("released {reason:?}"), Some(*peer)),
         ProviderEvent::Start { attempt, work } => (format!("start {attempt:?}"), Some(work.peer)),
         ProviderEvent::Room { attempt, tokens } => (format!("room {attempt:?} {tokens}"), None),

@@ -8,6 +8,7 @@ mod runtimes;
 #[path = "../../../engine/tests/it/server.rs"]
 #[expect(dead_code, reason = "the engine's tests use the rest")]
 mod server;
+mod serving;
 mod sessions;
 mod trust;
 mod upstream;
