@@ -43,6 +43,11 @@ fn deframe() {
 }
 
 #[test]
+fn gguf() {
+    replay("gguf", haggle_fuzz::gguf);
+}
+
+#[test]
 fn prompt() {
     replay("prompt", haggle_fuzz::prompt);
 }

@@ -1,10 +1,17 @@
-//! How many tokens a second this engine reads and writes, for one answer at a time.
+//! How many tokens this engine reads and writes for one answer at a time: in a second, and in a second of one core's
+//! time (Linux, one thread), which means more where other programs run.
 //!
 //! ```text
 //! cargo run --release -p haggle-engine --example speed -- [FILE.gguf [THREADS [TOKENS]]]
 //! ```
 
-use std::{env, error::Error, path::Path, time::Instant};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use haggle_engine::{Engine, Generation, Guarded, Llama, Message, Prompt, Request, Sampling, Step};
 
@@ -36,11 +43,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn answer(engine: &Llama, request: Request) -> Result<(), Box<dyn Error>> {
     let mut generation = Guarded::start(engine, request)?;
     let (mut text, mut ids) = (String::new(), Vec::new());
-    let began = Instant::now();
-    let mut reading = None;
+    let began = Clock::now();
+    let mut first = None;
     let done = loop {
         match generation.step(64) {
-            Step::Started(_) => reading = Some(began.elapsed()),
+            Step::Started(_) => first = Some(Clock::now()),
             Step::Piece(piece) => {
                 text += &piece.text;
                 ids.extend(piece.ids.unwrap_or_default());
@@ -50,9 +57,29 @@ fn answer(engine: &Llama, request: Request) -> Result<(), Box<dyn Error>> {
             Step::Working | Step::Waiting => {}
         }
     };
-    let reading = reading.ok_or("nothing was read")?;
-    let read = f64::from(done.prompt_tokens) / reading.as_secs_f64();
-    let wrote = f64::from(done.new_tokens) / (began.elapsed() - reading).as_secs_f64();
-    println!("read {} at {read:.1}/s, wrote {} at {wrote:.1}/s: {text:?} {ids:?}", done.prompt_tokens, done.new_tokens);
+    let first = first.ok_or("nothing was read")?;
+    let read = began.rate(&first, done.prompt_tokens);
+    let wrote = first.rate(&Clock::now(), done.new_tokens);
+    println!("read {}, wrote {}: {text:?} {ids:?}", read, wrote);
     Ok(())
+}
+
+/// A moment, and the time this thread has had a core until then.
+struct Clock {
+    wall: Instant,
+    core: Option<Duration>,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let core = fs::read_to_string("/proc/self/schedstat").ok();
+        let core = core.and_then(|text| text.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
+        Self { wall: Instant::now(), core }
+    }
+
+    fn rate(&self, end: &Self, tokens: u32) -> String {
+        let rate = |time: Duration| f64::from(tokens) / time.as_secs_f64();
+        let core = self.core.zip(end.core).map_or(f64::NAN, |(began, ended)| rate(ended - began));
+        format!("{tokens} at {:.1}/s, {core:.1} a core second", rate(end.wall - self.wall))
+    }
 }

@@ -11,7 +11,7 @@ use crate::chat::{Part, Template};
 use crate::gguf::{Gguf, LoadError};
 use crate::network::{Memory, Network};
 use crate::output::Output;
-use crate::sampler::choose;
+use crate::sampler::{Candidate, choose};
 use crate::tokenizer::Tokenizer;
 use crate::{
     Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Piece, Prefix, PrefixUse, Prompt, Request,
@@ -182,6 +182,7 @@ impl Engine for Llama {
             answered,
             sampling: request.sampling,
             max_tokens: request.max_tokens as usize,
+            candidates: Vec::new(),
             output: Output::new(request.stop),
             delivered: 0,
             ending: None,
@@ -300,6 +301,7 @@ struct Running {
     answered: u64,
     sampling: Sampling,
     max_tokens: usize,
+    candidates: Vec<Candidate>,
     output: Output,
     delivered: u32,
     ending: Option<Step>,
@@ -363,7 +365,9 @@ impl Running {
         }
         let (tokenizer, open) = (&self.model.tokenizer, self.output.open());
         let allowed = |token| tokenizer.may_follow(open, token);
-        let Some(token) = choose(self.memory.logits(), allowed, &self.sampling, self.answered + chosen as u64) else {
+        let place = self.answered + chosen as u64;
+        let choice = choose(self.memory.logits(), allowed, &self.sampling, place, &mut self.candidates);
+        let Some(token) = choice else {
             let failure = Failure::new(Why::Engine, "the model computed something that is not a number");
             return Some(self.ended(Step::Failed(failure)));
         };

@@ -7,8 +7,18 @@ use sha2::{Digest, Sha256};
 use crate::Sampling;
 use crate::math::exp;
 
-/// Chooses among the tokens allowed, by the logits of all. `None` if none is allowed or some logit is not finite.
-pub(crate) fn choose(logits: &[f32], allowed: impl Fn(u32) -> bool, sampling: &Sampling, position: u64) -> Option<u32> {
+/// A token and its logit, or its weight in the draw.
+pub(crate) type Candidate = (u32, f32);
+
+/// Chooses among the tokens allowed, by the logits of all. `None` if none is allowed or some logit is not finite. The
+/// list of candidates is room that is used again.
+pub(crate) fn choose(
+    logits: &[f32],
+    allowed: impl Fn(u32) -> bool,
+    sampling: &Sampling,
+    position: u64,
+    candidates: &mut Vec<Candidate>,
+) -> Option<u32> {
     if !logits.iter().all(|x| x.is_finite()) {
         return None;
     }
@@ -16,7 +26,8 @@ pub(crate) fn choose(logits: &[f32], allowed: impl Fn(u32) -> bool, sampling: &S
     if sampling.temperature_milli == 0 || sampling.top_k == 1 {
         return tokens.min_by(likelier).map(|(token, _)| token);
     }
-    let mut candidates: Vec<(u32, f32)> = tokens.collect();
+    candidates.clear();
+    candidates.extend(tokens);
     let top = candidates.iter().fold(f32::MIN, |top, &(_, x)| top.max(x));
     let temperature = sampling.temperature_milli as f32 / 1000.0;
     let sorted = sampling.top_k > 0 || sampling.top_p_milli < 1000;
@@ -27,7 +38,7 @@ pub(crate) fn choose(logits: &[f32], allowed: impl Fn(u32) -> bool, sampling: &S
         candidates.truncate(sampling.top_k as usize);
     }
     candidates.iter_mut().for_each(|(_, x)| *x = exp((*x - top) / temperature));
-    let mut total = total(&candidates);
+    let mut total = total(candidates);
     if sampling.top_p_milli < 1000 {
         let enough = total * f64::from(sampling.top_p_milli) / 1000.0;
         let mut sum = 0.0;
@@ -36,7 +47,7 @@ pub(crate) fn choose(logits: &[f32], allowed: impl Fn(u32) -> bool, sampling: &S
             sum >= enough
         });
         candidates.truncate(needed.map_or(candidates.len(), |last| last + 1));
-        total = self::total(&candidates);
+        total = self::total(candidates);
     }
     let point = draw(sampling.seed, position) * total;
     let mut sum = 0.0;
@@ -49,11 +60,11 @@ pub(crate) fn choose(logits: &[f32], allowed: impl Fn(u32) -> bool, sampling: &S
 }
 
 /// The likelier token first, of equals the lower one.
-fn likelier(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-fn total(candidates: &[(u32, f32)]) -> f64 {
+fn total(candidates: &[Candidate]) -> f64 {
     candidates.iter().fold(0.0, |sum, &(_, p)| sum + f64::from(p))
 }
 
@@ -78,7 +89,7 @@ mod tests {
     fn counts(sampling: Sampling, allowed: impl Fn(u32) -> bool) -> [u32; 5] {
         let mut counts = [0; 5];
         for position in 0..10_000 {
-            counts[choose(&LOGITS, &allowed, &sampling, position).unwrap() as usize] += 1;
+            counts[choose(&LOGITS, &allowed, &sampling, position, &mut Vec::new()).unwrap() as usize] += 1;
         }
         counts
     }
@@ -114,8 +125,8 @@ mod tests {
     #[test]
     fn no_number_is_no_token() {
         let sampling = Sampling::default();
-        assert_eq!(choose(&[1.0, f32::NAN], |_| true, &sampling, 0), None);
-        assert_eq!(choose(&[1.0], |_| false, &sampling, 0), None);
-        assert_eq!(choose(&[1.0, f32::NEG_INFINITY], |_| true, &sampling, 0), None);
+        assert_eq!(choose(&[1.0, f32::NAN], |_| true, &sampling, 0, &mut Vec::new()), None);
+        assert_eq!(choose(&[1.0], |_| false, &sampling, 0, &mut Vec::new()), None);
+        assert_eq!(choose(&[1.0, f32::NEG_INFINITY], |_| true, &sampling, 0, &mut Vec::new()), None);
     }
 }
