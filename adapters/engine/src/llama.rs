@@ -1,7 +1,7 @@
 //! The embedded engine: a llama-architecture model from a GGUF file, run right here.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -314,13 +314,8 @@ impl Generation for Running {
         }
         let mut budget = budget.max(1);
         loop {
-            match self.read_on(&mut budget) {
-                Ok(true) => {}
-                Ok(false) => return Step::Working,
-                Err(error) => {
-                    let failure = Failure::new(Why::Engine, format!("no thread to compute on: {error}; use fewer"));
-                    return self.ended(Step::Failed(failure));
-                }
+            if !self.read_on(&mut budget) {
+                return Step::Working;
             }
             if !self.started {
                 self.started = true;
@@ -339,19 +334,19 @@ impl Generation for Running {
 
 impl Running {
     /// Evaluates what has not been read yet, as far as the budget goes. Whether that is all.
-    fn read_on(&mut self, budget: &mut u32) -> io::Result<bool> {
+    fn read_on(&mut self, budget: &mut u32) -> bool {
         while self.read < self.tokens.len() {
             if *budget == 0 {
-                return Ok(false);
+                return false;
             }
             let left = &self.tokens[self.read..];
             let network = &self.model.network;
             let chunk = &left[..left.len().min(*budget as usize).min(network.chunk)];
-            network.read(chunk, chunk.len() == left.len(), &mut self.memory)?;
+            network.read(chunk, chunk.len() == left.len(), &mut self.memory);
             *budget -= chunk.len() as u32;
             self.read += chunk.len();
         }
-        Ok(true)
+        true
     }
 
     /// Chooses the next token, or ends. `None` if there is nothing to tell yet.
@@ -366,7 +361,8 @@ impl Running {
         let (tokenizer, open) = (&self.model.tokenizer, self.output.open());
         let allowed = |token| tokenizer.may_follow(open, token);
         let place = self.answered + chosen as u64;
-        let choice = choose(self.memory.logits(), allowed, &self.sampling, place, &mut self.candidates);
+        let choice =
+            choose(self.memory.logits(&self.model.network), allowed, &self.sampling, place, &mut self.candidates);
         let Some(token) = choice else {
             let failure = Failure::new(Why::Engine, "the model computed something that is not a number");
             return Some(self.ended(Step::Failed(failure)));

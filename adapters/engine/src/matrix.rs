@@ -59,8 +59,10 @@ pub(crate) struct Times<'a> {
     /// Begins at the first row of a group.
     pub(crate) rows: Range<usize>,
     pub(crate) vectors: &'a Vectors,
-    /// The products of these rows, vector by vector.
+    /// Rows of `width` values, one for each vector; the products come at column `at`.
     pub(crate) into: &'a mut [f32],
+    pub(crate) width: usize,
+    pub(crate) at: usize,
 }
 
 impl Times<'_> {
@@ -83,10 +85,10 @@ impl Times<'_> {
     /// Each row is read once for all vectors.
     #[inline(always)]
     fn by_row<A>(self, values: &[A], product: impl Fn(&[A], &[f32]) -> f32) {
-        let (cols, width) = (self.matrix.cols, self.rows.len());
+        let cols = self.matrix.cols;
         for (i, row) in values[self.rows.start * cols..self.rows.end * cols].chunks_exact(cols).enumerate() {
-            for (vector, into) in self.vectors.plain.chunks_exact(cols).zip(self.into.chunks_exact_mut(width)) {
-                into[i] = product(row, vector);
+            for (vector, into) in self.vectors.plain.chunks_exact(cols).zip(self.into.chunks_exact_mut(self.width)) {
+                into[self.at + i] = product(row, vector);
             }
         }
     }
@@ -94,13 +96,13 @@ impl Times<'_> {
     /// Each group of rows is read once for all vectors.
     #[inline(always)]
     fn by_group<B>(self, groups: &[B], blocks: usize, product: impl Fn(&[B], &[Input]) -> [f32; GROUP]) {
-        let width = self.rows.len();
-        for start in (0..width).step_by(GROUP) {
+        let rows = self.rows.len();
+        for start in (0..rows).step_by(GROUP) {
             let group = &groups[(self.rows.start + start) / GROUP * blocks..][..blocks];
-            let end = width.min(start + GROUP);
-            for (input, into) in self.vectors.blocks.chunks_exact(blocks).zip(self.into.chunks_exact_mut(width)) {
+            let end = rows.min(start + GROUP);
+            for (input, into) in self.vectors.blocks.chunks_exact(blocks).zip(self.into.chunks_exact_mut(self.width)) {
                 let products = product(group, input);
-                into[start..end].copy_from_slice(&products[..end - start]);
+                into[self.at + start..self.at + end].copy_from_slice(&products[..end - start]);
             }
         }
     }
@@ -190,7 +192,14 @@ mod tests {
     fn times(matrix: &Matrix, input: &[f32], into: &mut [f32]) {
         let mut vectors = Vectors::default();
         let vectors = vectors.set(input, matrix.cols);
-        Simd::detect().run(Work::Times(Times { matrix, rows: 0..matrix.rows, vectors, into }));
+        Simd::detect().run(Work::Times(Times {
+            matrix,
+            rows: 0..matrix.rows,
+            vectors,
+            into,
+            width: matrix.rows,
+            at: 0,
+        }));
     }
 
     /// For numbers that half precision holds exactly.

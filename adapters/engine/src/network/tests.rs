@@ -19,12 +19,12 @@ fn logits(network: &Network, threads: usize, piece: usize, prompt: &[u32], more:
     let last = pieces.len() - 1;
     let mut all = Vec::new();
     for (i, piece) in pieces.enumerate() {
-        network.read(piece, i == last, &mut memory).expect("threads");
+        network.read(piece, i == last, &mut memory);
     }
-    all.extend(memory.logits().iter().map(|x| x.to_bits()));
+    all.extend(memory.logits(network).iter().map(|x| x.to_bits()));
     for token in more {
-        network.read(&[*token], true, &mut memory).expect("threads");
-        all.extend(memory.logits().iter().map(|x| x.to_bits()));
+        network.read(&[*token], true, &mut memory);
+        all.extend(memory.logits(network).iter().map(|x| x.to_bits()));
     }
     assert!(all.iter().all(|bits| f32::from_bits(*bits).is_finite()));
     all
