@@ -18,6 +18,10 @@ pub enum Purpose {
     Fault,
     /// Which attempts of an engine meet its trouble.
     Engine,
+    /// Where on the earth a node is, and on which side of a partition.
+    Place,
+    /// Who is named by a source of peers that lies.
+    Lookup,
 }
 
 /// A source of draws: from whom, to whom, what for.

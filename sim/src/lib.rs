@@ -34,6 +34,7 @@
 
 pub mod adversary;
 pub mod bench;
+mod clock;
 mod dice;
 mod engine;
 pub mod figures;
@@ -58,7 +59,7 @@ mod world;
 pub use dice::{Draws, Purpose, Stream, below, rand};
 pub use engine::{Answer, EngineScript, Trouble};
 pub use job::{Ask, Job};
-pub use net::{DIAL_TIMEOUT, Dht, Dial, LinkConfig, Lookup};
+pub use net::{DIAL_TIMEOUT, Dht, Dial, LinkConfig, Lookup, REGIONS, Side, Spread};
 pub use node::{NodeId, Pace, ProviderConfig, RequesterConfig, name};
 pub use oracle::{Broken, Rule, owed};
 pub use plan::Plan;

@@ -12,6 +12,7 @@ use haggle_core::{
 };
 
 use crate::{
+    clock::NodeClock,
     engine::{Answer, EngineScript},
     script::Script,
 };
@@ -184,6 +185,11 @@ impl<M: Machine> Side<M> {
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) alive: bool,
+    pub(crate) clock: NodeClock,
+    /// It stands still until then.
+    pub(crate) asleep_until: u64,
+    /// How many times as long its engine takes.
+    pub(crate) slow: u64,
     /// How often it was restarted: what belongs to an earlier life is stale.
     pub(crate) life: u32,
     pub(crate) requester: Option<Box<Side<Requester>>>,

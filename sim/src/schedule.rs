@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Trouble,
-    net::{Dial, Lookup},
+    net::{Dial, Lookup, Side, Spread},
     node::NodeId,
     plan::text::maybe,
 };
@@ -39,10 +39,20 @@ pub enum FaultKind {
     CutAfter(NodeId, NodeId, u64),
     /// Nothing travels for so many ms; nothing is lost.
     Stall(NodeId, NodeId, u64),
+    /// Nothing travels from the first node to the second for so many ms; the other way is as it was.
+    OneWay(NodeId, NodeId, u64),
+    /// Nothing travels for so many ms, then all does for as many, and so on, so many times.
+    Flap(NodeId, NodeId, u64, u32),
+    /// Nothing travels between one side and all others for so many ms.
+    Partition(Side, u64),
     /// Dials meet this from now on.
     Dial(NodeId, NodeId, Dial),
     /// Another delay and jitter from now on, in ms.
     Delay(NodeId, NodeId, u64, u64),
+    /// The jitter is spread like this from now on.
+    Spread(NodeId, NodeId, Spread),
+    /// Each stream gets so many bytes a ms from now on; 0 is any number.
+    Bandwidth(NodeId, NodeId, u32),
     /// Bytes are cut into pieces of this mean length from now on.
     Split(NodeId, NodeId, u32),
     /// A node dies; others see their streams end after so many ms, or never.
@@ -51,6 +61,18 @@ pub enum FaultKind {
     Restart(NodeId),
     /// Engines of a node have this trouble in every attempt that starts from now on.
     Engine(NodeId, #[serde(with = "maybe")] Option<(u64, Trouble)>),
+    /// A node stands still for so many ms, as a laptop that sleeps: what comes meanwhile is found when it wakes.
+    Sleep(NodeId, u64),
+    /// A node's clock is set forward by so many ms, or back.
+    ClockStep(NodeId, i64),
+    /// A node's clock runs fast by so many millionths from now on, or slow.
+    ClockDrift(NodeId, i32),
+    /// An engine takes so many times as long for everything from now on.
+    Slow(NodeId, u32),
+    /// A node's records expire: queries do not find it any more.
+    Unpublish(NodeId),
+    /// A provider says again what it serves.
+    Publish(NodeId),
     /// Queries meet this from now on.
     Lookup(Lookup),
     /// A provider changes its prices for reading and writing.
@@ -72,12 +94,23 @@ impl FaultKind {
             Self::HalfCut(..) => "half-cut",
             Self::CutAfter(..) => "cut-after",
             Self::Stall(..) => "stall",
+            Self::OneWay(..) => "one-way",
+            Self::Flap(..) => "flap",
+            Self::Partition(..) => "partition",
             Self::Dial(..) => "dial",
             Self::Delay(..) => "delay",
+            Self::Spread(..) => "spread",
+            Self::Bandwidth(..) => "bandwidth",
             Self::Split(..) => "split",
             Self::Kill(..) => "kill",
             Self::Restart(..) => "restart",
             Self::Engine(..) => "engine",
+            Self::Sleep(..) => "sleep",
+            Self::ClockStep(..) => "clock-step",
+            Self::ClockDrift(..) => "clock-drift",
+            Self::Slow(..) => "slow",
+            Self::Unpublish(..) => "unpublish",
+            Self::Publish(..) => "publish",
             Self::Lookup(..) => "lookup",
             Self::Price(..) => "price",
             Self::Drain(..) => "drain",
@@ -91,6 +124,11 @@ impl FaultKind {
         match self {
             Self::Dial(a, b, _) => Some(Self::Dial(a, b, Dial::Answers)),
             Self::Delay(a, b, ..) => Some(Self::Delay(a, b, 5, 0)),
+            Self::Spread(a, b, _) => Some(Self::Spread(a, b, Spread::Even)),
+            Self::Bandwidth(a, b, _) => Some(Self::Bandwidth(a, b, 0)),
+            Self::ClockDrift(node, _) => Some(Self::ClockDrift(node, 0)),
+            Self::Slow(node, _) => Some(Self::Slow(node, 1)),
+            Self::Unpublish(node) => Some(Self::Publish(node)),
             Self::Engine(node, _) => Some(Self::Engine(node, None)),
             Self::Kill(node, _) | Self::Drain(node, _) | Self::ShutDown(node) => Some(Self::Restart(node)),
             Self::Lookup(_) => Some(Self::Lookup(Lookup::Answers)),
@@ -98,6 +136,12 @@ impl FaultKind {
             | Self::HalfCut(..)
             | Self::CutAfter(..)
             | Self::Stall(..)
+            | Self::OneWay(..)
+            | Self::Flap(..)
+            | Self::Partition(..)
+            | Self::Sleep(..)
+            | Self::ClockStep(..)
+            | Self::Publish(_)
             | Self::Split(..)
             | Self::Restart(_)
             | Self::Price(..)
@@ -120,6 +164,10 @@ impl FaultKind {
             | Self::HalfCut(a, b)
             | Self::CutAfter(a, b, _)
             | Self::Stall(a, b, _)
+            | Self::OneWay(a, b, _)
+            | Self::Flap(a, b, ..)
+            | Self::Spread(a, b, _)
+            | Self::Bandwidth(a, b, _)
             | Self::Dial(a, b, _)
             | Self::Delay(a, b, ..)
             | Self::Split(a, b, _) => [a, b].into_iter().for_each(visit),
@@ -128,8 +176,15 @@ impl FaultKind {
             | Self::Engine(node, _)
             | Self::Price(node, ..)
             | Self::Drain(node, _)
-            | Self::ShutDown(node) => visit(node),
-            Self::Lookup(_) | Self::Cancel(_) => {}
+            | Self::ShutDown(node)
+            | Self::Sleep(node, _)
+            | Self::ClockStep(node, _)
+            | Self::ClockDrift(node, _)
+            | Self::Slow(node, _)
+            | Self::Unpublish(node)
+            | Self::Publish(node)
+            | Self::Partition(Side::Node(node), _) => visit(node),
+            Self::Lookup(_) | Self::Cancel(_) | Self::Partition(..) => {}
         }
     }
 }

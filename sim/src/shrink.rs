@@ -268,6 +268,10 @@ fn shorter(what: FaultKind) -> Vec<FaultKind> {
     let durations = |ms: u64| [0, 10, 100, 1000, 5000, 10_000, 30_000].into_iter().filter(move |shorter| *shorter < ms);
     match what {
         FaultKind::Stall(a, b, ms) => durations(ms).map(|ms| FaultKind::Stall(a, b, ms)).collect(),
+        FaultKind::OneWay(a, b, ms) => durations(ms).map(|ms| FaultKind::OneWay(a, b, ms)).collect(),
+        FaultKind::Partition(side, ms) => durations(ms).map(|ms| FaultKind::Partition(side, ms)).collect(),
+        FaultKind::Sleep(node, ms) => durations(ms).map(|ms| FaultKind::Sleep(node, ms)).collect(),
+        FaultKind::Flap(a, b, ms, _) => vec![FaultKind::Stall(a, b, ms)],
         FaultKind::Delay(a, b, delay, jitter) if jitter > 0 => vec![FaultKind::Delay(a, b, delay, 0)],
         FaultKind::Delay(a, b, delay, _) => durations(delay).map(|ms| FaultKind::Delay(a, b, ms.max(1), 0)).collect(),
         FaultKind::Kill(node, Some(ms)) => durations(ms).map(|ms| FaultKind::Kill(node, Some(ms))).collect(),

@@ -11,7 +11,8 @@ use haggle_core::{
 };
 
 use crate::{
-    Broken, EngineScript, Fault, FaultKind, Job, LinkConfig, Lookup, NodeId, Pace, Plan, Report, Rule, Trouble,
+    Broken, EngineScript, Fault, FaultKind, Job, LinkConfig, Lookup, NodeId, Pace, Plan, REGIONS, Report, Rule, Side,
+    Spread, Trouble,
     adversary::{CHEATS, PESTS, Pest},
     dice::{Draws, Purpose, Stream},
     net::Dial,
@@ -33,10 +34,13 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
     let mut shape = Draws::new(seed, Stream::new(0, 0, Purpose::Shape));
     let mut plan = Plan { seed, calm_at: Some(CALM_AT), max_events: 2_000_000, ..Plan::default() };
     plan.echo_close = shape.chance(1, 2);
+    plan.regions = with_hostile && shape.chance(1, 4);
     plan.lookup_delay = 10 + shape.below(800);
     plan.link = LinkConfig {
         delay: 1 + shape.below(60),
         jitter: shape.below(30),
+        spread: if with_hostile { random_spread(&mut shape) } else { Spread::Even },
+        rate: if with_hostile && shape.chance(1, 4) { 50 + shape.below(1000) as u32 } else { 0 },
         split: [0, 0, 0, 1, 7, 100][shape.below(6) as usize],
         dial: Dial::Answers,
     };
@@ -224,7 +228,7 @@ fn job(draws: &mut Draws) -> JobPlan {
 /// A random subset of fault kinds, a few faults of each.
 fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeId], jobs: u64) -> Vec<Fault> {
     let mut draws = Draws::new(seed, Stream::new(0, 0, Purpose::Fault));
-    let kinds: Vec<u64> = (0..13).filter(|_| draws.chance(1, 3)).collect();
+    let kinds: Vec<u64> = (0..25).filter(|_| draws.chance(1, 4)).collect();
     let mut faults = Vec::new();
     for kind in kinds {
         for _ in 0..=draws.below(3) {
@@ -244,6 +248,18 @@ fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeI
                 9 => FaultKind::Lookup(random_lookup(&mut draws)),
                 10 => FaultKind::Price(provider, draws.below(500_000), draws.below(2_000_000)),
                 11 => FaultKind::Drain(provider, draws.below(60_000)),
+                12 => FaultKind::OneWay(b, a, draws.below(90_000)),
+                13 => FaultKind::Flap(a, b, draws.below(5000), 1 + draws.below(10) as u32),
+                14 => FaultKind::Partition(random_side(b, &mut draws), draws.below(90_000)),
+                15 => FaultKind::Spread(a, b, random_spread(&mut draws)),
+                16 => FaultKind::Bandwidth(a, b, 20 + draws.below(200) as u32),
+                17 => FaultKind::Sleep(b, draws.below(90_000)),
+                18 => FaultKind::ClockStep(b, draws.below(172_800_000).cast_signed() - 86_400_000),
+                19 => FaultKind::ClockDrift(b, draws.below(1001) as i32 - 500),
+                20 => FaultKind::Slow(provider, 2 + draws.below(60) as u32),
+                21 => FaultKind::Unpublish(provider),
+                22 => FaultKind::Sleep(a, draws.below(28_800_000)),
+                23 => FaultKind::ShutDown(provider),
                 _ => FaultKind::Cancel(draws.below(jobs) as usize),
             };
             faults.push(Fault { at: draws.below(CALM_AT), what });
@@ -256,7 +272,7 @@ fn random_dial(draws: &mut Draws) -> Dial {
     use haggle_core::machine::StreamFailure;
     match draws.below(4) {
         0 => Dial::Refused(StreamFailure::Unreachable),
-        1 => Dial::Refused(StreamFailure::Refused),
+        1 => Dial::Refused([StreamFailure::Refused, StreamFailure::Unsupported][draws.below(2) as usize]),
         2 => Dial::Slow(draws.below(20_000)),
         _ => Dial::Hangs,
     }
@@ -272,5 +288,23 @@ fn random_trouble(draws: &mut Draws) -> Trouble {
 }
 
 fn random_lookup(draws: &mut Draws) -> Lookup {
-    [Lookup::Partial(1), Lookup::Empty, Lookup::TimesOut, Lookup::Silent, Lookup::NoSource][draws.below(5) as usize]
+    let nobodies = 1 + draws.below(30) as u32;
+    [
+        Lookup::Partial(1),
+        Lookup::Empty,
+        Lookup::TimesOut,
+        Lookup::Silent,
+        Lookup::NoSource,
+        Lookup::Poisoned(nobodies),
+        Lookup::Eclipsed(nobodies),
+    ][draws.below(7) as usize]
+}
+
+fn random_spread(draws: &mut Draws) -> Spread {
+    [Spread::Even, Spread::Exponential, Spread::HeavyTail, Spread::Bimodal, Spread::Bursts][draws.below(5) as usize]
+}
+
+fn random_side(node: NodeId, draws: &mut Draws) -> Side {
+    let (region, half) = (draws.below(u64::from(REGIONS)) as u8, draws.below(256) as u8);
+    [Side::Node(node), Side::Region(region), Side::Half(half)][draws.below(3) as usize]
 }

@@ -9,11 +9,14 @@ pub const BYTES: usize = 16;
 /// To how many others each node passes messages on.
 const NEIGHBOURS: u64 = 2;
 
+/// Time, number, node and message.
+type Bare = (u64, u64, u32, [u8; BYTES]);
+
 /// The least that an event loop can do: a heap, a draw for the delay, a draw for the next node. Returns the messages
 /// that arrived.
 #[must_use]
 pub fn bare(nodes: u32, messages: u64, seed: u64) -> u64 {
-    let mut heap: BinaryHeap<Reverse<(u64, u64, u32, [u8; BYTES])>> = BinaryHeap::new();
+    let mut heap: BinaryHeap<Reverse<Bare>> = BinaryHeap::new();
     let mut heard = vec![0_u64; nodes as usize];
     let (mut seq, mut random) = (0, seed);
     let mut draw = |bound: u64| {

@@ -31,8 +31,10 @@ impl Took {
     /// How many of 1,000 of another rate this one reaches.
     #[must_use]
     pub const fn permille_of(self, other: Self) -> u64 {
-        let other = other.per_second();
-        if other == 0 { 0 } else { self.per_second() * 1000 / other }
+        match (self.per_second() * 1000).checked_div(other.per_second()) {
+            Some(permille) => permille,
+            None => 0,
+        }
     }
 }
 

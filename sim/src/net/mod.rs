@@ -2,7 +2,9 @@
 
 mod buffers;
 mod conns;
+mod latency;
 mod links;
+mod partition;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,10 +12,17 @@ use haggle_core::{PeerId, QueryId, StreamId, machine::StreamFailure, wire::Defra
 
 use crate::dice::{self, Stream};
 
+pub use self::{
+    latency::{REGIONS, Spread},
+    partition::Side,
+};
+
 pub(crate) use self::{
     buffers::Buffers,
     conns::Conns,
+    latency::DISTANCE,
     links::{Link, Links},
+    partition::{Partitions, region},
 };
 
 /// How a link from one node to another behaves.
@@ -24,6 +33,10 @@ pub struct LinkConfig {
     pub delay: u64,
     /// Up to so many ms more, drawn for each instant of sending. Bytes of a stream never overtake each other.
     pub jitter: u64,
+    /// How the jitter is spread.
+    pub spread: Spread,
+    /// Bytes a ms that each stream gets; 0 is any number. What is more waits.
+    pub rate: u32,
     /// Mean length of the pieces that bytes arrive in; 0 is whole, 1 is byte by byte.
     pub split: u32,
     /// What a dial meets.
@@ -49,7 +62,7 @@ pub const DIAL_TIMEOUT: u64 = 30_000;
 
 impl Default for LinkConfig {
     fn default() -> Self {
-        Self { delay: 10, jitter: 0, split: 0, dial: Dial::Answers }
+        Self { delay: 10, jitter: 0, spread: Spread::Even, rate: 0, split: 0, dial: Dial::Answers }
     }
 }
 
@@ -105,6 +118,8 @@ pub(crate) struct Pipe {
     rest: VecDeque<(u64, Item)>,
     last: u64,
     len: usize,
+    /// Until when bytes leave that were sent, and how many of them in that ms, where a stream has a rate.
+    busy: (u64, u64),
     /// Bytes that came out so far: the key of where they are cut.
     taken: u64,
 }
@@ -148,6 +163,18 @@ impl Pipe {
 
     fn back_mut(&mut self) -> Option<&mut (u64, Item)> {
         self.rest.back_mut().or(self.first.as_mut())
+    }
+
+    /// When the next bytes leave at a rate of so many a ms, and how many of `left` leave then.
+    pub(crate) fn leave(&mut self, now: u64, rate: u64, left: usize) -> (u64, usize) {
+        if self.busy.0 < now {
+            self.busy = (now, 0);
+        } else if self.busy.1 >= rate {
+            self.busy = (self.busy.0 + 1, 0);
+        }
+        let room = usize::try_from(rate.saturating_sub(self.busy.1)).unwrap_or(usize::MAX).max(1).min(left);
+        self.busy.1 += room as u64;
+        (self.busy.0, room)
     }
 
     /// Lets nothing out before `at`.
@@ -224,6 +251,10 @@ pub enum Lookup {
     Silent,
     /// There is no source to be asked.
     NoSource,
+    /// So many peers that are not there, and then all who serve the model.
+    Poisoned(u32),
+    /// So many peers that are not there, and nobody else.
+    Eclipsed(u32),
 }
 
 /// The table of who serves what, as a DHT would answer it.
@@ -233,23 +264,66 @@ pub struct Dht {
     pub lookup: Lookup,
     /// How long a complete answer takes, in ms; the first part takes half of it. A source gives up after ten times that.
     pub delay: u64,
-    pub(crate) records: BTreeMap<Vec<u8>, Vec<PeerId>>,
+    /// Providers of a model that are kept, at most: those whose ids are nearest to its key.
+    pub per_model: usize,
+    pub(crate) records: BTreeMap<Vec<u8>, Record>,
     /// Queries whose end a requester still waits for.
     pub(crate) live: BTreeSet<(u32, QueryId)>,
     pub(crate) queries: u64,
 }
 
+/// Who serves a model.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    /// In the order in which they said so.
+    pub(crate) peers: Vec<PeerId>,
+    /// The same by their distance from the key.
+    nearest: BTreeMap<u64, PeerId>,
+}
+
+/// As many providers as a Kademlia node keeps for a key.
+const PER_MODEL: usize = 20;
+
 impl Dht {
     pub(crate) const fn new() -> Self {
-        Self { lookup: Lookup::Answers, delay: 100, records: BTreeMap::new(), live: BTreeSet::new(), queries: 0 }
+        Self {
+            lookup: Lookup::Answers,
+            delay: 100,
+            per_model: PER_MODEL,
+            records: BTreeMap::new(),
+            live: BTreeSet::new(),
+            queries: 0,
+        }
     }
 
     pub(crate) fn publish(&mut self, model: &[u8], peer: PeerId) {
-        let peers = self.records.entry(model.to_vec()).or_default();
-        if !peers.contains(&peer) {
-            peers.push(peer);
+        let record = self.records.entry(model.to_vec()).or_default();
+        let distance = distance(model, peer);
+        if record.nearest.insert(distance, peer).is_some() {
+            return;
+        }
+        record.peers.push(peer);
+        if record.peers.len() > self.per_model
+            && let Some((_, farthest)) = record.nearest.pop_last()
+        {
+            record.peers.retain(|peer| *peer != farthest);
         }
     }
+
+    /// Its records expire everywhere.
+    pub(crate) fn unpublish(&mut self, peer: PeerId) {
+        for (model, record) in &mut self.records {
+            if record.nearest.remove(&distance(model, peer)).is_some() {
+                record.peers.retain(|known| *known != peer);
+            }
+        }
+    }
+}
+
+/// How far a peer is from a model's key: as good as drawn, and the same for ever.
+fn distance(model: &[u8], peer: PeerId) -> u64 {
+    let hash = |start: u64, bytes: &[u8]| bytes.iter().fold(start, |hash, byte| dice::mix(hash ^ u64::from(*byte)));
+    hash(hash(1, model), peer.as_bytes())
 }
 
 #[cfg(test)]
@@ -267,6 +341,37 @@ mod tests {
         assert_eq!(pipe.take(20), Some(Item::Bytes(vec![1, 2])));
         assert_eq!((pipe.take(20), pipe.len()), (None, 0));
         assert_eq!(pipe.take(30), Some(Item::Closed));
+    }
+
+    #[test]
+    fn a_model_has_the_providers_nearest_to_its_key() {
+        let mut dht = Dht::new();
+        let peers: Vec<PeerId> = (0..100).map(crate::node::peer_id).collect();
+        peers.iter().chain(&peers).for_each(|peer| dht.publish(b"m", *peer));
+        let kept = dht.records[&b"m"[..]].peers.clone();
+        let mut nearest = peers.clone();
+        nearest.sort_unstable_by_key(|peer| distance(b"m", *peer));
+        assert!(kept.len() == PER_MODEL && nearest[..PER_MODEL].iter().all(|peer| kept.contains(peer)));
+        dht.unpublish(kept[0]);
+        assert_eq!(dht.records[&b"m"[..]].peers, kept[1..]);
+    }
+
+    #[test]
+    fn a_rate_lets_so_many_bytes_out_each_ms_however_they_were_put_in() {
+        let times = |sent: &[(u64, usize)]| {
+            let (mut pipe, mut bytes) = (Pipe::default(), Vec::new());
+            for (now, mut left) in sent.iter().copied() {
+                while left > 0 {
+                    let (at, some) = pipe.leave(now, 4, left);
+                    bytes.extend(std::iter::repeat_n(at, some));
+                    left -= some;
+                }
+            }
+            bytes
+        };
+        let whole = times(&[(7, 10), (20, 3)]);
+        assert_eq!(whole, [7, 7, 7, 7, 8, 8, 8, 8, 9, 9, 20, 20, 20]);
+        assert_eq!(times(&[(7, 1), (7, 6), (7, 3), (20, 1), (20, 2)]), whole);
     }
 
     #[test]

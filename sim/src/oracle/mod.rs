@@ -201,6 +201,24 @@ impl Judge {
         self.open.insert((node, job));
     }
 
+    /// A node stands still until then: no job of it ends before.
+    pub(crate) fn sleeps(&mut self, node: u32, until: u64) {
+        self.each_open(node, |book| book.deadline = book.deadline.max(until));
+    }
+
+    /// A node's clock makes its deadlines come later.
+    pub(crate) fn delayed(&mut self, node: u32, ms: u64) {
+        self.each_open(node, |book| book.deadline = book.deadline.saturating_add(ms));
+    }
+
+    fn each_open(&mut self, node: u32, change: impl Fn(&mut Book)) {
+        for (_, job) in self.open.range((node, JobId([0; 16]))..=(node, JobId([255; 16]))) {
+            if let Some(book) = self.jobs.get_mut(job) {
+                change(book);
+            }
+        }
+    }
+
     /// The node is dead: its jobs can not be ended any more, its slots are gone.
     pub(crate) fn died(&mut self, node: u32) {
         let jobs: Vec<_> = self.open.iter().filter(|(owner, _)| *owner == node).copied().collect();

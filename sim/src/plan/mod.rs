@@ -36,6 +36,8 @@ pub struct Plan {
     pub model: String,
     /// How links behave.
     pub link: LinkConfig,
+    /// Whether nodes lie in regions of the earth, with the ways between these.
+    pub regions: bool,
     /// Whether a machine is told of the end of streams that it closed itself.
     pub echo_close: bool,
     /// When outputs are drained.
@@ -228,6 +230,7 @@ impl Default for Plan {
             seed: 0,
             model: "model".into(),
             link: LinkConfig::default(),
+            regions: false,
             echo_close: false,
             drain: Drain::AtOnce,
             lookup_delay: 100,
@@ -306,6 +309,7 @@ impl Plan {
     pub fn world(&self) -> World {
         let mut world = World::new(self.seed);
         world.default_link = self.link;
+        world.regions = self.regions;
         world.echo_close = self.echo_close;
         world.drain = self.drain;
         world.max_events = self.max_events;

@@ -1,7 +1,7 @@
 //! Who stands around the machines: engines, applications, scripts.
 
 use haggle_core::{
-    AttemptId, Instant, JobId, PeerId, ProviderEvent, Refusal, StreamId, provider::Piece, wire::message::EndReason,
+    AttemptId, JobId, PeerId, ProviderEvent, Refusal, StreamId, provider::Piece, wire::message::EndReason,
 };
 
 use super::{Happening, INSTANT_END, World, kind};
@@ -29,7 +29,7 @@ impl World {
                     run.trouble = None;
                 }
                 place.runs.insert(attempt, run);
-                let at = now + config.engine.prefill.max(1);
+                let at = now + config.engine.prefill.max(1).saturating_mul(place.slow);
                 self.judge.started(node, &work, self.is_core_requester(work.peer));
                 self.push(at, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
             }
@@ -60,8 +60,8 @@ impl World {
     }
 
     pub(super) fn engine_step(&mut self, node: u32, attempt: AttemptId) {
-        let now = Instant::from_millis(self.now);
         let place = &mut self.nodes[node as usize];
+        let (now, slow) = (place.clock.read(self.now), place.slow);
         let (Some(run), Some(side), Some(config)) =
             (place.runs.get_mut(&attempt), &mut place.provider, &place.provider_config)
         else {
@@ -105,7 +105,7 @@ impl World {
                 run.next += n;
                 let (over, reason) = (run.next == run.end, run.reason);
                 run.blocked = room == 0 && !over;
-                let (pause, blocked) = ((engine.token * n).max(1), run.blocked);
+                let (pause, blocked) = ((engine.token * n).max(1).saturating_mul(slow), run.blocked);
                 if over {
                     return self.engine_ends(node, attempt, reason);
                 }
@@ -123,15 +123,20 @@ impl World {
 
     fn engine_ends(&mut self, node: u32, attempt: AttemptId, reason: EndReason) {
         self.engine_stops(node, attempt);
-        if let Some(side) = &mut self.nodes[node as usize].provider {
+        let place = &mut self.nodes[node as usize];
+        if let Some(side) = &mut place.provider {
             // Refused only if it was stopped before.
-            let _stopped = side.machine.finish(Instant::from_millis(self.now), attempt, reason);
+            let _stopped = side.machine.finish(place.clock.read(self.now), attempt, reason);
         }
         self.after(node, Role::Provider);
     }
 
     pub(super) fn app_step(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        let (owner, asleep) = (job.node.0, self.nodes[job.node.0 as usize].asleep_until);
+        if asleep > self.now {
+            return self.push(asleep, INSTANT_END, kind::APP, owner, Happening::App { job: id });
+        }
         job.app_due = false;
         let waiting = job.delivered - job.consumed;
         let (n, again) = match job.pace {
@@ -149,8 +154,9 @@ impl World {
             return;
         }
         self.judge.consumed(id, consumed);
-        if let Some(side) = &mut self.nodes[node as usize].requester {
-            side.machine.consumed(Instant::from_millis(self.now), id, n);
+        let place = &mut self.nodes[node as usize];
+        if let Some(side) = &mut place.requester {
+            side.machine.consumed(place.clock.read(self.now), id, n);
         }
         self.after(node, Role::Requester);
     }

@@ -1,6 +1,6 @@
 //! Faults, as they strike.
 
-use haggle_core::{Instant, Millis, money::Price};
+use haggle_core::{Millis, money::Price};
 
 use super::{Happening, World, kind};
 use crate::{
@@ -8,6 +8,9 @@ use crate::{
     node::NodeId,
     schedule::FaultKind,
 };
+
+/// No job of a random world takes longer, in ms.
+const LONGEST_JOB: u64 = 3_600_000;
 
 impl World {
     pub(super) fn fault(&mut self, fault: FaultKind) {
@@ -24,6 +27,34 @@ impl World {
                 let until = self.now + ms;
                 self.both(a, b, |link| link.stalled_until = link.stalled_until.max(until));
             }
+            FaultKind::OneWay(from, to, ms) => {
+                let until = self.now.saturating_add(ms);
+                let link = self.link(from.0, to.0);
+                link.stalled_until = link.stalled_until.max(until);
+            }
+            FaultKind::Flap(a, b, ms, times) => {
+                let until = self.now.saturating_add(ms);
+                self.both(a, b, |link| link.stalled_until = link.stalled_until.max(until));
+                if times > 1 {
+                    let again = Happening::Fault(FaultKind::Flap(a, b, ms, times - 1));
+                    self.push(until.saturating_add(ms.max(1)), 0, kind::WORLD, 0, again);
+                }
+            }
+            FaultKind::Partition(side, ms) => self.partitions.add(self.now, self.now.saturating_add(ms), side),
+            FaultKind::Spread(a, b, spread) => self.both(a, b, |link| link.config.spread = spread),
+            FaultKind::Bandwidth(a, b, rate) => self.both(a, b, |link| link.config.rate = rate),
+            FaultKind::Sleep(node, ms) => self.sleep(node.0, ms),
+            FaultKind::ClockStep(node, ms) => {
+                let late = self.nodes[node.0 as usize].clock.step(self.now, ms);
+                self.clock_changed(node.0, late);
+            }
+            FaultKind::ClockDrift(node, ppm) => {
+                let late = self.nodes[node.0 as usize].clock.drift(self.now, ppm, LONGEST_JOB);
+                self.clock_changed(node.0, late);
+            }
+            FaultKind::Slow(node, times) => self.nodes[node.0 as usize].slow = u64::from(times.max(1)),
+            FaultKind::Unpublish(node) => self.dht.unpublish(node.peer()),
+            FaultKind::Publish(node) => self.publish(node.0),
             FaultKind::Dial(a, b, dial) => self.both(a, b, |link| link.config.dial = dial),
             FaultKind::Delay(a, b, delay, jitter) => self.both(a, b, |link| {
                 link.config.delay = delay;
@@ -40,14 +71,16 @@ impl World {
             FaultKind::Lookup(lookup) => self.dht.lookup = lookup,
             FaultKind::Price(node, price_in, price_out) => self.reprice(node.0, price_in, price_out),
             FaultKind::Drain(node, patience) => {
-                if let Some(side) = &mut self.nodes[node.0 as usize].provider {
-                    side.machine.drain(Instant::from_millis(self.now), Millis(patience));
+                let place = &mut self.nodes[node.0 as usize];
+                if let Some(side) = &mut place.provider {
+                    side.machine.drain(place.clock.read(self.now), Millis(patience));
                 }
                 self.after(node.0, Role::Provider);
             }
             FaultKind::ShutDown(node) => {
-                if let Some(side) = &mut self.nodes[node.0 as usize].provider {
-                    side.machine.shut_down(Instant::from_millis(self.now));
+                let place = &mut self.nodes[node.0 as usize];
+                if let Some(side) = &mut place.provider {
+                    side.machine.shut_down(place.clock.read(self.now));
                 }
                 self.after(node.0, Role::Provider);
             }
@@ -59,6 +92,22 @@ impl World {
                     let _refusal = self.cancel(job);
                 }
             }
+        }
+    }
+
+    /// A node that sleeps hears nothing, and its deadlines wait; a job ends when it wakes.
+    fn sleep(&mut self, node: u32, ms: u64) {
+        let until = self.now.saturating_add(ms);
+        let place = &mut self.nodes[node as usize];
+        place.asleep_until = place.asleep_until.max(until);
+        self.judge.sleeps(node, place.asleep_until);
+    }
+
+    /// Deadlines of a node come so much later at worst, or earlier: its timers are set anew.
+    fn clock_changed(&mut self, node: u32, late: u64) {
+        self.judge.delayed(node, late);
+        for role in [Role::Requester, Role::Provider] {
+            self.rearm(node, role);
         }
     }
 

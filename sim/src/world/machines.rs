@@ -7,9 +7,10 @@ use haggle_core::{
 
 use super::{Drain, Happening, INSTANT_END, Lane, World, kind};
 use crate::{
+    dice::{Purpose, Stream, rand},
     job::keep,
     net::{Buffers, Lookup, Role},
-    node::Pace,
+    node::{Pace, peer_id},
     oracle::Rule,
     script::Heard,
 };
@@ -103,7 +104,7 @@ impl World {
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &input);
         }
-        let now = Instant::from_millis(self.now);
+        let now = place.clock.read(self.now);
         match role {
             Role::Requester => {
                 if let Some(side) = &mut place.requester {
@@ -141,7 +142,8 @@ impl World {
 
     /// Takes the state of a machine into the trace: what it did not say yet counts too.
     fn record_state(&mut self, node: u32, role: Role) {
-        let (place, now) = (&self.nodes[node as usize], Instant::from_millis(self.now));
+        let place = &self.nodes[node as usize];
+        let now = Instant::from_millis(place.clock.shows(self.now));
         let digest = match role {
             Role::Requester => place.requester.as_ref().map(|side| side.machine.digest(now)),
             Role::Provider => place.provider.as_ref().map(|side| side.machine.digest(now)),
@@ -264,7 +266,7 @@ impl World {
         self.dht.queries += 1;
         self.dht.live.insert((node, query));
         let life = self.nodes[node as usize].life;
-        let known = self.dht.records.get(model.as_bytes()).cloned().unwrap_or_default();
+        let known = self.dht.records.get(model.as_bytes()).map(|record| record.peers.clone()).unwrap_or_default();
         let (half, whole) = ((self.dht.delay / 2).max(1), self.dht.delay.max(1));
         let (parts, end): (Vec<(u64, Vec<PeerId>)>, _) = match self.dht.lookup {
             Lookup::Answers => {
@@ -274,6 +276,13 @@ impl World {
             Lookup::Partial(count) => {
                 let first = known.into_iter().take(count as usize).collect();
                 (vec![(half, first)], Some((whole * 10, QueryOutcome::TimedOut)))
+            }
+            Lookup::Poisoned(count) => {
+                let parts = vec![(half, self.nobodies(query, count)), (whole, known)];
+                (parts, Some((whole, QueryOutcome::Complete)))
+            }
+            Lookup::Eclipsed(count) => {
+                (vec![(half, self.nobodies(query, count))], Some((whole, QueryOutcome::Complete)))
             }
             Lookup::Empty => (Vec::new(), Some((whole, QueryOutcome::Complete))),
             Lookup::TimesOut => (Vec::new(), Some((whole * 10, QueryOutcome::TimedOut))),
@@ -286,6 +295,13 @@ impl World {
         if let Some((after, outcome)) = end {
             self.push(self.now + after, node, kind::QUERY, node, Happening::QueryDone { node, life, query, outcome });
         }
+    }
+
+    /// Peers that are not there, others for every query.
+    fn nobodies(&self, query: QueryId, count: u32) -> Vec<PeerId> {
+        let stream = Stream::new(0, 0, Purpose::Lookup);
+        let node = |nth: u32| rand(self.seed, stream, (query.0 << 16) ^ u64::from(nth)) as u32 | (1 << 31);
+        (0..count).map(|nth| peer_id(node(nth))).collect()
     }
 
     /// Sees to it that a timer goes off no later than the machine's next deadline.
@@ -303,7 +319,7 @@ impl World {
             },
             Role::Script => return,
         };
-        let Some(at) = due.map(|due| due.at.as_millis().max(now)) else { return };
+        let Some(at) = due.map(|due| place.clock.when(due.at.as_millis()).max(now)) else { return };
         // A timer that goes off too early looks again; only one that would come too late is replaced.
         if at < u64::MAX && timer.is_none_or(|armed| at < armed) {
             *timer = Some(at);
@@ -311,6 +327,17 @@ impl World {
             let generation = *generation;
             self.push(at, node, kind::TIMER, role as u32, Happening::Timer { node, role, generation });
         }
+    }
+
+    /// Sets a machine's timer anew: its clock does not show what it did when the timer was set.
+    pub(super) fn rearm(&mut self, node: u32, role: Role) {
+        let place = &mut self.nodes[node as usize];
+        match role {
+            Role::Requester => place.requester.as_mut().map(|side| side.timer = None),
+            Role::Provider => place.provider.as_mut().map(|side| side.timer = None),
+            Role::Script => None,
+        };
+        self.arm(node, role);
     }
 
     /// Whether a timer that goes off is live, and the machine's deadline has come; if it comes later, a new one is set.
@@ -331,7 +358,7 @@ impl World {
             return false;
         }
         *timer = None;
-        let is_due = due.is_some_and(|due| due.at.as_millis() <= at);
+        let is_due = due.is_some_and(|due| due.at.as_millis() <= place.clock.shows(at));
         if !is_due {
             self.arm(node, role);
         }
@@ -339,12 +366,12 @@ impl World {
     }
 
     fn input_timeout(&mut self, node: u32, role: Role) {
-        let now = Instant::from_millis(self.now);
         self.trace.record(self.now, node, node, role as u8, &[]);
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &Input::Timeout);
         }
         let place = &mut self.nodes[node as usize];
+        let now = place.clock.read(self.now);
         let next = match role {
             Role::Requester => place.requester.as_mut().and_then(|side| {
                 side.machine.handle_input(now, Input::Timeout);

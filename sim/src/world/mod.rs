@@ -20,10 +20,11 @@ use haggle_core::{
 };
 
 use crate::{
+    clock::NodeClock,
     dice::{self, Purpose, Stream},
     job::{Ask, Job},
     log::Log,
-    net::{Buffers, Conns, Dht, Link, LinkConfig, Links, Role},
+    net::{Buffers, Conns, DISTANCE, Dht, Link, LinkConfig, Links, Partitions, Role, region},
     node::{Node, NodeId, Pace, ProviderConfig, RequesterConfig, Side},
     oracle::{Judge, Rule},
     queue::{Lane, Queue},
@@ -52,6 +53,8 @@ pub struct World {
     pub default_link: LinkConfig,
     /// When outputs are drained.
     pub drain: Drain,
+    /// Whether nodes lie in regions of the earth, with the ways between these.
+    pub regions: bool,
     /// Whether a machine is told of the end of streams that it closed itself; adapters differ.
     pub echo_close: bool,
     /// Whether every job's choices are explained.
@@ -68,6 +71,7 @@ pub struct World {
     queue: Queue<Happening>,
     nodes: Vec<Node>,
     links: Links,
+    partitions: Partitions,
     conns: Conns,
     /// Used before, and empty.
     spare: Buffers,
@@ -136,6 +140,7 @@ impl World {
         Self {
             default_link: LinkConfig::default(),
             drain: Drain::default(),
+            regions: false,
             echo_close: false,
             explain: false,
             max_events: 20_000_000,
@@ -147,6 +152,7 @@ impl World {
             queue: Queue::new(),
             nodes: Vec::new(),
             links: Links::default(),
+            partitions: Partitions::default(),
             conns: Conns::default(),
             spare: Buffers::default(),
             orders: Vec::new(),
@@ -186,6 +192,9 @@ impl World {
         let id = NodeId(self.nodes.len() as u32);
         self.nodes.push(Node {
             alive: true,
+            clock: NodeClock::default(),
+            asleep_until: 0,
+            slow: 1,
             life: 0,
             requester: None,
             provider: None,
@@ -300,6 +309,10 @@ impl World {
     /// Runs one event. `false`: there is none left.
     pub fn step(&mut self) -> bool {
         let Some((at, lane, happening)) = self.queue.pop() else { return false };
+        if let Some(until) = self.sleeps(at, lane) {
+            self.queue.push(until, lane, happening);
+            return true;
+        }
         if let Happening::Timer { node, role, generation } = happening
             && !self.is_due(node, role, generation, at)
         {
@@ -311,6 +324,17 @@ impl World {
         self.events += 1;
         self.happen(lane, happening);
         true
+    }
+
+    /// When a node wakes that stands still and that an event is for: its timers first, then what its peers said, one after
+    /// the other. All in one instant, what a machine orders about one thing would race with the next.
+    fn sleeps(&self, at: u64, lane: Lane) -> Option<u64> {
+        if lane.kind == kind::WORLD || lane.dst == INSTANT_END {
+            return None;
+        }
+        let until = self.nodes.get(lane.dst as usize).map(|node| node.asleep_until).filter(|until| *until > at)?;
+        let later = if lane.kind == kind::TIMER { 0 } else { 1 + u64::from(lane.src % 64) };
+        Some(until.saturating_add(later))
     }
 
     /// Whether there is an event left, and the run is not taken to be endless.
@@ -347,8 +371,14 @@ impl World {
     }
 
     fn link_number(&mut self, src: u32, dst: u32) -> u32 {
-        let config = self.default_link;
-        self.links.between(src, dst, || config)
+        let (mut config, regions, seed) = (self.default_link, self.regions, self.seed);
+        self.links.between(src, dst, || {
+            if regions {
+                let [from, to] = [src, dst].map(|node| usize::from(region(seed, node)));
+                config.delay += DISTANCE[from][to];
+            }
+            config
+        })
     }
 
     fn link(&mut self, src: u32, dst: u32) -> &mut Link {
@@ -397,11 +427,18 @@ impl World {
                     names.map(|name| name.as_bytes().to_vec()).collect()
                 })
                 .collect();
-            for name in models.iter().flatten().filter(|_| config.published) {
-                self.dht.publish(name, id.peer());
-            }
             let models = models.into_iter().map(|names| (names, config.engine.length, config.engine.class)).collect();
             self.judge.provider(node, id.peer(), models, config.service.slots);
+        }
+        self.publish(node);
+    }
+
+    /// Lets queries find a provider.
+    fn publish(&mut self, node: u32) {
+        let Some(config) = &self.nodes[node as usize].provider_config else { return };
+        let models = config.service.models.iter().filter(|_| config.published);
+        for name in models.flat_map(|serving| std::iter::once(&serving.advert.model).chain(&serving.advert.aliases)) {
+            self.dht.publish(name.as_bytes(), NodeId(node).peer());
         }
     }
 
@@ -427,9 +464,10 @@ impl World {
             panic!("node {node} is no requester")
         };
         let limit = config.policy.job_deadline;
-        let deadline = now + deadline.unwrap_or(limit).min(limit).0;
+        let own = place.clock.read(now);
+        let deadline = place.clock.after(now, deadline.unwrap_or(limit).min(limit).0).max(place.asleep_until);
         let pace = config.pace;
-        let job = command(&mut side.machine, Instant::from_millis(now))?;
+        let job = command(&mut side.machine, own)?;
         self.judge.submitted(job, node, deadline, spec);
         if let Some(log) = &mut self.log {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
@@ -445,8 +483,9 @@ impl World {
         command: impl FnOnce(&mut Requester, Instant) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         // A dead node knows no job.
-        let Some(side) = &mut self.nodes[node as usize].requester else { return Err(Refusal::UnknownJob) };
-        let result = command(&mut side.machine, Instant::from_millis(self.now));
+        let place = &mut self.nodes[node as usize];
+        let Some(side) = &mut place.requester else { return Err(Refusal::UnknownJob) };
+        let result = command(&mut side.machine, place.clock.read(self.now));
         self.after(node, Role::Requester);
         result
     }

@@ -1,7 +1,7 @@
 //! Streams: dials, bytes on their way, ends.
 
 use haggle_core::{
-    Input, Instant, PeerId, StreamId,
+    Input, PeerId, StreamId,
     machine::StreamFailure,
     wire::{self, Deframer},
 };
@@ -9,7 +9,7 @@ use haggle_core::{
 use super::{Happening, Lane, World, kind, machines::input_kind};
 use crate::{
     dice::{self, Purpose, Stream},
-    net::{Conn, Cuts, DIAL_TIMEOUT, Dial, End, EndState, Item, Link, Pipe, Role},
+    net::{Conn, Cuts, DIAL_TIMEOUT, Dial, End, EndState, Item, Link, LinkConfig, Pipe, Role},
     node::{NodeId, node_of, peer_id},
     script::Heard,
 };
@@ -39,7 +39,7 @@ impl World {
             }
         }
         self.bind(node, role, id, conn);
-        let travel = config.delay.max(1) + self.jitter(config.jitter, node, dst);
+        let travel = self.travel(&config, node, dst);
         let (after, happening) = match config.dial {
             _ if dst == NOWHERE => (1, Happening::Dialled { conn, result: Err(StreamFailure::Unreachable) }),
             Dial::Answers => (travel, Happening::Dial { conn }),
@@ -51,19 +51,27 @@ impl World {
         self.push(self.now + after, to, kind::NET, from, happening);
     }
 
-    /// How much longer than the delay things travel that are sent at this instant.
-    const fn jitter(&self, jitter: u64, src: u32, dst: u32) -> u64 {
-        if jitter == 0 {
-            return 0;
+    /// How long things travel that are sent at this instant.
+    fn travel(&self, link: &LinkConfig, src: u32, dst: u32) -> u64 {
+        let delay = link.delay.max(1);
+        if link.jitter == 0 {
+            return delay;
         }
-        dice::below(self.seed, Stream::new(src, dst, Purpose::Jitter), self.now, jitter.saturating_add(1))
+        let stream = Stream::new(src, dst, Purpose::Jitter);
+        let draw = dice::rand(self.seed, stream, link.spread.key(self.now));
+        delay.saturating_add(link.spread.stretch(link.jitter, draw))
+    }
+
+    /// Until when nothing travels over a link.
+    fn blocked_until(&self, link: u32, src: u32, dst: u32) -> u64 {
+        self.links.get(link).stalled_until.max(self.partitions.until(self.seed, src, dst))
     }
 
     /// A dial is heard at its target.
     pub(super) fn dial_arrives(&mut self, lane: Lane, conn: u64) {
         let Some(record) = self.conns.get(conn) else { return };
         let ((src, dst), links) = ((record.ends[0].node, record.ends[1].node), record.links);
-        let until = self.links.get(links[0]).stalled_until;
+        let until = self.blocked_until(links[0], src, dst);
         if until > self.now {
             return self.push(until, lane.dst, lane.kind, lane.src, Happening::Dial { conn });
         }
@@ -100,8 +108,8 @@ impl World {
     }
 
     fn admit(&mut self, dst: u32, src: u32, conn: u64) -> Result<(Role, StreamId), StreamFailure> {
-        let now = Instant::from_millis(self.now);
         let node = &mut self.nodes[dst as usize];
+        let now = node.clock.read(self.now);
         if !node.alive {
             return Err(StreamFailure::Unreachable);
         }
@@ -117,6 +125,14 @@ impl World {
 
     /// The answer to a dial is heard.
     pub(super) fn dialled(&mut self, conn: u64, result: Result<(), StreamFailure>) {
+        let Some(record) = self.conns.get(conn) else { return };
+        if result.is_ok() && !record.severed {
+            let (src, dst) = (record.ends[1].node, record.ends[0].node);
+            let until = self.blocked_until(record.links[1], src, dst);
+            if until > self.now {
+                return self.push(until, dst, kind::NET, src, Happening::Dialled { conn, result });
+            }
+        }
         let Some(record) = self.conns.get_mut(conn) else { return };
         let (node, role, id, state) =
             (record.ends[0].node, record.ends[0].role, record.ends[0].id, record.ends[0].state);
@@ -198,12 +214,13 @@ impl World {
         let Some(record) = self.conns.get_mut(conn).filter(|record| !record.severed) else { return };
         let (src, dst) = (record.ends[end].node, record.ends[1 - end].node);
         let (now, config) = (self.now, self.links.get(record.links[end]).config);
-        let at = now + config.delay.max(1) + self.jitter(config.jitter, src, dst);
+        let travel = self.travel(&config, src, dst);
         let Some(record) = self.conns.get_mut(conn) else { return };
         let pipe = &mut record.pipes[end];
         let due = match item {
-            Item::Bytes(bytes) => pipe.put(at, bytes, &mut self.spare),
-            Item::Closed => pipe.close(at),
+            Item::Bytes(bytes) if config.rate == 0 => pipe.put(now + travel, bytes, &mut self.spare),
+            Item::Bytes(bytes) => return self.trickle(conn, end, &bytes, (u64::from(config.rate), travel)),
+            Item::Closed => pipe.close(now + travel),
         };
         self.peak_in_flight = self.peak_in_flight.max(pipe.len());
         if let Some(at) = due {
@@ -211,13 +228,29 @@ impl World {
         }
     }
 
+    /// Puts bytes on their way, so many each ms.
+    fn trickle(&mut self, conn: u64, end: usize, mut bytes: &[u8], (rate, travel): (u64, u64)) {
+        while let Some(record) = self.conns.get_mut(conn).filter(|_| !bytes.is_empty()) {
+            let (src, dst) = (record.ends[end].node, record.ends[1 - end].node);
+            let pipe = &mut record.pipes[end];
+            let (at, count) = pipe.leave(self.now, rate, bytes.len());
+            let (some, rest) = bytes.split_at(count);
+            let due = pipe.put(at + travel, self.spare.copy(some), &mut self.spare);
+            self.peak_in_flight = self.peak_in_flight.max(pipe.len());
+            bytes = rest;
+            if let Some(at) = due {
+                self.push(at, dst, kind::NET, src, Happening::Pump { conn, from: end });
+            }
+        }
+    }
+
     /// What is due on a stream arrives.
     pub(super) fn pump(&mut self, lane: Lane, conn: u64, from: usize) {
         while let Some(record) = self.conns.get_mut(conn) {
             let (src, dst) = (record.ends[from].node, record.ends[1 - from].node);
-            let link = self.links.get(record.links[from]);
-            if link.stalled_until > self.now {
-                let until = link.stalled_until;
+            let stalled = self.links.get(record.links[from]).stalled_until;
+            let until = stalled.max(self.partitions.until(self.seed, src, dst));
+            if until > self.now {
                 return self.push(until, lane.dst, lane.kind, lane.src, Happening::Pump { conn, from });
             }
             let Some(item) = record.pipes[from].take(self.now) else { return };

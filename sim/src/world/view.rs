@@ -145,8 +145,8 @@ impl World {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        let now = Instant::from_millis(self.now);
         for node in &self.nodes {
+            let now = Instant::from_millis(node.clock.shows(self.now));
             hash.update([u8::from(node.alive)]);
             if let Some(side) = &node.requester {
                 hash.update(side.machine.digest(now));

@@ -15,7 +15,7 @@ fn outcome(seed: u64, drain: Drain) -> (u64, [u8; 32]) {
     let report = world.report();
     report.verdict().unwrap_or_else(|broken| panic!("seed {seed}, {drain:?}: {broken}"));
     // When a machine hears of what it knows already may differ by an instant; digests are relative to one and the same.
-    world.run_until(10_000_000);
+    world.run_until(100_000_000);
     let mut hash = DefaultHasher::new();
     for (id, job) in world.jobs() {
         (id, job.submitted, &job.text, format!("{:?}", job.ending)).hash(&mut hash);
