@@ -9,9 +9,11 @@ mod gguf;
 mod provider;
 mod requester;
 mod tap;
+mod upstream;
 mod wire;
 
 pub use gguf::gguf;
 pub use provider::provider;
 pub use requester::requester;
+pub use upstream::upstream;
 pub use wire::{decode, deframe, prompt};

@@ -61,3 +61,8 @@ fn requester() {
 fn provider() {
     replay("provider", haggle_fuzz::provider);
 }
+
+#[test]
+fn upstream() {
+    replay("upstream", haggle_fuzz::upstream);
+}

@@ -8,6 +8,10 @@ mod market;
 mod mdns;
 mod models;
 mod relay;
+#[path = "../../../engine/tests/it/server.rs"]
+#[expect(dead_code, reason = "the engine's tests use the rest")]
+mod server;
 mod settings;
 mod signals;
+mod upstream;
 mod world;

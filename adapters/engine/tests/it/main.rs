@@ -1,6 +1,8 @@
 //! The engine as an adapter sees it.
 
 mod answers;
+#[cfg(feature = "upstream")]
+mod events;
 mod files;
 mod guard;
 mod models;

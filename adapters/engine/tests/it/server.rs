@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -92,7 +92,15 @@ impl Server {
 
     /// On a port, and locked by a key.
     pub(crate) fn start_on(port: u16, does: Does, key: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+        // The port of a server that was dropped becomes free when its thread notices.
+        let began = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => break listener,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "no port: {error}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
         let port = listener.local_addr().expect("a port").port();
         let lists = json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "owned_by": "llamacpp" }] });
         let shared = Arc::new(Shared {

@@ -1,0 +1,72 @@
+//! The idle time of a server, sold by the program.
+
+use std::fs;
+
+use crate::{
+    server::{Does, MODEL, Server, words},
+    world::{Folder, Node, Running, run},
+};
+
+const KEY: &str = "s3cret-key";
+
+#[test]
+fn a_servers_answers_are_sold_and_its_key_shows_nowhere() {
+    let server = Server::start_on(0, Does::Writes, Some(KEY));
+    let folder = Folder::new();
+    let settings = format!("model = \"words\"\nupstream = {:?}\nupstream_key_env = \"SERVER_KEY\"\n", server.url());
+    let file = folder.file("haggle.toml", settings).display().to_string();
+    let serve = |key: &str| {
+        let mut command = folder.haggle(&["serve", "--config", &file, "--price-out", "1000000", "--json", "-vv"]);
+        command.env("RUST_LOG", "trace").env("SERVER_KEY", key);
+        command
+    };
+    let mut process = Running::spawn(serve(KEY));
+    let said = process.json();
+    assert_eq!(said["upstream"]["model"], MODEL);
+    assert_eq!((said["slots"].as_u64(), said["upstream"]["context"].as_u64()), (Some(3), Some(2048)), "as it says");
+    let address = said["addresses"][0].as_str().expect("an address").to_owned();
+    let ask =
+        ["ask", "--provider", &address, "--model", "words", "--budget", "20", "--chat", "--max-tokens", "9", "Hi"];
+    let over = run(folder.haggle(&ask));
+    over.says(0, &["9 written", "owed 9 units"]);
+    assert_eq!(over.out, words(9));
+    if cfg!(target_os = "linux") {
+        let arguments = fs::read(format!("/proc/{}/cmdline", process.id())).expect("arguments");
+        assert!(!String::from_utf8_lossy(&arguments).contains(KEY));
+    }
+
+    // It goes away while we run: that is told, and nobody is sent there.
+    server.does(Does::Refuses(401, None, "{}"));
+    run(folder.haggle(&ask)).exits(6);
+    process.wait_for_log("cannot be computed now");
+    process.signal("TERM");
+    let over = process.over();
+    over.exits(0);
+    assert!(!over.out.contains(KEY) && !over.err.contains(KEY), "{}", over.err);
+
+    let over = run(serve("wr0ng-key"));
+    over.says(1, &["401", "key"]);
+    assert!(!over.err.contains("wr0ng-key"));
+}
+
+#[test]
+fn what_cannot_be_sold_is_told_with_what_to_do() {
+    let server = Server::start(Does::Writes);
+    let (folder, url) = (Folder::new(), server.url());
+    let refused = |code, args: &[&str], texts: &[&str]| {
+        run(folder.haggle(&[&["serve"], args].concat())).says(code, texts);
+    };
+    refused(3, &["--upstream", &url], &["--model NAME"]);
+    refused(3, &["--upstream-model", "a"], &["upstream_model", "--upstream URL"]);
+    refused(3, &["--upstream", &url, "--model-file", "a.gguf"], &["not both"]);
+    refused(3, &["--upstream", &url, "--model", "m", "--upstream-key-env", "NO_SUCH"], &["NO_SUCH is not set"]);
+    refused(3, &["--upstream", &url, "--model", "m", "--upstream-dialect", "lama"], &["did you mean llama"]);
+    refused(3, &["--upstream", "localhost", "--model", "m"], &["http://"]);
+    refused(2, &["--upstream", &url, "--model", "m", "--upstream-model", "b"], &[MODEL, "--upstream-model"]);
+    let dead = Server::start(Does::Writes).url();
+    refused(1, &["--upstream", &dead, "--model", "m"], &["cannot be reached", &dead]);
+    let node = Node::start(&["serve", "--upstream", &url, "--model", "m", "--slots", "7", "--context", "99"]);
+    let seen = run(folder.haggle(&["discover", "--json", "--provider", &node.address, "--model", "m"]));
+    seen.exits(0);
+    assert!(seen.out.contains("\"context\":99") && seen.out.contains("\"slots\":7"), "{}", seen.out);
+}
