@@ -9,6 +9,7 @@ use haggle_engine::{
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
+type Named = (&'static str, &'static str);
 type Events = Result<Vec<(Vec<u8>, Vec<u8>)>, TooLong>;
 
 fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Events {
@@ -67,7 +68,7 @@ fn expected(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn the_rules_by_example() {
-    let cases: [(&[u8], &[(&str, &str)]); 12] = [
+    let cases: [(&[u8], &[Named]); 12] = [
         (b"data: a\n\n", &[("", "a")]),
         (b"data: a\r\n\r\ndata:b\r\rdata:  c\n\n", &[("", "a"), ("", "b"), ("", " c")]),
         (b"\xef\xbb\xbfdata: a\n\n", &[("", "a")]),
