@@ -2,7 +2,8 @@
 //!
 //! An engine turns a [`Request`] into a [`Generation`], and whoever drives it calls [`Generation::step`] until it
 //! ends. No step waits for anything, so that one blocking thread can step many generations in turn. Engines that compute
-//! in this process read no clock, start no thread and open no socket: a simulator can step them in virtual time.
+//! in this process read no clock, open no socket and keep no thread beyond a step: a simulator can step them in virtual
+//! time.
 //!
 //! [`Llama`] is such an engine, with a model in it: [`Llama::tiny_stories`] needs no download. Adapters wrap every
 //! generation in [`Guarded`], which also shows the loop that drives one.
