@@ -11,6 +11,8 @@ use crate::{
 
 /// Where the known traces are kept.
 pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden.txt");
+/// Where the table of profiles is kept.
+pub const PROFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles.md");
 /// How many they are.
 pub const COUNT: u64 = 32;
 
@@ -54,4 +56,15 @@ pub fn lines(traces: &[(u64, u128)]) -> String {
 pub fn mark(lines: &str) -> String {
     let hash = lines.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
     format!("golden traces {:08x}", hash >> 32)
+}
+
+/// The file of the table of profiles.
+#[must_use]
+pub fn profiles() -> String {
+    let table = crate::figures::profiles::table();
+    format!(
+        "# What users see on seven kinds of network\n\n20 providers with 4 slots, 10 requesters, 400 jobs of 60 tokens at \
+         20 ms a token within 200 virtual seconds, seed 1; `src/figures/profiles.rs` says what each network is.\nWritten \
+         by `cargo run --release -p haggle-sim -- bless`; a test compares it to the letter.\n\n{table}"
+    )
 }

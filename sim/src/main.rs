@@ -19,6 +19,7 @@ usage: haggle-sim run --seeds N [--from S | --from-commit HASH] [--threads T] [-
        haggle-sim traces --seeds N [--from S] [--threads T]
        haggle-sim bless
        haggle-sim figures NAME --seeds N [--from S]
+       haggle-sim profiles
        haggle-sim bench [NAME]
 
 run      one world per seed; exits with 1 if any broke a rule
@@ -29,9 +30,10 @@ diff     where two worlds part, or two files that trace wrote, for instance from
 scenario a world that a person wrote down, and what becomes of each job; sim/README.md describes the file
 same     the same seeds in this process and in another one, which has one thread: every trace is equal, or exits with 1
 traces   the hash of everything that happened, seed by seed
-bless    writes the traces that the tests compare with; say in CHANGELOG.md why they changed
+bless    writes the traces and the table of profiles that tests compare with; say in CHANGELOG.md why they changed
 figures  what the core comes to under load, seed by seed
-bench    how fast all of it is, in time on a core: messages, market or idle; all of them if no NAME is given
+profiles what users see on seven kinds of network, as a table
+bench    how fast all of it is, in time on a core: messages, market, idle or churn; all of them if no NAME is given
 
   WHAT                 a seed, a line v1:SEED:MARK as run prints it, or a file
   --seeds N            how many seeds; at least 1
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Some("same") => Words::new(&args[1..]).and_then(determinism::same),
         Some("traces") => Words::new(&args[1..]).and_then(determinism::traces),
         Some("bless") => Words::new(&args[1..]).and_then(determinism::bless),
+        Some("profiles") => Words::new(&args[1..]).and_then(figures::profiles),
         Some("bench") => Words::new(&args[1..]).and_then(bench::bench),
         Some("figures") => Words::new(&args[1..]).and_then(figures::figures),
         Some(other) => Err(Failed::Usage(format!("there is no command '{other}'"))),

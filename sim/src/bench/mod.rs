@@ -1,5 +1,6 @@
 //! How fast the simulator is: one run of everything, so that a busy machine slows all of it down alike.
 
+pub mod churn;
 pub mod market;
 pub mod messages;
 

@@ -1,20 +1,21 @@
 //! How fast it is.
 
-use haggle_sim::bench::{Clock, Took, market, messages, resident_bytes};
+use haggle_sim::bench::{Clock, Took, churn, market, messages, resident_bytes};
 
 use super::{Failed, Words};
 
 pub(crate) fn bench(mut words: Words) -> Result<(), Failed> {
     let name = words.word();
     words.done()?;
-    let all: [(&str, fn()); 3] = [("messages", of_messages), ("market", of_market), ("idle", of_idle)];
+    let all: [(&str, fn()); 4] =
+        [("messages", of_messages), ("market", of_market), ("idle", of_idle), ("churn", of_churn)];
     let chosen: Vec<fn()> = all
         .into_iter()
         .filter(|(each, _)| name.as_deref().is_none_or(|name| name == *each))
         .map(|(_, run)| run)
         .collect();
     if chosen.is_empty() {
-        return Err(Failed::Usage("bench knows messages, market and idle".into()));
+        return Err(Failed::Usage("bench knows messages, market, idle and churn".into()));
     }
     chosen.into_iter().for_each(|run| run());
     Ok(())
@@ -55,4 +56,20 @@ fn of_idle() {
     let (millis, bytes) = (clock.nanos() / 1_000_000, resident_bytes().saturating_sub(before));
     println!("{nodes} idle cores: {} bytes each, built in {millis} ms", bytes / u64::from(nodes));
     drop(world);
+}
+
+fn of_churn() {
+    let clock = Clock::start();
+    let mut world = churn::world(1);
+    world.run_to_end();
+    let millis = clock.nanos() / 1_000_000;
+    let report = world.report();
+    println!(
+        "{} nodes, {} jobs, {} virtual s, jitter and churn: {millis} ms, {} inputs of machines",
+        churn::NODES,
+        churn::JOBS,
+        churn::SPAN / 1000,
+        report.inputs
+    );
+    print!("{report}");
 }

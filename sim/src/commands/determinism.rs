@@ -1,10 +1,6 @@
 //! That the same seed runs the same way everywhere.
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use haggle_sim::golden;
 
@@ -53,10 +49,15 @@ pub(crate) fn same(mut words: Words) -> Result<(), Failed> {
 
 pub(crate) fn bless(words: Words) -> Result<(), Failed> {
     words.done()?;
-    let path = Path::new(golden::FILE);
     let lines = golden::lines(&golden::traces(&golden::seeds(), haggle_sim::volume::all_cores()));
-    let write = std::fs::File::create(path).and_then(|mut file| file.write_all(lines.as_bytes()));
-    write.map_err(|error| Failed::Broken(format!("{} can not be written: {error}", path.display())))?;
-    println!("{} is written. In CHANGELOG.md, say why, and: {}", path.display(), golden::mark(&lines));
+    for (path, text) in [(golden::FILE, &lines), (golden::PROFILES, &golden::profiles())] {
+        std::fs::write(path, text).map_err(|error| Failed::Broken(format!("{path} can not be written: {error}")))?;
+    }
+    println!(
+        "{} and {} are written. In CHANGELOG.md, say why, and: {}",
+        golden::FILE,
+        golden::PROFILES,
+        golden::mark(&lines)
+    );
     Ok(())
 }

@@ -4,6 +4,7 @@ use haggle_sim::figures::{
     choice::{self, Chooser},
     cuts,
     outage::{self, FAILINGS},
+    profiles,
 };
 
 use super::{Failed, Words};
@@ -14,6 +15,12 @@ pub(crate) fn figures(mut words: Words) -> Result<(), Failed> {
     let seeds = words.seeds()?;
     words.done()?;
     seeds.iter().for_each(print);
+    Ok(())
+}
+
+pub(crate) fn profiles(words: Words) -> Result<(), Failed> {
+    words.done()?;
+    print!("{}", profiles::table());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub mod choice;
 pub mod cuts;
 pub mod outage;
+pub mod profiles;
 
 use crate::World;
 

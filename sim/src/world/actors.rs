@@ -103,6 +103,7 @@ impl World {
         match side.machine.push(now, attempt, piece) {
             Ok(room) => {
                 run.next += n;
+                self.computed += n;
                 let (over, reason) = (run.next == run.end, run.reason);
                 run.blocked = room == 0 && !over;
                 let (pause, blocked) = ((engine.token * n).max(1).saturating_mul(slow), run.blocked);

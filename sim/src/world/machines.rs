@@ -243,6 +243,7 @@ impl World {
             Order::Open(stream, peer) => self.open(node, role, stream, peer),
             Order::Transmit(stream, bytes) => {
                 self.trace.record(self.now, node, node, record::TRANSMIT, &bytes);
+                self.frames += frames(&bytes);
                 self.transmit(node, role, stream, bytes);
             }
             Order::Close(stream) => {
@@ -391,6 +392,16 @@ impl World {
         }
         self.after(node, role);
     }
+}
+
+/// How many frames some bytes are.
+fn frames(mut bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    while let [high, low, rest @ ..] = bytes {
+        count += 1;
+        bytes = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default();
+    }
+    count
 }
 
 fn own<E>(output: Output<'_, E>, spare: &mut Buffers) -> Option<Order> {

@@ -86,6 +86,9 @@ pub struct World {
     log: Option<Box<Log>>,
     dials: u64,
     faults: BTreeMap<&'static str, u64>,
+    /// Frames sent, and tokens that engines wrote.
+    frames: u64,
+    computed: u64,
     /// Most bytes that were ever on their way in one direction of a stream.
     peak_in_flight: usize,
 }
@@ -164,6 +167,8 @@ impl World {
             log: None,
             dials: 0,
             faults: BTreeMap::new(),
+            frames: 0,
+            computed: 0,
             peak_in_flight: 0,
         }
     }

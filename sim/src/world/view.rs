@@ -32,6 +32,18 @@ impl World {
         self.inputs
     }
 
+    /// Frames that nodes of the core have sent.
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Tokens that engines have written.
+    #[must_use]
+    pub const fn computed(&self) -> u64 {
+        self.computed
+    }
+
     /// A job by its id.
     ///
     /// # Panics
