@@ -126,13 +126,14 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Evenly distributed around 0. Scales are powers of two, as half precision.
+/// Around 0, with scales and least values of any bits: powers of two would hide in which order they are multiplied.
 fn put_weights(out: &mut Vec<u8>, kind: u32, count: usize, state: &mut u64) {
-    const SMALL: [u8; 2] = [0x00, 0x14];
-    const LARGE: [u8; 2] = [0x00, 0x24];
-    const LEAST: [u8; 2] = [0x80, 0xaf];
-    let head: &[[u8; 2]] = match kind {
-        F32 => return (0..count).for_each(|_| out.extend((f32::from(draw(state)) / 512.0 - 0.25).to_le_bytes())),
+    // The high bytes of half precision: about 2^-10, 2^-6, -2^-4.
+    const SMALL: u8 = 0x14;
+    const LARGE: u8 = 0x24;
+    const LEAST: u8 = 0xac;
+    let heads: &[u8] = match kind {
+        F32 => return (0..count).for_each(|_| out.extend((f32::from(draw(state)) / 509.0 - 0.25).to_le_bytes())),
         // A sign and the bits below the exponent of 2^-4.
         F16 => return (0..count).for_each(|_| out.extend([draw(state), 0x2c | draw(state) & 0x83])),
         Q4_0 => &[LARGE],
@@ -141,7 +142,7 @@ fn put_weights(out: &mut Vec<u8>, kind: u32, count: usize, state: &mut u64) {
     };
     let values = if kind == Q8_0 { 32 } else { 16 };
     for _ in 0..count / 32 {
-        out.extend(head.concat());
+        heads.iter().for_each(|head| out.extend([draw(state), head | draw(state) & 3]));
         out.extend((0..values).map(|_| draw(state)));
     }
 }
