@@ -68,7 +68,8 @@ fn expected(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn the_rules_by_example() {
-    let cases: [(&[u8], &[Named]); 12] = [
+    let cases: [(&[u8], &[Named]); 13] = [
+        (b"data: a\r\ndata: b\r\n\r\n", &[("", "a\nb")]),
         (b"data: a\n\n", &[("", "a")]),
         (b"data: a\r\n\r\ndata:b\r\rdata:  c\n\n", &[("", "a"), ("", "b"), ("", " c")]),
         (b"\xef\xbb\xbfdata: a\n\n", &[("", "a")]),
@@ -122,6 +123,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
         b": beat",
         b"\n",
         b"\n\n",
+        b"\r\n",
         b"\r\n\r\n",
         b"\r",
         b"\xef\xbb\xbf",
