@@ -320,7 +320,7 @@ fn a_sick_server_is_told_once_and_so_is_its_recovery() {
 #[test]
 fn a_killed_server_is_suspected_at_once() {
     let server = Server::start(Does::SilentEnd);
-    let patience = Patience { probe_every: LONG, ..config(&server).patience };
+    let patience = Patience { probe_every: 60 * LONG, ..config(&server).patience };
     let engine = Upstream::open(Config { patience, ..config(&server) }).expect("well");
     server.lists(500, json!({}));
     assert_eq!(run(&engine, chat(8)).why(), Why::Truncated);
