@@ -158,6 +158,7 @@ pub enum Failover {
 
 /// A question for prices: nothing is awarded, no prompt is needed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct QuoteSpec {
     /// Which model, and who may serve it.
     pub criteria: Criteria,

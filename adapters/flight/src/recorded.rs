@@ -1,0 +1,361 @@
+//! A machine whose steps are written down.
+
+use std::ops::Deref;
+
+use haggle_core::{
+    AttemptId, ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId,
+    Policy, Provider, ProviderEvent, Refusal, Requester, StreamId,
+    machine::Timeout,
+    money::Amount,
+    provider::{Piece, Service},
+    spec::QuoteSpec,
+    wire::message::EndReason,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    step::{Bytes, Fact, Line, Step, Who},
+    tape::Tape,
+};
+
+/// A machine of `haggle-core` with the same commands. With a tape, every step is written to it; without one, nothing is
+/// done but what the machine does. Reads go through to the machine.
+#[derive(Debug)]
+pub struct Recorded<M> {
+    machine: M,
+    recorder: Option<Recorder>,
+    now: Instant,
+}
+
+#[derive(Debug)]
+struct Recorder {
+    who: Who,
+    tape: Tape,
+    /// Outputs since the last line.
+    outs: Outs,
+}
+
+impl Recorded<Requester> {
+    /// A fresh requester. See [`Requester::new`].
+    ///
+    /// # Errors
+    /// The first setting that can not work.
+    pub fn requester(policy: Policy, limits: Limits, seed: [u8; 32], tape: Option<&Tape>) -> Result<Self, ConfigError> {
+        let recorder = Recorder::on(Who::Requester, tape, || Step::NewRequester {
+            policy: policy.clone(),
+            limits: limits.clone(),
+            seed,
+        });
+        Ok(Self { machine: Requester::new(policy, limits, seed)?, recorder, now: Instant::ZERO })
+    }
+
+    /// [`Requester::submit`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn submit(&mut self, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
+        let step = self.note(|| Step::Submit(spec.clone()));
+        self.act(now, step, |machine| machine.submit(now, spec))
+    }
+
+    /// [`Requester::quote`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn quote(&mut self, now: Instant, spec: QuoteSpec) -> Result<JobId, Refusal> {
+        let step = self.note(|| Step::Quote(spec.clone()));
+        self.act(now, step, |machine| machine.quote(now, spec))
+    }
+
+    /// [`Requester::discover`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn discover(&mut self, now: Instant, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
+        let step = self.note(|| Step::Discover { criteria: criteria.clone(), deadline });
+        self.act(now, step, |machine| machine.discover(now, criteria, deadline))
+    }
+
+    /// [`Requester::award`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn award(&mut self, now: Instant, job: JobId, peer: PeerId) -> Result<(), Refusal> {
+        let step = self.note(|| Step::Award { job, peer });
+        self.act(now, step, |machine| machine.award(now, job, peer))
+    }
+
+    /// [`Requester::cancel`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn cancel(&mut self, now: Instant, job: JobId) -> Result<(), Refusal> {
+        let step = self.note(|| Step::Cancel(job));
+        self.act(now, step, |machine| machine.cancel(now, job))
+    }
+
+    /// [`Requester::consumed`].
+    pub fn consumed(&mut self, now: Instant, job: JobId, tokens: u64) {
+        let step = self.note(|| Step::Consumed { job, tokens });
+        self.act(now, step, |machine| machine.consumed(now, job, tokens));
+    }
+
+    /// [`Requester::set_account_budget`].
+    pub fn set_account_budget(&mut self, budget: Option<Amount>) {
+        let step = self.note(|| Step::SetAccountBudget(budget));
+        self.act(self.now, step, |machine| machine.set_account_budget(budget));
+    }
+
+    /// [`Requester::ban`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn ban(&mut self, peer: PeerId) -> Result<(), Refusal> {
+        let step = self.note(|| Step::Ban(peer));
+        self.act(self.now, step, |machine| machine.ban(peer))
+    }
+
+    /// [`Requester::allow`].
+    pub fn allow(&mut self, peer: &PeerId) {
+        let step = self.note(|| Step::Allow(*peer));
+        self.act(self.now, step, |machine| machine.allow(peer));
+    }
+}
+
+impl Recorded<Provider> {
+    /// A fresh provider. See [`Provider::new`].
+    ///
+    /// # Errors
+    /// The first setting that can not work.
+    pub fn provider(
+        service: Service,
+        limits: Limits,
+        seed: [u8; 32],
+        tape: Option<&Tape>,
+    ) -> Result<Self, ConfigError> {
+        let recorder = Recorder::on(Who::Provider, tape, || Step::NewProvider {
+            service: service.clone(),
+            limits: limits.clone(),
+            seed,
+        });
+        Ok(Self { machine: Provider::new(service, limits, seed)?, recorder, now: Instant::ZERO })
+    }
+
+    /// [`Provider::accept_stream`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn accept_stream(&mut self, now: Instant, peer: PeerId) -> Result<StreamId, Refusal> {
+        let step = self.note(|| Step::AcceptStream(peer));
+        self.act(now, step, |machine| machine.accept_stream(now, peer))
+    }
+
+    /// [`Provider::started`].
+    pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64) {
+        let step = self.note(|| Step::Started { attempt, prompt_tokens });
+        self.act(self.now, step, |machine| machine.started(attempt, prompt_tokens));
+    }
+
+    /// [`Provider::push`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn push(&mut self, now: Instant, attempt: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
+        let step = self.note(|| Step::Push {
+            attempt,
+            n: piece.n,
+            text: piece.text.to_owned(),
+            ids: piece.ids.map(|ids| Bytes(ids.to_vec())),
+        });
+        self.act(now, step, |machine| machine.push(now, attempt, piece))
+    }
+
+    /// [`Provider::finish`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn finish(&mut self, now: Instant, attempt: AttemptId, reason: EndReason) -> Result<(), Refusal> {
+        let step = self.note(|| Step::Finish { attempt, reason });
+        self.act(now, step, |machine| machine.finish(now, attempt, reason))
+    }
+
+    /// [`Provider::drain`].
+    pub fn drain(&mut self) {
+        let step = self.note(|| Step::Drain);
+        self.act(self.now, step, Provider::drain);
+    }
+
+    /// [`Provider::shut_down`].
+    pub fn shut_down(&mut self, now: Instant) {
+        let step = self.note(|| Step::ShutDown);
+        self.act(now, step, |machine| machine.shut_down(now));
+    }
+}
+
+impl<M> Recorded<M> {
+    /// Only a tape with contents is told of steps.
+    fn note(&self, step: impl FnOnce() -> Step) -> Option<Step> {
+        self.recorder.as_ref().filter(|recorder| !recorder.tape.is_redacted()).map(|_| step())
+    }
+
+    fn act<R: Answer>(&mut self, now: Instant, step: Option<Step>, act: impl FnOnce(&mut M) -> R) -> R {
+        self.now = self.now.max(now);
+        let answer = act(&mut self.machine);
+        if let (Some(recorder), Some(step)) = (&mut self.recorder, step) {
+            recorder.write(now, step, answer.words());
+        }
+        answer
+    }
+}
+
+impl<M> Deref for Recorded<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.machine
+    }
+}
+
+impl Machine for Recorded<Requester> {
+    type Event<'a> = Event<'a>;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        let step = self.note(|| Step::Fact(Fact::of(&input)));
+        self.act(now, step, |machine| machine.handle_input(now, input));
+    }
+
+    fn poll_output(&mut self) -> Option<Output<'_, Event<'_>>> {
+        let output = self.machine.poll_output();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.out(self.now, output.as_ref(), requester_event);
+        }
+        output
+    }
+
+    fn poll_timeout(&self) -> Option<Timeout> {
+        self.machine.poll_timeout()
+    }
+}
+
+impl Machine for Recorded<Provider> {
+    type Event<'a> = ProviderEvent;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        let step = self.note(|| Step::Fact(Fact::of(&input)));
+        self.act(now, step, |machine| machine.handle_input(now, input));
+    }
+
+    fn poll_output(&mut self) -> Option<Output<'_, ProviderEvent>> {
+        let output = self.machine.poll_output();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.out(self.now, output.as_ref(), |event| json!(event));
+        }
+        output
+    }
+
+    fn poll_timeout(&self) -> Option<Timeout> {
+        self.machine.poll_timeout()
+    }
+}
+
+impl Recorder {
+    fn on(who: Who, tape: Option<&Tape>, begin: impl FnOnce() -> Step) -> Option<Self> {
+        let mut recorder = Self { who, tape: tape?.clone(), outs: Outs::default() };
+        if !recorder.tape.is_redacted() {
+            recorder.write(Instant::ZERO, begin(), String::new());
+        }
+        Some(recorder)
+    }
+
+    /// Writes a step, after the outputs that were taken before it.
+    fn write(&mut self, now: Instant, step: Step, got: String) {
+        self.flush(now);
+        self.tape.write(&Line { at: now.as_millis(), who: self.who, step, got });
+    }
+
+    fn out<E: Serialize>(&mut self, now: Instant, output: Option<&Output<'_, E>>, shown: impl FnOnce(&E) -> Value) {
+        match output {
+            None => self.flush(now),
+            Some(Output::Event(event)) if self.tape.is_redacted() => {
+                let seen =
+                    Line { at: now.as_millis(), who: self.who, step: Step::Seen(shown(event)), got: String::new() };
+                self.tape.write(&seen);
+            }
+            Some(_) if self.tape.is_redacted() => {}
+            Some(output) => self.outs.add(output),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if let Some((count, digest)) = self.outs.take() {
+            let step = Step::Out { count, digest: Bytes(digest) };
+            self.tape.write(&Line { at: now.as_millis(), who: self.who, step, got: String::new() });
+        }
+    }
+}
+
+/// A digest of outputs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outs {
+    count: u64,
+    digest: Sha256,
+}
+
+impl Outs {
+    pub(crate) fn add<E: Serialize>(&mut self, output: &Output<'_, E>) {
+        self.count += 1;
+        match output {
+            Output::Open { stream, peer } => self.put(1, stream.0, peer.as_bytes()),
+            Output::Transmit { stream, bytes } => self.put(2, stream.0, bytes),
+            Output::Close(stream) => self.put(3, stream.0, &[]),
+            Output::Reset(stream) => self.put(4, stream.0, &[]),
+            Output::StartQuery { query, model } => self.put(5, query.0, model.as_bytes()),
+            Output::CancelQuery(query) => self.put(6, query.0, &[]),
+            // An event without a text form would be a fault of this program, and is equal on both sides.
+            Output::Event(event) => self.put(7, 0, &serde_json::to_vec(event).unwrap_or_default()),
+        }
+    }
+
+    /// How many there were, and their digest; `None` if there were none.
+    pub(crate) fn take(&mut self) -> Option<(u64, Vec<u8>)> {
+        let Self { count, digest } = std::mem::take(self);
+        (count > 0).then(|| (count, digest.finalize()[..16].to_vec()))
+    }
+
+    fn put(&mut self, kind: u8, id: u64, bytes: &[u8]) {
+        self.digest.update([kind]);
+        self.digest.update(id.to_le_bytes());
+        self.digest.update((bytes.len() as u64).to_le_bytes());
+        self.digest.update(bytes);
+    }
+}
+
+/// A requester's event without what was written.
+fn requester_event(event: &Event<'_>) -> Value {
+    match event {
+        Event::Tokens { job, peer, seq, n, .. } => json!({"tokens": {"job": job, "peer": peer, "seq": seq, "n": n}}),
+        event => json!(event),
+    }
+}
+
+/// What a command answers, in words that can be compared.
+pub(crate) trait Answer {
+    fn words(&self) -> String;
+}
+
+impl Answer for () {
+    fn words(&self) -> String {
+        String::new()
+    }
+}
+
+impl<T: std::fmt::Debug> Answer for Result<T, Refusal> {
+    fn words(&self) -> String {
+        match self {
+            Ok(answer) => format!("{answer:?}"),
+            Err(refusal) => format!("refused: {}", refusal.code()),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What was recorded is run again, and what was changed is not followed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which may panic")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use haggle_core::{
+    Event, Input, Instant, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy, Provider, ProviderEvent,
+    Requester, StreamId,
+    machine::QueryOutcome,
+    provider::{Piece, Service, Serving},
+    wire::{
+        Prompt,
+        message::{EndReason, Exactness, ModelAdvert},
+    },
+};
+use haggle_flight::{Damage, Recorded, ReplayError, Tape, What, Who, replay};
+use proptest::prelude::*;
+
+const SECRET: &str = "the secret prompt";
+const ANSWER: &str = "an answer of some words";
+
+/// A file of its own, removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("haggle-flight-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn service() -> Service {
+    let advert = ModelAdvert {
+        model: Model::new(b"tales").unwrap(),
+        aliases: Vec::new(),
+        context: 4096,
+        price_in: 0,
+        bytes_per_token: 4,
+        price_out: 1_000_000,
+        eta: Millis(100),
+        can_continue: true,
+        exactness: Exactness::default(),
+    };
+    Service { models: vec![Serving { advert, floor_permille: 1000 }], slots: 1, ..Service::default() }
+}
+
+/// Both machines of one node, wired to each other: a job from its submission to its bill. Returns what was written.
+fn fly(path: &Path, redacted: bool) -> String {
+    let tape = Tape::create(path, redacted).unwrap();
+    let (buyer, seller) = (PeerId::new(&[1]).unwrap(), PeerId::new(&[2]).unwrap());
+    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&tape)).unwrap();
+    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&tape)).unwrap();
+    let mut spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(SECRET.into()), 50);
+    (spec.budget, spec.explain) = (Some(1_000_000), true);
+    let mut now = 0;
+    let job = requester.submit(Instant::from_millis(now), spec).unwrap();
+    let mut links: Vec<(StreamId, StreamId)> = Vec::new();
+    let mut text = String::new();
+    for _ in 0..40 {
+        now += 7;
+        let at = Instant::from_millis(now);
+        let mut facts: Vec<(Who, u64, Option<Vec<u8>>)> = Vec::new();
+        let mut found = None;
+        let mut taken = 0;
+        while let Some(output) = requester.poll_output() {
+            match output {
+                Output::StartQuery { query, .. } => found = Some(query),
+                Output::Open { stream, .. } => facts.push((Who::Requester, stream.0, None)),
+                Output::Transmit { stream, bytes } => facts.push((Who::Provider, stream.0, Some(bytes.to_vec()))),
+                Output::Event(Event::Tokens { n, text: more, .. }) => {
+                    text.push_str(more);
+                    taken += u64::from(n);
+                }
+                _ => {}
+            }
+        }
+        if taken > 0 {
+            requester.consumed(at, job, taken);
+        }
+        if let Some(query) = found {
+            requester.handle_input(at, Input::PeersFound(query, &[seller]));
+            requester.handle_input(at, Input::QueryDone(query, QueryOutcome::Complete));
+        }
+        for (_, stream, bytes) in facts {
+            match bytes {
+                None => {
+                    links.push((StreamId(stream), provider.accept_stream(at, buyer).unwrap()));
+                    requester.handle_input(at, Input::StreamOpened(StreamId(stream)));
+                }
+                Some(bytes) => {
+                    let there = links.iter().find(|(here, _)| here.0 == stream).unwrap().1;
+                    provider.handle_input(at, Input::Received(there, &bytes));
+                }
+            }
+        }
+        let mut sent = Vec::new();
+        let mut start = None;
+        while let Some(output) = provider.poll_output() {
+            match output {
+                Output::Transmit { stream, bytes } => sent.push((stream, bytes.to_vec())),
+                Output::Event(ProviderEvent::Start { attempt, .. }) => start = Some(attempt),
+                _ => {}
+            }
+        }
+        if let Some(attempt) = start {
+            provider.started(attempt, 4);
+            provider.push(at, attempt, Piece { n: 5, text: ANSWER, ids: None }).unwrap();
+            provider.finish(at, attempt, EndReason::Stop).unwrap();
+        }
+        for (stream, bytes) in sent {
+            let here = links.iter().find(|(_, there)| *there == stream).unwrap().0;
+            requester.handle_input(at, Input::Received(here, &bytes));
+        }
+    }
+    assert!(tape.take_error().is_none());
+    assert_eq!(requester.open_jobs(), 0, "the job came to its end");
+    text
+}
+
+#[test]
+fn a_flight_is_replayed_byte_for_byte_and_told() {
+    let file = Scratch::new();
+    assert_eq!(fly(&file.0, false), ANSWER);
+    let (mut told, mut tokens) = (Vec::new(), String::new());
+    let summary = replay(&file.0, u64::MAX, |moment| match &moment.what {
+        What::Requester(event) => {
+            told.push(event.name());
+            if let Event::Tokens { text, .. } = event {
+                tokens.push_str(text);
+            }
+        }
+        What::Provider(ProviderEvent::Served { .. }) => told.push("served"),
+        _ => {}
+    })
+    .unwrap();
+    assert_eq!(tokens, ANSWER);
+    assert!(!summary.torn && summary.steps > 20 && summary.outputs > 10, "{summary:?}");
+    for name in ["job:weighed", "job:awarded", "job:negotiated", "stream:token", "job:ended", "served"] {
+        assert!(told.contains(&name), "{name} is not in {told:?}");
+    }
+}
+
+#[test]
+fn a_replay_stops_at_the_time_that_was_asked_for() {
+    let file = Scratch::new();
+    fly(&file.0, false);
+    let whole = replay(&file.0, u64::MAX, |_| {}).unwrap();
+    let part = replay(&file.0, 20, |moment| assert!(moment.at <= 20)).unwrap();
+    assert!(part.until <= 20 && part.steps < whole.steps);
+}
+
+#[test]
+fn a_redacted_flight_is_told_and_not_compared() {
+    let (file, plain) = (Scratch::new(), Scratch::new());
+    fly(&file.0, true);
+    fly(&plain.0, false);
+    let text = fs::read_to_string(&file.0).unwrap();
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for secret in [SECRET, ANSWER, &hex] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+    assert!(fs::read_to_string(&plain.0).unwrap().contains(SECRET), "the plain one has it, and says so");
+    let mut seen = Vec::new();
+    let error = replay(&file.0, u64::MAX, |moment| match &moment.what {
+        What::Seen(event) => seen.push(event.to_string()),
+        what => panic!("{what:?}"),
+    })
+    .unwrap_err();
+    assert!(matches!(error, ReplayError::Redacted), "{error}");
+    for part in ["weighed", "awarded", "\"tokens\":{", "ended", "served"] {
+        assert!(seen.iter().any(|event| event.contains(part)), "{part} is not in {seen:?}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_is_reported_and_not_followed() {
+    let file = Scratch::new();
+    fly(&file.0, false);
+    let whole = fs::read(&file.0).unwrap();
+    let lines = whole.iter().filter(|byte| **byte == b'\n').count() as u64;
+    proptest!(ProptestConfig::with_cases(300), |(at in 0..whole.len(), bit in 0..8)| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1_u8 << bit;
+        let other = Scratch::new();
+        fs::write(&other.0, &bytes).unwrap();
+        let line = whole[..at].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        match replay(&other.0, u64::MAX, |_| {}) {
+            Err(ReplayError::Damage(Damage::NoRecording | Damage::Changed(1))) => prop_assert_eq!(line, 1),
+            Err(ReplayError::Damage(Damage::Changed(reported))) => prop_assert!(reported == line, "{reported}, not {line}"),
+            // Without its newline, the last line looks as if the node had been killed there.
+            Ok(summary) => prop_assert!(summary.torn && line == lines),
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    });
+}
+
+#[test]
+fn a_line_that_was_left_out_or_put_in_is_reported() {
+    let file = Scratch::new();
+    fly(&file.0, false);
+    let text = fs::read_to_string(&file.0).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let replayed = |lines: &[&str]| {
+        let other = Scratch::new();
+        fs::write(&other.0, lines.concat()).unwrap();
+        replay(&other.0, u64::MAX, |_| {})
+    };
+    let without = [&lines[..5], &lines[6..]].concat();
+    assert!(matches!(replayed(&without), Err(ReplayError::Damage(Damage::Changed(6)))));
+    let twice = [&lines[..6], &lines[5..]].concat();
+    assert!(matches!(replayed(&twice), Err(ReplayError::Damage(Damage::Changed(7)))));
+    // A node that was killed leaves what it had: that is true as far as it goes.
+    let torn = [&lines[..9], &["0123"]].concat();
+    assert!(replayed(&torn).unwrap().torn);
+    for foreign in ["", "{}\n", "hello", "0123456789abcdef {\"format\":1}\n"] {
+        assert!(matches!(replayed(&[foreign]), Err(ReplayError::Damage(_))), "{foreign}");
+    }
+}
+
+/// A tape on which the machine is said to have done what it does not do.
+#[test]
+fn a_core_that_decides_otherwise_is_found_out() {
+    let file = Scratch::new();
+    let tape = Tape::create(&file.0, false).unwrap();
+    let limits = Limits::default();
+    let mut requester = Recorded::requester(Policy::default(), limits.clone(), [3; 32], Some(&tape)).unwrap();
+    let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 0);
+    assert!(requester.submit(Instant::ZERO, spec).is_err());
+    replay(&file.0, u64::MAX, |_| {}).unwrap();
+    // The same steps, but as if the first machine had had another seed.
+    let other = Scratch::new();
+    let tape = Tape::create(&other.0, false).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), limits, [5; 32], Some(&tape)).unwrap();
+    let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 1);
+    requester.submit(Instant::ZERO, spec).unwrap();
+    let text = fs::read_to_string(&other.0).unwrap();
+    drop(requester);
+    let forged = Scratch::new();
+    fs::write(&forged.0, haggle_flight_forge(&text)).unwrap();
+    let error = replay(&forged.0, u64::MAX, |_| {}).unwrap_err();
+    assert!(matches!(error, ReplayError::Diverged { line: 3, who: Who::Requester, .. }), "{error}");
+}
+
+/// Changes the recorded seed, and makes all digests fit again.
+fn haggle_flight_forge(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let mut chain = [0; 32];
+    let forged = text.lines().map(|line| {
+        let json = line.split_once(' ').unwrap().1.replace("[5,5,", "[6,5,");
+        chain = Sha256::new().chain_update(chain).chain_update(&json).finalize().into();
+        let digest: String = chain[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{digest} {json}\n")
+    });
+    forged.collect()
+}
+
+#[test]
+fn without_a_tape_nothing_is_different() {
+    let plain = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
+    let recorded = Recorded::requester(Policy::default(), Limits::default(), [1; 32], None).unwrap();
+    assert_eq!(plain.digest(Instant::ZERO), recorded.digest(Instant::ZERO));
+    let plain = Provider::new(service(), Limits::default(), [1; 32]).unwrap();
+    let recorded = Recorded::provider(service(), Limits::default(), [1; 32], None).unwrap();
+    assert_eq!(plain.digest(Instant::ZERO), recorded.digest(Instant::ZERO));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recording_is_for_its_owner_and_never_overwrites() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = Scratch::new();
+    let _tape = Tape::create(&file.0, false).unwrap();
+    assert_eq!(fs::metadata(&file.0).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Tape::create(&file.0, false).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+}
