@@ -83,6 +83,9 @@ pub(crate) enum Command {
     Ask(Ask),
     /// See a market on this machine: five real nodes, offers, a choice, tokens and the bill
     Demo(Demo),
+    /// Run a recording again, and compare what the node decided
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
     /// Show the settings in effect and where each comes from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(NodeArgs),
@@ -98,6 +101,12 @@ Examples:
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  haggle ask --record flight.jsonl --provider ADDR \"Once upon a time\"
+  haggle replay flight.jsonl
+  haggle replay flight.jsonl --explain --until 5s";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -154,6 +163,8 @@ pub(crate) struct NodeArgs {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) record: Record,
     /// The model to sell [default: haggle-tiny-stories, which is part of this program, or as the file calls itself]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
@@ -303,6 +314,8 @@ pub(crate) struct Ask {
     /// What follows if a provider is lost for good in mid-answer
     #[arg(long, value_name = "HOW", value_parser = failover(), default_value = "continue")]
     pub(crate) failover: Failover,
+    #[command(flatten)]
+    pub(crate) record: Record,
     /// Tell of every choice who was looked at, and how each fared
     #[arg(long)]
     pub(crate) explain: bool,
@@ -311,6 +324,29 @@ pub(crate) struct Ask {
     pub(crate) chat: bool,
     /// The prompt; without one, or with -, it is read from stdin
     pub(crate) prompt: Option<String>,
+}
+
+/// Where a command's decisions are recorded.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Record every step of this node in a new file, for `haggle replay`; PROMPTS AND ANSWERS ARE INSIDE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Record without prompts, answers and bytes of the wire: to be explained, not to be run again
+    #[arg(long, requires = "record")]
+    pub(crate) redact: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Stop at this time after the node's start, such as 5s or 2m
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) until: Option<Millis>,
+    /// Tell every moment: what happened, and what was decided and why
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// What `--record` wrote
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -73,6 +73,7 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Quote(args) => Box::pin(commands::quote::run(&global, &args)).await,
             Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
+            Command::Replay(args) => commands::replay::run(&global, &args),
             Command::Config(args) => commands::config::run(&global, &args),
         }
     })

@@ -1,18 +1,24 @@
 //! Nodes as the commands start them, and the signals that end them.
 
-use std::{path::Path, sync::Arc, thread::available_parallelism};
+use std::{
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    thread::available_parallelism,
+};
 
 use futures::{StreamExt, channel::mpsc};
 use haggle::{
     Builder, Criteria, Error, Model, Node, NodeEvent,
     core::{PeerId as CorePeerId, time::Millis},
     engine::{Engine, Llama, LoadError, TINY_STORIES},
+    flight::Tape,
     id, key,
     libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
 };
 
 use crate::{
-    args::{Global, NodeArgs, Wanted},
+    args::{Global, NodeArgs, Record, Wanted},
     exit::{Exit, Failed},
     names::did_you_mean,
     runtime,
@@ -33,12 +39,29 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
     runtime::start(builder).await.map(|(node, _)| node)
 }
 
+/// Records the node, if that is wanted.
+pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
+    let Some(file) = &to.record else { return Ok(builder) };
+    let tape = Tape::create(file, to.redact).map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::AlreadyExists => format!("{} is there already: record into a new file", file.display()),
+            _ => format!("cannot record into {}: {error}", file.display()),
+        };
+        Failed::usage("record", text)
+    })?;
+    if !to.redact {
+        writeln!(io::stderr(), "haggle: recording into {}: prompts and answers are inside", file.display())?;
+    }
+    Ok(builder.record(tape))
+}
+
 /// A node that only buys, and what it is to look for.
 pub(crate) async fn buyer(
     global: &Global,
     args: &NodeArgs,
     wanted: &Wanted,
     patience: Option<Millis>,
+    tape: Option<&Record>,
 ) -> Result<(Node, Criteria), Failed> {
     let mut settings = Settings::load(global, args)?;
     settings.add_providers(&wanted.provider)?;
@@ -54,6 +77,9 @@ pub(crate) async fn buyer(
     }
     let criteria = criteria(wanted)?;
     let mut builder = Node::builder(config);
+    if let Some(to) = tape {
+        builder = record(builder, to)?;
+    }
     if let Some(file) = &args.key {
         builder = builder.key(load(file)?);
     }
@@ -139,7 +165,7 @@ impl Signals {
     #[cfg(unix)]
     pub(crate) fn listen() -> Result<Self, Failed> {
         use signal_hook::consts::{SIGINT, SIGTERM};
-        let failed = |error: std::io::Error| Failed::new(Exit::Other, "signals", error.to_string());
+        let failed = |error: io::Error| Failed::new(Exit::Other, "signals", error.to_string());
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
         let source = signals.handle();
         let (tell, heard) = mpsc::unbounded();

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use haggle_core::{
-    AttemptId, ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId,
-    Policy, Provider, ProviderEvent, Refusal, Requester, StreamId,
+    AttemptId, ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output,
+    PeerId, Policy, Provider, ProviderEvent, Refusal, Requester, StreamId,
     machine::Timeout,
     money::Amount,
     provider::{Piece, Service},
@@ -181,10 +181,22 @@ impl Recorded<Provider> {
         self.act(now, step, |machine| machine.finish(now, attempt, reason))
     }
 
+    /// [`Provider::set_outage`].
+    pub fn set_outage(&mut self, now: Instant, model: &Model, outage: Option<Millis>) {
+        let step = self.note(|| Step::SetOutage { model: model.clone(), outage });
+        self.act(now, step, |machine| machine.set_outage(now, model, outage));
+    }
+
     /// [`Provider::drain`].
-    pub fn drain(&mut self) {
-        let step = self.note(|| Step::Drain);
-        self.act(self.now, step, Provider::drain);
+    pub fn drain(&mut self, now: Instant, patience: Millis) {
+        let step = self.note(|| Step::Drain { patience });
+        self.act(now, step, |machine| machine.drain(now, patience));
+    }
+
+    /// [`Provider::close`].
+    pub fn close(&mut self, now: Instant) {
+        let step = self.note(|| Step::Close);
+        self.act(now, step, |machine| machine.close(now));
     }
 
     /// [`Provider::shut_down`].

@@ -232,8 +232,16 @@ fn run_provider(machine: &mut Option<Provider>, now: Instant, step: Step) -> Res
             machine.push(now, attempt, Piece { n, text: &text, ids }).words()
         }
         Step::Finish { attempt, reason } => machine.finish(now, attempt, reason).words(),
-        Step::Drain => {
-            machine.drain();
+        Step::SetOutage { model, outage } => {
+            machine.set_outage(now, &model, outage);
+            String::new()
+        }
+        Step::Close => {
+            machine.close(now);
+            String::new()
+        }
+        Step::Drain { patience } => {
+            machine.drain(now, patience);
             String::new()
         }
         Step::ShutDown => {
@@ -267,7 +275,12 @@ fn words(step: &Step) -> String {
         Step::AcceptStream(peer) => format!("is offered a stream by {peer:?}"),
         Step::Started { prompt_tokens, .. } => format!("is told that {prompt_tokens} tokens were read"),
         Step::Finish { reason, .. } => format!("is told that the engine ended: {reason:?}"),
-        Step::Drain => "is told to take no new jobs".into(),
+        Step::SetOutage { model, outage: None } => format!("is told that {} is well", model.to_text()),
+        Step::SetOutage { model, outage: Some(outage) } => {
+            format!("is told that {} is out for {} ms", model.to_text(), outage.0)
+        }
+        Step::Drain { patience } => format!("is told to take no new jobs, and to end the others within {} ms", patience.0),
+        Step::Close => "is told that nothing can be said any more".into(),
         Step::ShutDown => "is told to end all jobs".into(),
         Step::Out { .. } | Step::Seen(_) => String::new(),
     }

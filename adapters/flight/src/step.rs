@@ -1,7 +1,7 @@
 //! What a tape holds: one step of one machine a line.
 
 use haggle_core::{
-    AttemptId, Criteria, Input, JobId, JobSpec, Limits, Millis, PeerId, Policy, QueryId, StreamId,
+    AttemptId, Criteria, Input, JobId, JobSpec, Limits, Millis, Model, PeerId, Policy, QueryId, StreamId,
     machine::{QueryOutcome, StreamFailure},
     money::Amount,
     provider::Service,
@@ -83,7 +83,12 @@ pub(crate) enum Step {
         attempt: AttemptId,
         reason: EndReason,
     },
-    Drain,
+    SetOutage {
+        model: Model,
+        outage: Option<Millis>,
+    },
+    Drain { patience: Millis },
+    Close,
     ShutDown,
     /// So many outputs were taken, of this digest.
     Out {

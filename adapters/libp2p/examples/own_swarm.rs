@@ -84,6 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         service: Service::default(),
         engines: Vec::new(),
         spawn: Arc::new(move |task| spawner.spawn(task)),
+        tape: None,
     })?;
     let running = tokio::spawn(run(swarm, driver, vec![(seller.peer_id(), seller.listen_addresses()[0].clone())]));
 

@@ -26,6 +26,7 @@ mod shared;
 pub use haggle_core as core;
 pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt};
 pub use haggle_engine as engine;
+pub use haggle_flight as flight;
 pub use libp2p;
 
 pub use address::Scope;

@@ -23,6 +23,7 @@ use haggle_core::{
     wire::message::{Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
 };
 use haggle_engine::{Engine, ExactKind};
+use haggle_flight::Tape;
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, identify, identity::Keypair, multiaddr::Protocol, swarm};
 
 use crate::{
@@ -124,6 +125,7 @@ pub struct Builder {
     key: Option<Keypair>,
     policy: Policy,
     sales: Vec<Sale>,
+    tape: Option<Tape>,
 }
 
 impl Builder {
@@ -142,6 +144,13 @@ impl Builder {
     /// Sells a model.
     pub fn sell(mut self, sale: Sale) -> Self {
         self.sales.push(sale);
+        self
+    }
+
+    /// Records every step of the node's machines, to be run again by [`flight::replay`](crate::flight::replay). If the file
+    /// can not be written any more, [`NodeEvent::Failed`] says so with the code `record`, and the node goes on.
+    pub fn record(mut self, tape: Tape) -> Self {
+        self.tape = Some(tape);
         self
     }
 
@@ -167,6 +176,7 @@ impl Builder {
             service,
             engines,
             spawn: Arc::new(move |task| spawner.spawn(task)),
+            tape: self.tape,
         })?;
         let (ready, started) = oneshot::channel();
         let (config, tasks) = (self.config, runtime.clone());
@@ -220,7 +230,7 @@ impl Node {
 
     /// Puts a node together step by step.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, key: None, policy: Policy::default(), sales: Vec::new() }
+        Builder { config, key: None, policy: Policy::default(), sales: Vec::new(), tape: None }
     }
 
     /// Starts a node that only buys.

@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     let prompt = prompt(&args)?;
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, Some(&args.record)).await?;
     let spec = JobSpec {
         budget: args.budget,
         deadline: args.wanted.deadline,
@@ -33,13 +33,18 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
         time_value: args.time_value,
         haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
         failover: args.failover,
-        explain: args.explain,
+        explain: args.explain || args.record.record.is_some(),
         ..JobSpec::new(criteria.model.clone(), prompt, args.max_tokens)
     };
     let mut signals = Signals::listen()?;
     let events = node.events();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
-    let followed = follow(job, &mut Narrator::new(global.json), &mut signals, Narrator::event).await;
+    // A recording is to know every reason; people hear those that they asked for.
+    let tell = |narrator: &mut Narrator, event: &JobEvent| match event {
+        JobEvent::Weighed(_) if !args.explain => Ok(()),
+        event => narrator.event(event),
+    };
+    let followed = follow(job, &mut Narrator::new(global.json), &mut signals, tell).await;
     // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
     match followed {
         Ok(Ok(())) => {

@@ -6,4 +6,5 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod discover;
 pub(crate) mod quote;
+pub(crate) mod replay;
 pub(crate) mod serve;

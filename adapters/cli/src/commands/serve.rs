@@ -54,7 +54,8 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     let key = node::lasting_key(&settings, &args.node, "provider")?;
     let slots = config.slots;
     let mut signals = Signals::listen()?;
-    let node = node::start(Node::builder(config).key(key).sell(sale)).await?;
+    let builder = node::record(Node::builder(config), &args.record)?;
+    let node = node::start(builder.key(key).sell(sale)).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     if global.json {
         print_json(&json!({

@@ -38,6 +38,7 @@ use haggle_core::{
     provider::Service,
 };
 use haggle_engine::Engine;
+use haggle_flight::{Recorded, Tape};
 use libp2p::{Multiaddr, PeerId};
 
 use self::{
@@ -68,6 +69,8 @@ pub struct Parts {
     pub engines: Vec<(Model, Arc<dyn Engine>)>,
     /// How tasks are started.
     pub spawn: Spawn,
+    /// Where every step is recorded, if anywhere.
+    pub tape: Option<Tape>,
 }
 
 /// What the driver cannot do with streams alone.
@@ -94,8 +97,9 @@ pub enum Order {
 /// The machines of one node, their streams and their engines.
 pub struct Driver {
     clock: Clock,
-    requester: Requester,
-    provider: Option<Provider>,
+    requester: Recorded<Requester>,
+    provider: Option<Recorded<Provider>>,
+    tape: Option<Tape>,
     engines: Engines,
     streams: Streams,
     desk: Desk,
@@ -129,14 +133,19 @@ impl Driver {
         let window = parts.limits.window_tokens as usize;
         let provider = match parts.service.models.is_empty() {
             true => None,
-            false => Some(Provider::new(parts.service, parts.limits.clone(), seed()?).map_err(field(""))?),
+            false => {
+                let provider = Recorded::provider(parts.service, parts.limits.clone(), seed()?, parts.tape.as_ref());
+                Some(provider.map_err(field(""))?)
+            }
         };
         let (command, commands) = mpsc::channel(COMMANDS);
         let (note, notes) = mpsc::unbounded();
         let driver = Driver {
             clock: Clock::now(),
-            requester: Requester::new(parts.policy, parts.limits, seed()?).map_err(field("limits."))?,
+            requester: Recorded::requester(parts.policy, parts.limits, seed()?, parts.tape.as_ref())
+                .map_err(field("limits."))?,
             provider,
+            tape: parts.tape,
             engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
             streams: Streams::new(parts.spawn),
             desk: Desk::new(shared.clone()),
@@ -160,16 +169,19 @@ impl Driver {
         }
         self.pump_requester(sessions);
         self.pump_provider(sessions);
-        if self.provider.as_ref().is_none_or(Provider::is_drained) {
+        if let Some(error) = self.tape.as_ref().and_then(Tape::take_error) {
+            self.on_failure("record", format!("nothing is recorded any more: {error}"));
+        }
+        if self.provider.as_ref().is_none_or(|provider| provider.is_drained()) {
             for reply in self.draining.drain(..) {
                 let _ = reply.send(());
             }
         }
-        let serving = self.provider.as_ref().map_or(0, Provider::open_jobs);
+        let serving = self.provider.as_ref().map_or(0, |provider| provider.open_jobs());
         if self.stop.until.is_some() && self.desk.len() == 0 && serving == 0 {
             self.streams.close_all();
         }
-        let unended = self.provider.as_ref().map_or(0, Provider::unended_jobs);
+        let unended = self.provider.as_ref().map_or(0, |provider| provider.unended_jobs());
         self.shared.serving.store(unended, Ordering::Relaxed);
         self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
         self.shared.streams_in.store(sessions.inbound_streams() as usize, Ordering::Relaxed);
@@ -179,7 +191,7 @@ impl Driver {
     /// Waits until something happened inside the node and takes it in.
     pub async fn next(&mut self) {
         let requester = self.requester.poll_timeout();
-        let provider = self.provider.as_ref().and_then(Provider::poll_timeout);
+        let provider = self.provider.as_ref().and_then(Machine::poll_timeout);
         let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).min();
         let due = due.and_then(|at| self.clock.checked_add(Duration::from_millis(at.as_millis())));
         let due = due.into_iter().chain(self.stop.until).min();
