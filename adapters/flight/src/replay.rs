@@ -279,7 +279,9 @@ fn words(step: &Step) -> String {
         Step::SetOutage { model, outage: Some(outage) } => {
             format!("is told that {} is out for {} ms", model.to_text(), outage.0)
         }
-        Step::Drain { patience } => format!("is told to take no new jobs, and to end the others within {} ms", patience.0),
+        Step::Drain { patience } => {
+            format!("is told to take no new jobs, and to end the others within {} ms", patience.0)
+        }
         Step::Close => "is told that nothing can be said any more".into(),
         Step::ShutDown => "is told to end all jobs".into(),
         Step::Out { .. } | Step::Seen(_) => String::new(),

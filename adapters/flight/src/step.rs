@@ -87,7 +87,9 @@ pub(crate) enum Step {
         model: Model,
         outage: Option<Millis>,
     },
-    Drain { patience: Millis },
+    Drain {
+        patience: Millis,
+    },
     Close,
     ShutDown,
     /// So many outputs were taken, of this digest.
