@@ -11,6 +11,7 @@ mod explain;
 mod failure;
 mod figures;
 mod flow;
+mod golden;
 mod laws;
 mod recovery;
 mod repro;
