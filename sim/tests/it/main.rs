@@ -6,6 +6,7 @@ mod bootstrap;
 mod choice;
 mod cli;
 mod closing;
+mod conformance;
 mod discovery;
 mod explain;
 mod failure;
