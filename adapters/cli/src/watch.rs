@@ -55,8 +55,8 @@ impl Watch {
         while let Some(event) = events.next().await {
             booked = booked.and(self.take(&event));
         }
-        self.say_all(node)?;
         let synced = self.ledger.as_ref().map_or(Ok(()), Ledger::sync);
+        self.say_all(node)?;
         drained.and(booked).and(synced.map_err(Failed::from))
     }
 

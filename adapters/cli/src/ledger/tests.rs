@@ -97,7 +97,7 @@ fn what_was_not_written_here_is_refused_by_its_line() {
         ("\u{0}\u{0}", "expected value"),
         (&good.replace("\"stop\"", "\"stop\",\"tip\":1"), "unknown field `tip`"),
         (&good.replace("0.000001", "1e3"), "1e3"),
-        (&good.replace("12D3KooW", "12D3KooX"), "12D3KooX"),
+        (&good.replace("12D3KooW", "12D3K00W"), "12D3K00W"),
         (&good.replace("\"none\"", "\"cash\""), "unknown variant `cash`"),
         (&good.replace("\"sold\"", "\"given\""), "unknown variant `given`"),
         (&good.replace("0707", "07"), "16 bytes"),

@@ -47,7 +47,10 @@ fn the_ledgers_of_both_sides_agree() {
     last.wait_for_output();
     serve.process.signal("TERM");
     last.over().says(7, &["stopped serving"]);
-    serve.process.over().says(0, &["taking no new jobs; 1 still run", "won 4"]);
+    let over = serve.process.over();
+    over.says(0, &["taking no new jobs; 1 still run"]);
+    let status = over.events("status").pop().expect("the figures of all");
+    assert_eq!((&status["won"], &status["served"], &status["running"]), (&4.into(), &4.into(), &0.into()), "{status}");
 
     let (ours, theirs) = (lines(&sold), lines(&bought));
     assert_eq!((ours.len(), theirs.len()), (4, 4), "{ours:?} {theirs:?}");
@@ -119,7 +122,7 @@ fn a_person_who_serves_sees_who_asked_and_what_it_brought() {
     let over = serve.over();
     over.exits(0);
     let last = over.err.lines().last().expect("a line");
-    for figure in ["offered 1", "won 1", "lost 1 (no job 1)", "declined 0", "owed 0.002", "0 running"] {
+    for figure in ["asked 2, offered 2", "won 1", "lost 1 (no job 1)", "declined 0", "owed 0.002", "0 running"] {
         assert!(last.contains(figure), "{figure} is not in {last}");
     }
 
