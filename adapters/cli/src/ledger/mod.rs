@@ -174,7 +174,6 @@ mod units {
 
     use crate::money::{decimal, parse_sum};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
     pub(super) fn serialize<S: Serializer>(micro: &u128, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&decimal(*micro))
     }
