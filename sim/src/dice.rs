@@ -22,6 +22,8 @@ pub enum Purpose {
     Place,
     /// Who is named by a source of peers that lies.
     Lookup,
+    /// When a seed's world is healed.
+    Heal,
 }
 
 /// A source of draws: from whom, to whom, what for.

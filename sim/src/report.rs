@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::oracle::Broken;
+use crate::{oracle::Broken, points::Points};
 
 /// What a run came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,6 +33,10 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// Hash over everything that happened.
     pub trace: u128,
+    /// Jobs of a healed world that need not have been served, by excuse.
+    pub excuses: BTreeMap<&'static str, u64>,
+    /// Points that were reached.
+    pub points: Points,
     /// Rules that were broken, the first 100.
     pub broken: Vec<Broken>,
 }

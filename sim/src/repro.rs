@@ -7,7 +7,7 @@ const VERSION: &str = "v1";
 /// Events of a story.
 const LAST: usize = 30;
 
-/// The line that names a seed's world: `v1:SEED:MARK`. The mark tells whether the generator still draws the same.
+/// The line that names a seed's world: `v1:SEED:MARK`, with `:EVENTS` if it is healed after so many. The mark tells whether the generator still draws the same.
 #[must_use]
 pub fn line(seed: u64) -> String {
     format!("{VERSION}:{seed}:{:08x}", mark(&swarm::plan(seed)))
@@ -29,7 +29,7 @@ pub fn seed_plan(line: &str) -> Result<Plan, PlanError> {
         return Ok(swarm::plan(seed));
     }
     let parts: Vec<&str> = line.split(':').collect();
-    let [version, seed, known] = parts[..] else {
+    let ([version, seed, known] | [version, seed, known, _]) = parts[..] else {
         return refused(format!("'{line}' is neither a seed nor a line '{VERSION}:SEED:MARK' nor a file"));
     };
     if version != VERSION {
@@ -44,7 +44,11 @@ pub fn seed_plan(line: &str) -> Result<Plan, PlanError> {
              replay the file that was kept with it, or build the commit that wrote it"
         ));
     }
-    Ok(plan)
+    match parts.get(3).map(|events| events.parse()) {
+        None => Ok(plan),
+        Some(Ok(events)) => Ok(Plan { heal_after: Some(events), ..plan }),
+        Some(Err(_)) => refused(format!("'{line}' does not say after how many events the world is healed")),
+    }
 }
 
 /// 32 bits that tell plans apart.

@@ -83,7 +83,43 @@ pub enum FaultKind {
     ShutDown(NodeId),
     /// The application cancels the job that was submitted as number so-and-so of all, counted from 0.
     Cancel(usize),
+    /// The first node, a requester, bans the second by hand.
+    Ban(NodeId, NodeId),
+    /// The first node, a requester, allows the second again.
+    Allow(NodeId, NodeId),
 }
+
+/// Every kind's name.
+pub(crate) const NAMES: [&str; 28] = [
+    "cut",
+    "half-cut",
+    "cut-after",
+    "stall",
+    "dial",
+    "delay",
+    "split",
+    "kill",
+    "restart",
+    "engine",
+    "lookup",
+    "price",
+    "drain",
+    "shut-down",
+    "cancel",
+    "ban",
+    "allow",
+    "one-way",
+    "flap",
+    "partition",
+    "spread",
+    "bandwidth",
+    "sleep",
+    "clock-step",
+    "clock-drift",
+    "slow",
+    "unpublish",
+    "publish",
+];
 
 impl FaultKind {
     /// A stable name.
@@ -116,6 +152,8 @@ impl FaultKind {
             Self::Drain(..) => "drain",
             Self::ShutDown(..) => "shut-down",
             Self::Cancel(..) => "cancel",
+            Self::Ban(..) => "ban",
+            Self::Allow(..) => "allow",
         }
     }
     /// What ends it, if it does not end by itself.
@@ -131,6 +169,7 @@ impl FaultKind {
             Self::Unpublish(node) => Some(Self::Publish(node)),
             Self::Engine(node, _) => Some(Self::Engine(node, None)),
             Self::Kill(node, _) | Self::Drain(node, _) | Self::ShutDown(node) => Some(Self::Restart(node)),
+            Self::Ban(a, b) => Some(Self::Allow(a, b)),
             Self::Lookup(_) => Some(Self::Lookup(Lookup::Answers)),
             Self::Cut(..)
             | Self::HalfCut(..)
@@ -145,6 +184,7 @@ impl FaultKind {
             | Self::Split(..)
             | Self::Restart(_)
             | Self::Price(..)
+            | Self::Allow(..)
             | Self::Cancel(_) => None,
         }
     }
@@ -170,7 +210,9 @@ impl FaultKind {
             | Self::Bandwidth(a, b, _)
             | Self::Dial(a, b, _)
             | Self::Delay(a, b, ..)
-            | Self::Split(a, b, _) => [a, b].into_iter().for_each(visit),
+            | Self::Split(a, b, _)
+            | Self::Ban(a, b)
+            | Self::Allow(a, b) => [a, b].into_iter().for_each(visit),
             Self::Kill(node, _)
             | Self::Restart(node)
             | Self::Engine(node, _)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    EngineScript, Fault, FaultKind, Pace, Plan, Rule,
+    Broken, EngineScript, Fault, FaultKind, Pace, Plan, Rule,
     plan::{DrawnPrompt, JobPlan, NodePlan, PromptPlan, ProviderPlan, RequesterPlan},
 };
 
@@ -21,9 +21,9 @@ pub struct Shrunk {
 /// Makes a plan small for at most so long; `None` if it breaks no rule.
 #[must_use]
 pub fn shrink(plan: &Plan, time: Duration) -> Option<Shrunk> {
-    let rule = plan.run().broken.first()?.rule;
-    let until = Instant::now() + time;
-    let mut search = Search { best: plan.clone(), rule, until, runs: 1 };
+    let first = plan.run().broken.into_iter().next()?;
+    let (rule, until) = (first.rule, Instant::now() + time);
+    let mut search = Search { best: plan.clone(), first, until, runs: 1 };
     loop {
         let before = search.best.clone();
         search.drop_what_is_late();
@@ -42,7 +42,8 @@ pub fn shrink(plan: &Plan, time: Duration) -> Option<Shrunk> {
 
 struct Search {
     best: Plan,
-    rule: Rule,
+    /// What was broken at first.
+    first: Broken,
     until: Instant,
     runs: u32,
 }
@@ -58,7 +59,7 @@ impl Search {
             return false;
         }
         self.runs += 1;
-        let broken = breaks(&plan, self.rule);
+        let broken = breaks(&plan, &self.first);
         if broken {
             self.best = plan;
         }
@@ -75,7 +76,7 @@ impl Search {
     fn drop_what_is_late(&mut self) {
         let report = self.best.run();
         self.runs += 1;
-        let Some(at) = report.broken.iter().find(|broken| broken.rule == self.rule).map(|broken| broken.at) else {
+        let Some(at) = report.broken.iter().find(|broken| is_alike(broken, &self.first)).map(|broken| broken.at) else {
             return;
         };
         self.edit(|plan| plan.faults.retain(|fault| fault.at <= at));
@@ -202,14 +203,21 @@ impl Search {
     }
 }
 
-/// Whether a run breaks the rule; it is left as soon as it does.
-fn breaks(plan: &Plan, rule: Rule) -> bool {
+/// Whether a run breaks the rule alike; it is left as soon as it does.
+fn breaks(plan: &Plan, first: &Broken) -> bool {
     if plan.check().is_err() {
         return false;
     }
     let mut world = plan.world();
-    plan.finish_or_stop(&mut world, |broken| broken.rule == rule);
-    world.broken().iter().any(|broken| broken.rule == rule)
+    plan.finish_or_stop(&mut world, |broken| is_alike(broken, first));
+    world.broken().iter().any(|broken| is_alike(broken, first))
+}
+
+/// Whether the same rule is broken. A job that nobody serves has to fail for the same reason: where nobody is left,
+/// nobody can serve.
+fn is_alike(broken: &Broken, first: &Broken) -> bool {
+    let reason = |broken: &Broken| broken.what.split_once(": ").map(|(_, reason)| reason.to_owned());
+    broken.rule == first.rule && (first.rule != Rule::Liveness || reason(broken) == reason(first))
 }
 
 fn drop_job(plan: &mut Plan, nth: usize) {

@@ -17,6 +17,7 @@ use crate::{
     dice::{Draws, Purpose, Stream},
     net::Dial,
     plan::{CheatPlan, DrawnPrompt, JobPlan, NodePlan, PestPlan, PromptPlan, ProviderPlan, RequesterPlan},
+    repro,
 };
 
 /// When a seed's faults end, in ms.
@@ -48,7 +49,8 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         plan.nodes.push(node);
         NodeId(plan.nodes.len() as u32 - 1)
     };
-    let providers: Vec<NodeId> = (0..=shape.below(5)).map(|_| add(NodePlan::Provider(provider(&mut shape)))).collect();
+    let providers: Vec<NodeId> =
+        (0..=shape.below(5)).map(|_| add(NodePlan::Provider(provider(&mut shape, with_hostile)))).collect();
     let requesters: Vec<NodeId> =
         (0..=shape.below(3)).map(|_| add(NodePlan::Requester(requester(&mut shape, with_hostile)))).collect();
     let mut hostile = Vec::new();
@@ -71,7 +73,8 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
     for _ in 0..=jobs.below(8) {
         let node = requesters[jobs.below(requesters.len() as u64) as usize];
         let at = jobs.below(CALM_AT);
-        plan.jobs.push(JobPlan { at, node, ..job(&mut jobs) });
+        let strangers: Vec<NodeId> = providers.iter().chain(&hostile).copied().filter(|_| jobs.chance(1, 12)).collect();
+        plan.jobs.push(JobPlan { at, node, exclude: strangers, ..job(&mut jobs) });
     }
     plan.jobs.push(JobPlan {
         at: PROBE_AT,
@@ -91,17 +94,33 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
     plan
 }
 
-/// Every so many seeds are run twice, to see that they run alike.
-const TWICE: u64 = 16;
+/// Every so many seeds are run twice, to see that they run alike, and healed in the middle.
+const OFTEN: u64 = 16;
+/// How often such a seed is healed.
+const HEALED: u64 = 3;
 
-/// Runs a seed's world with its faults, to the end; some seeds twice.
+/// Runs a seed's world with its faults, to the end; some seeds again, and healed at moments of chance.
 #[must_use]
 pub fn run(seed: u64) -> Report {
     let plan = plan(seed);
     let mut report = plan.run();
-    if seed.is_multiple_of(TWICE) && plan.run().trace != report.trace {
+    if !seed.is_multiple_of(OFTEN) {
+        return report;
+    }
+    if plan.run().trace != report.trace {
         let what = "a second run of the same seed went another way".into();
         report.broken.push(Broken { rule: Rule::Determinism, at: report.now, job: None, what });
+    }
+    let mut moments = Draws::new(seed, Stream::new(0, 0, Purpose::Heal));
+    for _ in 0..HEALED {
+        let events = moments.below(report.events);
+        let healed = Plan { heal_after: Some(events), ..plan.clone() }.run();
+        let line = repro::line(seed);
+        report.broken.extend(healed.broken.into_iter().map(|broken| {
+            let what = format!("{} (healed: replay {line}:{events})", broken.what);
+            Broken { what, ..broken }
+        }));
+        healed.excuses.into_iter().for_each(|(why, count)| *report.excuses.entry(why).or_default() += count);
     }
     report
 }
@@ -132,7 +151,8 @@ fn waste(id: JobId, job: &Job) -> Option<String> {
     })
 }
 
-fn provider(shape: &mut Draws) -> ProviderPlan {
+/// A provider; it may have room for little where not all is well.
+fn provider(shape: &mut Draws, may_be_small: bool) -> ProviderPlan {
     let price = |shape: &mut Draws| match shape.below(20) {
         0 => u64::MAX,
         1 | 2 => 0,
@@ -155,6 +175,14 @@ fn provider(shape: &mut Draws) -> ProviderPlan {
         trouble_permille: 1000,
     };
     let can_continue = shape.chance(3, 4);
+    let mut limits = Limits::default();
+    if may_be_small && shape.chance(1, 4) {
+        limits.streams = 4 + shape.below(6) as u32;
+        limits.streams_per_peer = 2 + shape.below(3) as u32;
+        limits.offers = 1 + shape.below(3) as u32;
+        limits.jobs = 1 + shape.below(4) as u32;
+    }
+    let offer_expiry = if may_be_small { [60_000, 60_000, 5_000, 1_500][shape.below(4) as usize] } else { 60_000 };
     ProviderPlan {
         price_in,
         price_out,
@@ -163,6 +191,8 @@ fn provider(shape: &mut Draws) -> ProviderPlan {
         eta,
         floor_permille,
         can_continue,
+        limits,
+        offer_expiry,
         engine,
         ..ProviderPlan::default()
     }
@@ -174,6 +204,9 @@ fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterPlan {
     if shape.chance(1, 3) {
         limits.window_tokens = 8 + shape.below(64) as u32;
         limits.window_bytes = 16_512;
+    }
+    if may_be_slow && shape.chance(1, 8) {
+        limits.jobs = 1 + shape.below(2) as u32;
     }
     let pace = match shape.below(8) {
         0 if may_be_slow => Pace::Every(1 + shape.below(300)),
@@ -228,7 +261,7 @@ fn job(draws: &mut Draws) -> JobPlan {
 /// A random subset of fault kinds, a few faults of each.
 fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeId], jobs: u64) -> Vec<Fault> {
     let mut draws = Draws::new(seed, Stream::new(0, 0, Purpose::Fault));
-    let kinds: Vec<u64> = (0..25).filter(|_| draws.chance(1, 4)).collect();
+    let kinds: Vec<u64> = (0..26).filter(|_| draws.chance(1, 4)).collect();
     let mut faults = Vec::new();
     for kind in kinds {
         for _ in 0..=draws.below(3) {
@@ -260,6 +293,7 @@ fn faults(seed: u64, nodes: &[NodeId], providers: &[NodeId], requesters: &[NodeI
                 21 => FaultKind::Unpublish(provider),
                 22 => FaultKind::Sleep(a, draws.below(28_800_000)),
                 23 => FaultKind::ShutDown(provider),
+                24 => FaultKind::Ban(a, if b == a { provider } else { b }),
                 _ => FaultKind::Cancel(draws.below(jobs) as usize),
             };
             faults.push(Fault { at: draws.below(CALM_AT), what });

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::{Broken, Report, dice::mix};
+use crate::{Broken, Report, dice::mix, points::Points};
 
 /// Which seeds to run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +87,10 @@ pub struct Summary {
     pub dials: u64,
     /// Faults that happened, by name.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Jobs of healed worlds that need not have been served, by excuse.
+    pub excuses: BTreeMap<&'static str, u64>,
+    /// Points that were reached.
+    pub points: Points,
     /// One hash of the traces of all seeds.
     pub trace: u128,
     /// Seeds that broke a rule, with the first that each broke, sorted.
@@ -104,6 +108,10 @@ impl Summary {
         self.orphaned += report.orphaned as u64;
         self.tokens += report.tokens;
         self.dials += report.dials;
+        for (why, count) in report.excuses {
+            *self.excuses.entry(why).or_default() += count;
+        }
+        self.points.add(report.points);
         for (code, count) in report.failed {
             *self.failed.entry(code).or_default() += count as u64;
         }
@@ -125,7 +133,10 @@ impl fmt::Display for Summary {
         writeln!(f, "  {jobs} jobs: {finished} finished with {tokens} tokens, {orphaned} lost with their node")?;
         list(f, "failed", &self.failed)?;
         list(f, "faults", &self.faults)?;
+        list(f, "excused", &self.excuses)?;
         writeln!(f, "  trace {:032x}", self.trace)?;
+        let (reached, missed) = (self.points.reached().len(), self.points.missed().len());
+        writeln!(f, "  {reached} points reached, {missed} of those that are expected missed")?;
         write!(f, "  {} seeds broke a rule", self.broken.len())
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod determinism;
 pub(crate) mod figures;
+pub(crate) mod mutants;
 pub(crate) mod repro;
 pub(crate) mod run;
 

@@ -8,6 +8,7 @@ use super::{Failed, Words};
 
 pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
     let (seeds, threads, keep) = (words.seeds()?, words.threads()?, words.option("keep"));
+    let points = words.option("points");
     words.done()?;
     let (count, begun) = (seeds.count(), Instant::now());
     let summary = volume::run(&seeds, threads, swarm::run, |done, broken| {
@@ -22,6 +23,15 @@ pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
         }
     }
     println!("{summary}");
+    match points.as_deref() {
+        None => {}
+        Some("list") => summary.points.reached().iter().for_each(|name| println!("  {name}")),
+        Some("required") if summary.points.missed().is_empty() => {}
+        Some("required") => {
+            return Err(Failed::Broken(format!("never reached:\n  {}", summary.points.missed().join("\n  "))));
+        }
+        Some(other) => return Err(Failed::Usage(format!("--points is list or required, not '{other}'"))),
+    }
     let took = begun.elapsed();
     let rate = |count: u64| count * 1000 / (took.as_millis() as u64).max(1);
     eprintln!("{} ms on {threads} threads, {} inputs a second", took.as_millis(), rate(summary.inputs));

@@ -48,6 +48,10 @@ impl Links {
         self.list.iter()
     }
 
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.list.iter_mut()
+    }
+
     pub(crate) fn get(&self, link: u32) -> &Link {
         &self.list[link as usize]
     }

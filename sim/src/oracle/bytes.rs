@@ -5,14 +5,30 @@ use std::collections::BTreeMap;
 use haggle_core::{
     JobId, PeerId,
     money::Tariff,
-    wire::{self, Message, Prompt},
+    wire::{
+        self, Message, Prompt,
+        message::{Decline, DeclineReason},
+    },
 };
+use sha2::{Digest, Sha256};
 
-use super::{JobSpecFacts, Judge, Rule, cost, owed};
+use super::{
+    JobSpecFacts, Judge, Rule, cost,
+    market::{Promise, lower},
+    owed,
+};
+use crate::{dice::mix, node::peer_id};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamBook {
     attempt: Option<(JobId, u32)>,
+    epoch: u32,
+    /// SHA-256 of the Award.
+    terms: [u8; 32],
+    /// What was awarded.
+    awarded: Option<(Option<u64>, Tariff)>,
+    /// The lowest price that was asked here so far.
+    asked: Option<Tariff>,
     unasked: u64,
     body_sent: u64,
     body_credit: u64,
@@ -28,14 +44,24 @@ pub(super) struct AttemptBook {
     acked: u64,
     /// End and cost of chunks that are not acknowledged, by their first token.
     costs: BTreeMap<u64, (u64, u64)>,
-    /// The sum of these costs.
-    held: u64,
+    /// The same chunks: end and hash of the text as it was first sent.
+    texts: BTreeMap<u64, (u64, u64)>,
+    /// The provider echoed the terms of an Award.
+    echoed: bool,
+    /// The newest epoch that the provider took.
+    epoch: u32,
+    /// One side told the other that it is over.
+    is_over: bool,
 }
 
 /// What a frame of text costs of the window beyond its bytes, as the protocol says.
 const CHUNK_COST: u64 = 64;
 /// Bytes of a prompt that give it away.
 const MARK: usize = 16;
+
+fn hash_of(text: &str) -> u64 {
+    text.bytes().fold(text.len() as u64, |hash, byte| mix(hash ^ u64::from(byte)))
+}
 
 impl Judge {
     /// Bytes that a requester of the core, or a script, sends to a provider.
@@ -50,22 +76,45 @@ impl Judge {
     ) {
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
+            self.reach_message(&message, core);
+            if matches!(message, Message::Award(_)) {
+                self.reach_actor(to);
+            }
+            if !core {
+                self.reach_actor(peer_id(node));
+            }
             let book = self.streams.entry(stream).or_default();
             match &message {
                 Message::Award(award) => {
                     let attempt = Some((award.job, award.attempt));
-                    *book = StreamBook { attempt, unasked, ..StreamBook::default() };
+                    let (asked, terms) = (book.asked, Sha256::digest(frame).into());
+                    let dear =
+                        award.offer.is_some() && asked.is_some_and(|asked| lower(asked, award.tariff) != award.tariff);
+                    let awarded = Some((award.offer, award.tariff));
+                    let epoch = award.epoch;
+                    *book = StreamBook { attempt, epoch, terms, awarded, unasked, ..StreamBook::default() };
+                    if core && dear {
+                        let what = format_args!("{:?} is awarded, {asked:?} was asked before", award.tariff);
+                        self.fail(Rule::Terms, what);
+                    }
                     let known = self.attempts.entry((to, award.job, award.attempt)).or_default();
                     known.prefix = award.prefix_tokens;
                     known.acked = known.acked.max(award.prefix_tokens);
                 }
-                Message::Resume { job, attempt, .. } => {
-                    *book = StreamBook { attempt: Some((*job, *attempt)), ..StreamBook::default() };
+                Message::Resume { job, attempt, epoch, .. } => {
+                    *book = StreamBook { attempt: Some((*job, *attempt)), epoch: *epoch, ..StreamBook::default() };
                 }
-                Message::Ack { next, .. } => {
+                Message::Rfq(rfq) if core && !rfq.body_bytes.is_multiple_of(256) => {
+                    self.fail(Rule::Secrecy, format_args!("the exact size of a prompt is told: {}", rfq.body_bytes));
+                }
+                Message::Cancel { job, attempt } => {
+                    self.attempts.entry((to, *job, *attempt)).or_default().is_over = true;
+                }
+                Message::Ack { next, end } => {
                     if let Some((job, attempt)) = book.attempt {
                         let known = self.attempts.entry((to, job, attempt)).or_default();
                         known.acked = known.acked.max(*next);
+                        known.is_over |= *end;
                     }
                 }
                 _ => {}
@@ -73,7 +122,7 @@ impl Judge {
             if !core {
                 continue;
             }
-            let attempt = book.attempt;
+            let attempt = self.streams.get(&stream).and_then(|book| book.attempt);
             self.subject = attempt.map(|(job, _)| job);
             match message {
                 Message::Award(award) => {
@@ -154,30 +203,46 @@ impl Judge {
     pub(crate) fn provider_sent(&mut self, stream: u64, from: PeerId, bytes: &[u8], core: bool) {
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
+            self.reach_message(&message, core);
+            self.asks(stream, from, &message);
             let book = self.streams.entry(stream).or_default();
             let Some((job, attempt)) = book.attempt else { continue };
             self.subject = Some(job);
             match message {
                 Message::Accepted(accepted) => {
                     book.body_credit = accepted.body_credit;
+                    let (epoch, echoed, awarded) = (book.epoch, book.terms == accepted.terms, book.awarded);
+                    if core && epoch == 1 {
+                        self.takes(from, awarded);
+                    }
+                    self.attaches(from, (job, attempt), epoch, core);
                     let known = self.attempts.entry((from, job, attempt)).or_default();
                     let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
                     known.window.get_or_insert(window);
+                    known.echoed |= echoed;
                 }
-                Message::Chunk { seq, n, text, ids } if core => {
+                Message::End(_) | Message::Gone(_) | Message::Decline(_) => {
+                    self.attempts.entry((from, job, attempt)).or_default().is_over = true;
+                }
+                Message::Resumed { .. } => {
+                    let epoch = book.epoch;
+                    self.attaches(from, (job, attempt), epoch, core);
+                }
+                Message::Chunk { seq, n, text, ids } => {
                     let known = self.attempts.entry((from, job, attempt)).or_default();
+                    known.texts.entry(seq).or_insert_with(|| (seq + u64::from(n), hash_of(text)));
+                    let acked = known.acked;
+                    known.texts.retain(|_, (end, _)| *end > acked);
+                    if !core {
+                        continue;
+                    }
                     let cost = text.len() as u64 + ids.map_or(0, <[u8]>::len) as u64 + CHUNK_COST;
                     let end = seq + u64::from(n);
-                    let before = known.costs.insert(seq, (end, cost)).map_or(0, |(_, cost)| cost);
-                    known.held = known.held + cost - before;
+                    known.costs.insert(seq, (end, cost));
                     known.sent = known.sent.max(end);
                     let acked = known.acked;
-                    while let Some(first) = known.costs.first_entry()
-                        && first.get().0 <= acked
-                    {
-                        known.held -= first.remove().1;
-                    }
-                    let held = known.held;
+                    known.costs.retain(|_, (end, _)| *end > acked);
+                    let held: u64 = known.costs.values().map(|(_, cost)| cost).sum();
                     let ahead = known.sent.saturating_sub(acked);
                     if !known.window.is_some_and(|(tokens, bytes)| ahead <= tokens && held <= bytes) {
                         let window = known.window;
@@ -188,6 +253,70 @@ impl Judge {
             }
         }
         self.subject = None;
+    }
+
+    /// In the end: whoever was left had been told, or had said so itself.
+    pub(crate) fn check_fences(&mut self) {
+        let left = self.attempts.iter().filter(|(_, known)| known.echoed && !known.is_over);
+        let told = |job: &JobId| self.jobs.get(job).is_some_and(|book| !book.died);
+        let left: Vec<_> = left.map(|(name, _)| *name).filter(|(_, job, _)| told(job)).collect();
+        for (peer, job, attempt) in left {
+            self.fail(Rule::Fence, format_args!("{job:?}: {peer:?} is not told that attempt {attempt} is over"));
+        }
+    }
+
+    /// Notes the prices that a provider asks for, and how long they bind.
+    fn asks(&mut self, stream: u64, from: PeerId, message: &Message<'_>) {
+        let (offer, anew) = match message {
+            Message::Offer(offer) => (offer, false),
+            Message::Decline(Decline { offer: Some(offer), reason, .. }) => (offer, *reason == DeclineReason::Stale),
+            _ => return,
+        };
+        let book = self.streams.entry(stream).or_default();
+        let asked = book.asked.filter(|_| !anew).map_or(offer.tariff, |asked| lower(asked, offer.tariff));
+        book.asked = Some(asked);
+        let (tariff, expires_in) = (offer.tariff, offer.expires_in.0);
+        let promise = Promise { tariff, made: self.now, expires_in, until: u64::MAX };
+        self.offers.insert((from, offer.offer), promise);
+    }
+
+    /// A provider of the core accepts: what it offered, and only as long as that bound.
+    fn takes(&mut self, from: PeerId, awarded: Option<(Option<u64>, Tariff)>) {
+        let Some((Some(offer), tariff)) = awarded else { return };
+        let Some(promise) = self.offers.get(&(from, offer)).copied() else {
+            return self.fail(Rule::Terms, format_args!("{from:?} accepts an offer that it did not make"));
+        };
+        if promise.tariff != tariff {
+            self.fail(Rule::Terms, format_args!("{from:?} accepts {tariff:?}, it offered {:?}", promise.tariff));
+        }
+        if !self.is_skewed && self.now > promise.made.saturating_add(promise.expires_in) {
+            self.fail(Rule::Offers, format_args!("{from:?} accepts an offer that expired"));
+        }
+    }
+
+    /// A provider attaches an attempt to the stream.
+    fn attaches(&mut self, from: PeerId, (job, attempt): (JobId, u32), epoch: u32, core: bool) {
+        let known = self.attempts.entry((from, job, attempt)).or_default();
+        let newest = known.epoch;
+        known.epoch = newest.max(epoch);
+        if core && epoch <= newest {
+            self.fail(Rule::Epoch, format_args!("{job:?} attaches to epoch {epoch}, it had {newest} already"));
+        }
+    }
+
+    /// What is agreed echoes the award.
+    pub(super) fn echoed(&mut self, job: JobId, attempt: u32, peer: PeerId) {
+        if !self.attempts.get(&(peer, job, attempt)).is_some_and(|known| known.echoed) {
+            self.fail(Rule::Terms, format_args!("{job:?}: {peer:?} accepted other terms than were awarded"));
+        }
+    }
+
+    /// Whether the provider sent tokens up to `end` with this text. Of a chunk that begins with evidence only the rest is told.
+    pub(super) fn was_sent(&self, job: JobId, attempt: u32, peer: PeerId, end: u64, text: &str) -> bool {
+        let Some(known) = self.attempts.get(&(peer, job, attempt)) else { return false };
+        let (prefix, texts) = (known.prefix, &known.texts);
+        let sent = texts.range(..end).next_back();
+        sent.is_some_and(|(start, (own_end, hash))| *own_end == end && (*hash == hash_of(text) || *start < prefix + 16))
     }
 
     pub(crate) fn stream_gone(&mut self, stream: u64) {

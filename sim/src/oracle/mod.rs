@@ -1,6 +1,8 @@
 //! The rules, kept by separate books: nothing here asks the core what is right.
 
 mod bytes;
+mod market;
+mod reach;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +11,20 @@ use std::{
 
 use haggle_core::{
     Event, JobId, JobSpec, PeerId, ProviderEvent,
-    event::{Bill, Finished, Outcome, Quote, ServedReason, TakeOver, Work},
+    event::{Bill, Finished, Outcome, ServedReason, TakeOver, Work},
     money::Tariff,
+    spec::Failover,
     wire::Prompt,
 };
 
-use self::bytes::{AttemptBook, StreamBook};
-use crate::engine::Answer;
+use self::{
+    bytes::{AttemptBook, StreamBook},
+    market::{Promise, Tries},
+};
+use crate::{
+    engine::Answer,
+    points::{Group, Points},
+};
 
 /// A rule that every run keeps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,6 +75,22 @@ pub enum Rule {
     Determinism,
     /// The core does not panic.
     Panic,
+    /// Nobody who keeps the protocol is said to break it.
+    Blame,
+    /// A job is tried no more often than its policy allows, and never again at once.
+    Attempts,
+    /// After a loss it goes on as was ordered, and says truthfully how.
+    Failover,
+    /// Who is banned by hand, or excluded, is not turned to.
+    Excluded,
+    /// What does not bind any more is not awarded.
+    Offers,
+    /// A stream of an epoch that is not newer attaches to nothing.
+    Epoch,
+    /// A provider that is left is told.
+    Fence,
+    /// No table grows beyond its limit.
+    Bounds,
 }
 
 /// A broken rule.
@@ -95,11 +120,7 @@ pub fn owed(tariff: Tariff, tokens: u64) -> u128 {
 
 fn cost(tariff: Tariff, tokens: u64) -> u128 {
     let micros = u128::from(tariff.price_out) * u128::from(tokens);
-    // Asked at every event; most fit into 64 bits, which divide far faster.
-    let whole = match u64::try_from(micros) {
-        Ok(micros) => u128::from(micros.div_ceil(1_000_000)),
-        Err(_) => micros.div_ceil(1_000_000),
-    };
+    let whole = micros / 1_000_000 + u128::from(micros % 1_000_000 > 0);
     u128::from(tariff.fee_in) + whole
 }
 
@@ -126,6 +147,16 @@ pub(crate) struct Judge {
     slots: BTreeMap<u32, (u32, u32)>,
     /// What was asked to be computed, ended jobs included: a cancelled one may still start.
     asked: BTreeSet<(u32, Answer, u64)>,
+    /// Who is banned by hand, and by whom.
+    by_hand: BTreeSet<(u32, PeerId)>,
+    /// Which points were reached.
+    pub(crate) points: Points,
+    actors: BTreeMap<PeerId, (Group, usize)>,
+    offers: BTreeMap<(PeerId, u64), Promise>,
+    /// Bytes were changed on their way: who seems to break the protocol may be innocent.
+    pub(crate) is_noisy: bool,
+    /// Clocks differ, or stood still: what a node takes for time is its own.
+    pub(crate) is_skewed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +172,12 @@ struct Book {
     /// The last line's attempt may still come to owe more.
     is_open: bool,
     ended: bool,
+    /// It was lost with its node.
+    died: bool,
+    tries: Tries,
+    /// Of [`crate::points::PHASES`].
+    phase: u8,
+    resumed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -150,6 +187,9 @@ struct JobSpecFacts {
     seed: u64,
     max_tokens: u64,
     budget: u128,
+    failover: Failover,
+    exclude: Vec<PeerId>,
+    retries: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -177,7 +217,7 @@ impl Judge {
         self.accounts.insert(node, budget);
     }
 
-    pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, spec: Option<&JobSpec>) {
+    pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, retries: u32, spec: Option<&JobSpec>) {
         if let Some(spec) = spec {
             self.asked.insert((node, Answer::new(&[], 0, &spec.prompt, spec.sampling.seed), spec.max_tokens));
         }
@@ -187,6 +227,9 @@ impl Judge {
             seed: spec.sampling.seed,
             max_tokens: spec.max_tokens,
             budget: spec.budget.map_or(0, u128::from),
+            failover: spec.failover,
+            exclude: spec.criteria.exclude.clone(),
+            retries,
         });
         let book = Book {
             node,
@@ -198,6 +241,10 @@ impl Judge {
             lines: Vec::new(),
             is_open: false,
             ended: false,
+            died: false,
+            tries: Tries::default(),
+            phase: 0,
+            resumed: false,
         };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
@@ -228,12 +275,21 @@ impl Judge {
         let jobs: Vec<_> = self.open.iter().filter(|(owner, _)| *owner == node).copied().collect();
         for (node, job) in jobs {
             self.close(node, job);
+            self.jobs.entry(job).and_modify(|book| book.died = true);
         }
+        // Whom it had left is not told any more.
+        self.jobs.values_mut().filter(|book| book.node == node).for_each(|book| book.died = true);
         // A new life's account knows nothing of the old one's.
         self.closed.remove(&node);
+        self.by_hand.retain(|(owner, _)| *owner != node);
         if let Some((used, _)) = self.slots.get_mut(&node) {
             *used = 0;
         }
+    }
+
+    /// Owed by the jobs that ended in a node's present life.
+    pub(crate) fn closed(&self, node: u32) -> u128 {
+        self.closed.get(&node).copied().unwrap_or(0)
     }
 
     /// Jobs that have not ended on living nodes.
@@ -252,6 +308,7 @@ impl Judge {
     }
 
     pub(crate) fn event(&mut self, node: u32, event: &Event<'_>) {
+        self.reach_event(event);
         let Some(job) = event.job() else { return };
         self.subject = Some(job);
         self.about_job(node, job, event);
@@ -266,21 +323,35 @@ impl Judge {
             return self.fail(Rule::Ending, format_args!("{} after the ending of {job:?}", event.name()));
         }
         match event {
-            Event::Awarded { attempt, quote, .. } => self.awarded(job, *attempt, quote.peer, quote.tariff),
+            Event::Asked { peer, .. } => self.turned_to(node, job, *peer),
+            Event::Awarded { attempt, quote, .. } => {
+                self.turned_to(node, job, quote.peer);
+                self.try_begins(job, quote.peer, quote.offer);
+                self.awarded(job, *attempt, quote.peer, quote.tariff);
+            }
             // Nothing more comes of an attempt whose provider fell out, or made one more offer instead of accepting.
-            Event::PassedOver { peer, .. } | Event::Offered { quote: Quote { peer, .. }, .. } => {
-                if let Some(book) = self.jobs.get_mut(&job)
-                    && book.lines.last().is_some_and(|line| line.peer == *peer)
-                {
-                    book.is_open = false;
+            Event::PassedOver { peer, why, .. } => {
+                self.blamed(job, *peer, *why);
+                if self.leaves(job, *peer) {
+                    self.try_ends(job, *why);
                 }
             }
-            Event::TakenOver { how: TakeOver::Restarted, .. } => {
-                if let Some(book) = self.jobs.get_mut(&job) {
+            Event::Offered { quote, .. } => {
+                self.offer_arrives(quote.peer, quote.offer);
+                if self.leaves(job, quote.peer) {
+                    self.try_is_void(job);
+                }
+            }
+            Event::TakenOver { how, .. } => {
+                self.taken_over(job, *how);
+                if let Some(book) = self.jobs.get_mut(&job)
+                    && *how == TakeOver::Restarted
+                {
                     book.stale += std::mem::take(&mut book.tokens);
                 }
             }
             Event::Negotiated { attempt, peer, tariff, .. } => {
+                self.echoed(job, *attempt, *peer);
                 let line = self.jobs[&job].lines.last().cloned();
                 let agreed = (*attempt, *peer, *tariff);
                 if line.as_ref().is_none_or(|line| (line.attempt, line.peer, line.tariff) != agreed) {
@@ -297,6 +368,14 @@ impl Judge {
             _ => {}
         }
         self.check_money(node, job);
+    }
+
+    /// Whether the peer was awarded last; then nothing more comes of that.
+    fn leaves(&mut self, job: JobId, peer: PeerId) -> bool {
+        let Some(book) = self.jobs.get_mut(&job) else { return false };
+        let is_last = book.is_open && book.lines.last().is_some_and(|line| line.peer == peer);
+        book.is_open &= !is_last;
+        is_last
     }
 
     fn awarded(&mut self, job: JobId, attempt: u32, peer: PeerId, tariff: Tariff) {
@@ -331,6 +410,7 @@ impl Judge {
             return self.fail(Rule::Seq, format_args!("{job:?}: tokens of {peer:?}, who was not awarded last"));
         };
         line.tokens += n;
+        let (attempt, end) = (line.attempt, seq + n);
         let differs = line.answer.is_some_and(|(answer, _)| {
             let ids_differ = ids.is_some_and(|ids| {
                 !ids.chunks(4)
@@ -344,6 +424,9 @@ impl Judge {
         }
         if differs {
             self.fail(Rule::Text, format_args!("{job:?}: token {seq} is not the engine's"));
+        }
+        if !self.was_sent(job, attempt, peer, end, text) {
+            self.fail(Rule::Text, format_args!("{job:?}: nobody sent token {seq} like that"));
         }
     }
 

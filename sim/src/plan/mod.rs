@@ -20,9 +20,10 @@ use self::text::{is_default, wide, wide_option};
 use crate::{
     Broken, Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
     RequesterConfig, Rule, Schedule, World,
-    adversary::{Cheat, Pest, cheat, pest},
+    adversary::{CHEATS, Cheat, PESTS, Pest, cheat, pest},
     dice::mix,
     name,
+    points::Group,
 };
 
 /// A world and everything that happens to it from outside.
@@ -49,6 +50,10 @@ pub struct Plan {
     /// When every fault that has a remedy is remedied, in ms; never, if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calm_at: Option<u64>,
+    /// After so many events the faults end, one provider is whole again, everything else stays as it is; and whoever can
+    /// pay has to be served in the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heal_after: Option<u64>,
     /// Events after which a run is taken to be endless.
     pub max_events: u64,
     /// Links that are set apart, in both directions.
@@ -105,6 +110,8 @@ pub struct ProviderPlan {
     pub queue: u32,
     /// The time to the first token that it announces, in ms.
     pub eta: u64,
+    /// How long its offers bind, in ms.
+    pub offer_expiry: u64,
     /// The least that it takes of its price, in thousandths.
     pub floor_permille: u32,
     /// Whether it can go on where another left off.
@@ -236,6 +243,7 @@ impl Default for Plan {
             lookup_delay: 100,
             lookup: Lookup::Answers,
             calm_at: None,
+            heal_after: None,
             max_events: 20_000_000,
             links: Vec::new(),
             nodes: Vec::new(),
@@ -254,6 +262,7 @@ impl Default for ProviderPlan {
             slots: 1,
             queue: 4,
             eta: 100,
+            offer_expiry: 60_000,
             floor_permille: 1000,
             can_continue: true,
             published: true,
@@ -351,6 +360,9 @@ impl Plan {
                     return true;
                 }
                 seen = broken.len();
+                if self.heal_after.is_some_and(|events| !world.is_healed() && world.events() >= events) {
+                    world.heal(&self.model);
+                }
                 if !world.has_more() {
                     world.run_to_end();
                     return false;
@@ -366,6 +378,10 @@ impl Plan {
             let text = cause.downcast_ref::<String>().map(String::as_str);
             let what = text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no words");
             return world.fail(Rule::Panic, what);
+        }
+        if self.heal_after.is_some() {
+            // The last job of a healed world is another one.
+            return world.judge_healed();
         }
         for (nth, _) in self.jobs.iter().enumerate().filter(|(_, job)| job.must_finish) {
             match world.submitted(nth).map(|job| (job.finished().is_some(), job.failure())) {
@@ -392,9 +408,26 @@ impl Plan {
                 pace: plan.pace,
             }),
             NodePlan::Cheat(plan) => {
-                world.add_script(&[&self.model], cheat(&self.model, plan.price_in, plan.price_out, plan.how))
+                let script = cheat(&self.model, plan.price_in, plan.price_out, plan.how);
+                let node = world.add_script(&[&self.model], script);
+                world.set_actor(node, Group::Cheat, CHEATS.iter().position(|how| *how == plan.how).unwrap_or(0));
+                node
             }
-            NodePlan::Pest(plan) => world.add_script(&[], pest(plan.target, &self.model, 0, 0, plan.streams, plan.how)),
+            NodePlan::Pest(plan) => {
+                // Who pesters with a job has to get one: it pays what is posted.
+                let takes_jobs = matches!(
+                    plan.how,
+                    Pest::NeverAcks | Pest::AcksBeyond | Pest::HitAndRun | Pest::OldEpoch | Pest::OldAward
+                );
+                let (price_in, price_out) = match self.nodes.get(plan.target.0 as usize) {
+                    Some(NodePlan::Provider(target)) if takes_jobs => (target.price_in, target.price_out),
+                    _ => (0, 0),
+                };
+                let script = pest(plan.target, &self.model, price_in, price_out, plan.streams, plan.how);
+                let node = world.add_script(&[], script);
+                world.set_actor(node, Group::Pest, PESTS.iter().position(|how| *how == plan.how).unwrap_or(0));
+                node
+            }
             NodePlan::Absent => world.add_node(None, None),
         };
     }
@@ -430,6 +463,7 @@ impl ProviderPlan {
         let mut config = ProviderConfig::new(model, self.price_in, self.price_out).slots(self.slots);
         config = config.engine(self.engine.clone());
         config.service.queue = self.queue;
+        config.service.offer_expiry = Millis(self.offer_expiry);
         config.service.models[0].advert.eta = Millis(self.eta);
         config.service.models[0].advert.can_continue = self.can_continue;
         config.service.models[0].floor_permille = self.floor_permille;

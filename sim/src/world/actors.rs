@@ -17,6 +17,11 @@ use crate::{
 impl World {
     pub(super) fn provider_event(&mut self, node: u32, event: ProviderEvent) {
         self.judge.provider_event(crate::NodeId(node).peer(), &event);
+        self.judge.reach_provider_event(&event);
+        if let ProviderEvent::Served { peer, .. } = &event {
+            let honest = self.is_core_requester(*peer);
+            self.judge.served(&event, honest);
+        }
         let now = self.now;
         let place = &mut self.nodes[node as usize];
         let life = place.life;

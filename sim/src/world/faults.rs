@@ -14,8 +14,16 @@ const LONGEST_JOB: u64 = 3_600_000;
 
 impl World {
     pub(super) fn fault(&mut self, fault: FaultKind) {
+        if self.is_healed() {
+            return;
+        }
+        self.struck.push(fault);
+        if matches!(fault, FaultKind::ClockStep(..) | FaultKind::ClockDrift(..) | FaultKind::Sleep(..)) {
+            self.judge.is_skewed = true;
+        }
         *self.faults.entry(fault.name()).or_default() += 1;
         self.trace.record(self.now, 0, 0, 40, fault.name().as_bytes());
+        self.judge.reach_fault(fault);
         if let Some(log) = &mut self.log {
             log.fault(self.now, fault);
         }
@@ -84,6 +92,9 @@ impl World {
                 }
                 self.after(node.0, Role::Provider);
             }
+            // Refused if the book is full: then nobody is banned.
+            FaultKind::Ban(node, other) => drop(self.ban(node, other.peer())),
+            FaultKind::Allow(node, other) => self.allow(node, other.peer()),
             FaultKind::Cancel(nth) => {
                 if let Some(job) = self.submissions.get(nth).copied().flatten()
                     && !self.job(job).orphaned
@@ -163,7 +174,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, node: u32) {
+    pub(super) fn restart(&mut self, node: u32) {
         self.kill(node, Some(1));
         self.nodes[node as usize].life += 1;
         self.boot(node);

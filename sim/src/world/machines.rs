@@ -28,6 +28,9 @@ enum Order {
 /// Every so many inputs, the state of the machine that took the last of them goes into the trace.
 const LOOK_EVERY: u64 = 256;
 
+/// Every so many inputs, the tables of the machine that took the last of them are compared with their limits.
+const BOUNDS_EVERY: u64 = 8;
+
 /// Kinds of trace records; inputs have theirs from [`input_kind`].
 mod record {
     pub(super) const TRANSMIT: u8 = 32;
@@ -101,6 +104,7 @@ impl World {
             // What arrives was recorded with its sender.
             self.trace.record(self.now, node, node, input_kind(&input) | ((role as u8) << 4), &[]);
         }
+        self.judge.reach_input(role == Role::Provider, input_kind(&input));
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &input);
         }
@@ -124,6 +128,9 @@ impl World {
     /// What follows every call of a machine: its outputs, and its next deadline.
     pub(super) fn after(&mut self, node: u32, role: Role) {
         self.inputs += 1;
+        if self.inputs.is_multiple_of(BOUNDS_EVERY) {
+            self.check_bounds(node, role);
+        }
         if self.inputs.is_multiple_of(LOOK_EVERY) {
             self.record_state(node, role);
         }
@@ -368,6 +375,14 @@ impl World {
 
     fn input_timeout(&mut self, node: u32, role: Role) {
         self.trace.record(self.now, node, node, role as u8, &[]);
+        let place = &self.nodes[node as usize];
+        let due = match role {
+            Role::Requester => place.requester.as_ref().and_then(|side| side.machine.poll_timeout()),
+            _ => place.provider.as_ref().and_then(|side| side.machine.poll_timeout()),
+        };
+        if let Some(due) = due {
+            self.judge.reach_deadline(role == Role::Provider, due.cause);
+        }
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &Input::Timeout);
         }

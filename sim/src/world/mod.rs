@@ -2,6 +2,7 @@
 
 mod actors;
 mod faults;
+mod heal;
 mod machines;
 mod streams;
 mod view;
@@ -27,6 +28,7 @@ use crate::{
     net::{Buffers, Conns, DISTANCE, Dht, Link, LinkConfig, Links, Partitions, Role, region},
     node::{Node, NodeId, Pace, ProviderConfig, RequesterConfig, Side},
     oracle::{Judge, Rule},
+    points::Group,
     queue::{Lane, Queue},
     schedule::{FaultKind, Schedule},
     script::{Say, Script},
@@ -89,6 +91,11 @@ pub struct World {
     /// Frames sent, and tokens that engines wrote.
     frames: u64,
     computed: u64,
+    /// The faults so far.
+    struck: Vec<FaultKind>,
+    /// The first job that was submitted after everything was healed.
+    healed: Option<usize>,
+    excuses: BTreeMap<&'static str, u64>,
     /// Most bytes that were ever on their way in one direction of a stream.
     peak_in_flight: usize,
 }
@@ -169,6 +176,9 @@ impl World {
             faults: BTreeMap::new(),
             frames: 0,
             computed: 0,
+            struck: Vec::new(),
+            healed: None,
+            excuses: BTreeMap::new(),
             peak_in_flight: 0,
         }
     }
@@ -225,6 +235,11 @@ impl World {
         }
         self.push(self.now, id.0, kind::WORLD, id.0, Happening::Start { node: id.0, life: 0 });
         id
+    }
+
+    /// Says which of the known adversaries a scripted node is, so that it is seen whether they get to act.
+    pub(crate) fn set_actor(&mut self, node: NodeId, group: Group, kind: usize) {
+        self.judge.actor(node.peer(), group, kind);
     }
 
     /// Sets how the links between two nodes behave, in both directions.
@@ -299,7 +314,18 @@ impl World {
     /// # Errors
     /// The core's refusal.
     pub fn ban(&mut self, node: NodeId, peer: PeerId) -> Result<(), Refusal> {
-        self.command(node.0, |requester, _| requester.ban(peer))
+        self.command(node.0, |requester, _| requester.ban(peer))?;
+        self.judge.banned(node.0, peer, true);
+        Ok(())
+    }
+
+    /// Lifts every ban of a peer.
+    pub fn allow(&mut self, node: NodeId, peer: PeerId) {
+        self.judge.banned(node.0, peer, false);
+        let _refusal = self.command(node.0, |requester, _| {
+            requester.allow(&peer);
+            Ok(())
+        });
     }
 
     /// Bounds what all jobs of a node together may come to owe.
@@ -471,9 +497,9 @@ impl World {
         let limit = config.policy.job_deadline;
         let own = place.clock.read(now);
         let deadline = place.clock.after(now, deadline.unwrap_or(limit).min(limit).0).max(place.asleep_until);
-        let pace = config.pace;
+        let (pace, retries) = (config.pace, config.policy.max_retries);
         let job = command(&mut side.machine, own)?;
-        self.judge.submitted(job, node, deadline, spec);
+        self.judge.submitted(job, node, deadline, retries, spec);
         if let Some(log) = &mut self.log {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
         }

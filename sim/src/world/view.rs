@@ -7,6 +7,7 @@ use super::World;
 use crate::{
     job::Job,
     log::Entry,
+    net::Role,
     node::NodeId,
     oracle::{Broken, Rule},
     report::Report,
@@ -188,6 +189,8 @@ impl World {
             dials: self.dials,
             faults: self.faults.clone(),
             trace: self.trace.hash(),
+            excuses: self.excuses.clone(),
+            points: self.judge.points,
             broken: self.judge.broken.clone(),
             ..Report::default()
         };
@@ -204,6 +207,28 @@ impl World {
         report
     }
 
+    /// Checks that a machine's tables are within its limits.
+    pub(super) fn check_bounds(&mut self, node: u32, role: Role) {
+        let place = &self.nodes[node as usize];
+        let mut check = |what: &str, is: u64, limit: u64| {
+            if is > limit {
+                self.judge.fail(Rule::Bounds, format_args!("{role:?} {node}: {is} {what}, the limit is {limit}"));
+            }
+        };
+        if let (Role::Requester, Some(side), Some(config)) = (role, &place.requester, &place.requester_config) {
+            check("jobs", side.machine.open_jobs() as u64, u64::from(config.limits.jobs));
+        }
+        if let (Role::Provider, Some(side), Some(config)) = (role, &place.provider, &place.provider_config) {
+            let (machine, limits) = (&side.machine, &config.limits);
+            check("jobs", machine.open_jobs() as u64, u64::from(limits.jobs));
+            check("streams", machine.open_streams() as u64, u64::from(limits.streams));
+            check("offers", machine.open_offers() as u64, u64::from(limits.offers));
+            check("bytes", machine.held_bytes(), limits.node_bytes);
+            check("slots", u64::from(machine.taken_slots()), u64::from(config.service.slots));
+            check("jobs in the queue", u64::from(machine.advert().queued), u64::from(config.service.queue));
+        }
+    }
+
     /// Checks that nothing is left over when nothing is left to happen.
     pub(super) fn check_rest(&mut self) {
         let unended: Vec<JobId> = self.judge.unended().collect();
@@ -212,12 +237,17 @@ impl World {
             self.judge.fail(Rule::Ending, format_args!("{job:?} never ended"));
             self.judge.subject = None;
         }
+        self.judge.check_fences();
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
             if let Some(side) = &node.requester {
                 let (jobs, streams) = (side.machine.open_jobs(), side.streams.len() + side.machine.open_streams());
                 if jobs + streams > 0 || side.machine.account().reserved() > 0 {
                     self.judge
                         .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
+                }
+                let (counted, own) = (side.machine.account().owed(), self.judge.closed(index as u32));
+                if counted != own {
+                    self.judge.fail(Rule::Account, format_args!("requester {index} owes {own}, and counts {counted}"));
                 }
                 if let Some(due) = side.machine.poll_timeout() {
                     self.judge.fail(Rule::Rest, format_args!("requester {index} waits for {due:?}"));

@@ -10,7 +10,6 @@ mod runtimes;
 mod server;
 mod serving;
 mod sessions;
-mod suite;
 mod trust;
 mod upstream;
 mod world;

@@ -1,0 +1,486 @@
+//! Points that a set of runs should reach: what was never reached was never tested.
+//!
+//! All of them are seen from outside, in what machines are told and what they say; the core carries no hooks. A point is
+//! a group and a place in it; [`EXPECTED`] names those that the project's own share of seeds has to reach.
+
+use std::fmt::Debug;
+
+use haggle_core::{
+    event::{ChoiceReason, Failure, Interrupted, PassedOver, ServedReason, TakeOver, Violation},
+    machine::{Cause, QueryOutcome, StreamFailure},
+    wire::{
+        Message,
+        message::{DeclineReason, EndReason, GoneReason, ReleaseReason},
+    },
+};
+
+use crate::adversary::{CHEATS, PESTS};
+
+/// The names that `run --points required` demands, one in a line.
+pub const EXPECTED: &str = include_str!("../points.txt");
+
+/// Words of 64 points.
+const WORDS: usize = 10;
+
+/// Which points were reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Points([u64; WORDS]);
+
+/// What a point is about; each has so many places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Group {
+    /// What a requester tells, by phase of its job: phase and event.
+    Event,
+    PassedOver,
+    Failure,
+    Choice,
+    TakeOver,
+    Served,
+    /// What a provider tells.
+    ProviderEvent,
+    /// Messages of the core, requesters' then providers'.
+    Message,
+    /// Messages of scripts.
+    Scripted,
+    Decline,
+    End,
+    Gone,
+    Release,
+    /// Due deadlines, requesters' then providers'.
+    Deadline,
+    /// Facts, requesters' then providers'.
+    Input,
+    /// Faults, by kind.
+    Fault,
+    /// Faults, by the phase of a job at that time.
+    FaultDuring,
+    Cheat,
+    Pest,
+    Answer,
+}
+
+/// Each group with its places, in order.
+const GROUPS: [(Group, usize); 20] = [
+    (Group::Event, PHASES.len() * EVENTS.len()),
+    (Group::PassedOver, PASSED_OVER.len()),
+    (Group::Failure, FAILURES.len()),
+    (Group::Choice, CHOICES.len()),
+    (Group::TakeOver, 3),
+    (Group::Served, SERVED.len()),
+    (Group::ProviderEvent, PROVIDER_EVENTS.len()),
+    (Group::Message, MESSAGES.len()),
+    (Group::Scripted, MESSAGES.len()),
+    (Group::Decline, 10),
+    (Group::End, 9),
+    (Group::Gone, 3),
+    (Group::Release, 5),
+    (Group::Deadline, 2 * CAUSES.len()),
+    (Group::Input, 2 * INPUTS.len()),
+    (Group::Fault, 32),
+    (Group::FaultDuring, PHASES.len()),
+    (Group::Cheat, CHEATS.len()),
+    (Group::Pest, PESTS.len()),
+    (Group::Answer, ANSWERS.len()),
+];
+
+/// Where each group begins.
+const STARTS: [usize; GROUPS.len()] = {
+    let (mut starts, mut number, mut start) = ([0; GROUPS.len()], 0, 0);
+    while number < GROUPS.len() {
+        // The list is in the order of the groups.
+        assert!(GROUPS[number].0 as usize == number);
+        starts[number] = start;
+        start += GROUPS[number].1;
+        number += 1;
+    }
+    assert!(start <= 64 * WORDS);
+    starts
+};
+
+/// How far a job is, as its events tell.
+pub(crate) const PHASES: [&str; 7] = ["new", "asked", "offered", "awarded", "accepted", "streaming", "cut"];
+const EVENTS: [&str; 13] = [
+    "discovered",
+    "weighed",
+    "asked",
+    "offered",
+    "passed over",
+    "choice due",
+    "awarded",
+    "negotiated",
+    "cut",
+    "resumed",
+    "taken over",
+    "tokens",
+    "ended",
+];
+const PROVIDER_EVENTS: [&str; 10] = [
+    "quoted",
+    "refused",
+    "released",
+    "start",
+    "start with a prefix",
+    "start with ids",
+    "room",
+    "stop",
+    "declined",
+    "accepted",
+];
+const ANSWERS: [&str; 6] = ["stop", "length", "of two providers", "of three", "after a resume", "free"];
+const MESSAGES: [&str; 19] = [
+    "describe",
+    "advert",
+    "rfq",
+    "offer",
+    "counter",
+    "decline",
+    "release",
+    "award",
+    "body",
+    "accepted",
+    "chunk",
+    "keepalive",
+    "end",
+    "ack",
+    "cancel",
+    "resume",
+    "resumed",
+    "gone",
+    "other",
+];
+const INPUTS: [&str; 9] =
+    ["timeout", "opened", "failed", "received", "closed", "found", "query done", "connected", "gone"];
+
+const DIALS: [StreamFailure; 5] = [
+    StreamFailure::Unreachable,
+    StreamFailure::TimedOut,
+    StreamFailure::WrongPeer,
+    StreamFailure::Unsupported,
+    StreamFailure::Refused,
+];
+const VIOLATIONS: [Violation; 11] = [
+    Violation::Frame,
+    Violation::Decode,
+    Violation::Unexpected,
+    Violation::Seq,
+    Violation::Window,
+    Violation::TooMany,
+    Violation::Count,
+    Violation::Digest,
+    Violation::Terms,
+    Violation::Flood,
+    Violation::Body,
+];
+const INTERRUPTED: [Interrupted; 10] = [
+    Interrupted::Lost,
+    Interrupted::Gone,
+    Interrupted::Request,
+    Interrupted::FirstToken,
+    Interrupted::TokenGap,
+    Interrupted::Differs,
+    Interrupted::Engine,
+    Interrupted::Shutdown,
+    Interrupted::TooSlow,
+    Interrupted::Accused,
+];
+const PASSED_OVER: [&str; 43] = [
+    "unreachable",
+    "dial timed out",
+    "wrong peer",
+    "unsupported",
+    "stream refused",
+    "lost",
+    "busy",
+    "stale",
+    "unknown model",
+    "context",
+    "too cheap",
+    "peer limit",
+    "draining",
+    "conflict",
+    "cannot",
+    "body mismatch",
+    "late",
+    "frame",
+    "decode",
+    "unexpected",
+    "seq",
+    "window",
+    "too many",
+    "count",
+    "digest",
+    "terms",
+    "flood",
+    "body",
+    "broke off: lost",
+    "broke off: gone",
+    "broke off: request",
+    "broke off: first token",
+    "broke off: token gap",
+    "broke off: differs",
+    "broke off: engine",
+    "broke off: shutdown",
+    "broke off: too slow",
+    "broke off: accused",
+    "broke off: violation",
+    "over budget",
+    "too slow",
+    "excluded",
+    "other",
+];
+const FAILURES: [&str; 19] = [
+    "cancelled",
+    "deadline",
+    "nobody",
+    "nobody in time",
+    "no source",
+    "declined",
+    "over budget",
+    "context",
+    "bad request",
+    "lost",
+    "gone",
+    "request",
+    "first token",
+    "token gap",
+    "differs",
+    "engine",
+    "shutdown",
+    "too slow",
+    "violation or accused",
+];
+const CHOICES: [ChoiceReason; 6] = [
+    ChoiceReason::Only,
+    ChoiceReason::Cheapest,
+    ChoiceReason::Fastest,
+    ChoiceReason::Lot,
+    ChoiceReason::Posted,
+    ChoiceReason::Application,
+];
+const SERVED: [&str; 31] = [
+    "stop",
+    "length",
+    "context",
+    "bad request",
+    "engine",
+    "shutdown",
+    "cancelled by an end",
+    "violation",
+    "too slow",
+    "stop, unheard",
+    "length, unheard",
+    "context, unheard",
+    "bad request, unheard",
+    "engine, unheard",
+    "shutdown, unheard",
+    "cancelled, unheard",
+    "violation, unheard",
+    "too slow, unheard",
+    "cancelled",
+    "lost",
+    "frame",
+    "decode",
+    "unexpected",
+    "seq",
+    "window",
+    "too many",
+    "count",
+    "digest",
+    "terms",
+    "flood",
+    "body",
+];
+const CAUSES: [Cause; 20] = [
+    Cause::Query,
+    Cause::Describe,
+    Cause::SearchWindow,
+    Cause::OfferWindow,
+    Cause::OfferExpiry,
+    Cause::Request,
+    Cause::FirstToken,
+    Cause::Idle,
+    Cause::TokenGap,
+    Cause::Ack,
+    Cause::Keepalive,
+    Cause::JobDeadline,
+    Cause::BodyRate,
+    Cause::Handshake,
+    Cause::Linger,
+    Cause::Detached,
+    Cause::Resume,
+    Cause::Retry,
+    Cause::Farewell,
+    Cause::Bootstrap,
+];
+
+impl Points {
+    pub(crate) fn hit(&mut self, group: Group, place: usize) {
+        let number = group as usize;
+        let bit = STARTS[number] + place.min(GROUPS[number].1 - 1);
+        self.0[bit / 64] |= 1 << (bit % 64);
+    }
+
+    /// Adds what another run reached.
+    pub fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    /// The names of those that were reached.
+    #[must_use]
+    pub fn reached(&self) -> Vec<String> {
+        let mut bit = 0;
+        let mut names = Vec::new();
+        for (group, places) in GROUPS {
+            for place in 0..places {
+                if self.0[bit / 64] >> (bit % 64) & 1 == 1 {
+                    names.push(name(group, place));
+                }
+                bit += 1;
+            }
+        }
+        names
+    }
+
+    /// Those of [`EXPECTED`] that were not reached.
+    #[must_use]
+    pub fn missed(&self) -> Vec<&'static str> {
+        let reached = self.reached();
+        EXPECTED.lines().filter(|name| !name.is_empty() && !reached.iter().any(|other| other == name)).collect()
+    }
+}
+
+fn name(group: Group, place: usize) -> String {
+    fn of<T: Debug>(list: &[T], place: usize) -> String {
+        list.get(place).map_or_else(|| place.to_string(), |item| format!("{item:?}").replace('"', ""))
+    }
+    let side = |count: usize| if place < count { "requester" } else { "provider" };
+    let what = match group {
+        Group::Event => format!("{} then {}", PHASES[place / EVENTS.len()], EVENTS[place % EVENTS.len()]),
+        Group::PassedOver => of(&PASSED_OVER, place),
+        Group::Failure => of(&FAILURES, place),
+        Group::Choice => of(&CHOICES, place),
+        Group::TakeOver => of(&[TakeOver::Exact, TakeOver::Spliced, TakeOver::Restarted], place),
+        Group::Served => of(&SERVED, place),
+        Group::ProviderEvent => of(&PROVIDER_EVENTS, place),
+        Group::Message | Group::Scripted => of(&MESSAGES, place),
+        Group::Deadline => format!("{} {:?}", side(CAUSES.len()), CAUSES[place % CAUSES.len()]),
+        Group::Input => format!("{} {}", side(INPUTS.len()), INPUTS[place % INPUTS.len()]),
+        Group::FaultDuring => of(&PHASES, place),
+        Group::Cheat => of(&CHEATS, place),
+        Group::Pest => of(&PESTS, place),
+        Group::Answer => of(&ANSWERS, place),
+        Group::Fault => crate::schedule::NAMES.get(place).map_or_else(|| place.to_string(), |name| (*name).into()),
+        Group::Decline | Group::End | Group::Gone | Group::Release => reason(group, place),
+    };
+    format!("{group:?}: {what}")
+}
+
+fn reason(group: Group, place: usize) -> String {
+    // As in the wire's own order.
+    let names: &[&str] = match group {
+        Group::Decline => &PASSED_OVER[6..16],
+        Group::End => &SERVED[..9],
+        Group::Gone => &["unknown", "evicted", "stale"],
+        _ => &["price", "time", "late", "no job", "unaffordable"],
+    };
+    names.get(place).map_or_else(|| place.to_string(), |name| (*name).into())
+}
+
+fn at<T: PartialEq>(list: &[T], item: &T) -> usize {
+    list.iter().position(|other| other == item).unwrap_or(list.len())
+}
+
+pub(crate) fn passed_over(why: PassedOver) -> usize {
+    match why {
+        PassedOver::Stream(failure) => at(&DIALS, &failure),
+        PassedOver::Lost => 5,
+        PassedOver::Declined(reason) => 6 + decline(reason),
+        PassedOver::Late => 16,
+        PassedOver::Violation(violation) => 17 + at(&VIOLATIONS, &violation),
+        PassedOver::Interrupted(why) => 28 + at(&INTERRUPTED, &why),
+        PassedOver::OverBudget => 39,
+        PassedOver::TooSlow => 40,
+        PassedOver::Excluded => 41,
+    }
+}
+
+pub(crate) fn failure(why: Failure) -> usize {
+    match why {
+        Failure::Cancelled => 0,
+        Failure::Deadline => 1,
+        Failure::NobodyFound { outcome: QueryOutcome::Complete, .. } => 2,
+        Failure::NobodyFound { outcome: QueryOutcome::TimedOut, .. } => 3,
+        Failure::NobodyFound { outcome: QueryOutcome::NoSource, .. } => 4,
+        Failure::Declined(_) => 5,
+        Failure::OverBudget { .. } => 6,
+        Failure::Context => 7,
+        Failure::BadRequest => 8,
+        Failure::Interrupted(why) => 9 + at(&INTERRUPTED, &why).min(9),
+        _ => 18,
+    }
+}
+
+pub(crate) fn choice(reason: ChoiceReason) -> usize {
+    at(&CHOICES, &reason)
+}
+
+pub(crate) fn served(reason: ServedReason) -> usize {
+    match reason {
+        ServedReason::Acknowledged(end) => end as usize,
+        ServedReason::Unacknowledged(end) => 9 + end as usize,
+        ServedReason::Cancelled => 18,
+        ServedReason::Lost => 19,
+        ServedReason::Violation(violation) => 20 + at(&VIOLATIONS, &violation),
+    }
+}
+
+pub(crate) const fn decline(reason: DeclineReason) -> usize {
+    reason as usize
+}
+
+pub(crate) const fn end(reason: EndReason) -> usize {
+    reason as usize
+}
+
+pub(crate) const fn gone(reason: GoneReason) -> usize {
+    reason as usize
+}
+
+pub(crate) const fn release(reason: ReleaseReason) -> usize {
+    reason as usize
+}
+
+pub(crate) fn cause(cause: Cause) -> usize {
+    at(&CAUSES, &cause)
+}
+
+pub(crate) const fn inputs() -> usize {
+    INPUTS.len()
+}
+
+pub(crate) const fn causes() -> usize {
+    CAUSES.len()
+}
+
+pub(crate) const fn message(message: &Message<'_>) -> usize {
+    match message {
+        Message::Describe => 0,
+        Message::Advert(_) => 1,
+        Message::Rfq(_) => 2,
+        Message::Offer(_) => 3,
+        Message::Counter(_) => 4,
+        Message::Decline(_) => 5,
+        Message::Release(_) => 6,
+        Message::Award(_) => 7,
+        Message::Body { .. } => 8,
+        Message::Accepted(_) => 9,
+        Message::Chunk { .. } => 10,
+        Message::Keepalive => 11,
+        Message::End(_) => 12,
+        Message::Ack { .. } => 13,
+        Message::Cancel { .. } => 14,
+        Message::Resume { .. } => 15,
+        Message::Resumed { .. } => 16,
+        Message::Gone(_) => 17,
+    }
+}
