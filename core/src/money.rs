@@ -30,7 +30,7 @@ impl Tariff {
     /// What `tokens` written tokens cost together with reading the body. Exact: it can exceed `u64`, never wrap.
     #[must_use]
     pub const fn cost(&self, tokens: u64) -> u128 {
-        let out = (self.price_out as u128 * tokens as u128).div_ceil(TOKENS_PER_PRICE);
+        let out = per_price(self.price_out as u128 * tokens as u128);
         self.fee_in as u128 + out
     }
 
@@ -52,7 +52,7 @@ pub const fn quoted_size(body_bytes: u64) -> u64 {
 #[must_use]
 pub fn fee_in(price_in: Price, bytes_per_token: u32, body_bytes: u64) -> Option<Amount> {
     let tokens = quoted_size(body_bytes).div_ceil(u64::from(bytes_per_token.max(1)));
-    u64::try_from((u128::from(price_in) * u128::from(tokens)).div_ceil(TOKENS_PER_PRICE)).ok()
+    u64::try_from(per_price(u128::from(price_in) * u128::from(tokens))).ok()
 }
 
 /// A budget with what is owed from it and what is reserved in it (rule M2): `owed + reserved ≤ limit` at every instant.
@@ -107,6 +107,15 @@ impl Account {
     pub fn settle(&mut self, reserved: u128, owed: u128) {
         self.reserved = self.reserved.saturating_sub(reserved);
         self.owed = self.owed.saturating_add(owed.min(reserved));
+    }
+}
+
+/// Rounded up. Asked for every token: what fits into 64 bits divides far faster there.
+const fn per_price(micros: u128) -> u128 {
+    if micros <= u64::MAX as u128 {
+        (micros as u64).div_ceil(TOKENS_PER_PRICE as u64) as u128
+    } else {
+        micros.div_ceil(TOKENS_PER_PRICE)
     }
 }
 

@@ -35,6 +35,7 @@
 pub mod adversary;
 pub mod bench;
 mod clock;
+pub mod conformance;
 mod dice;
 mod engine;
 pub mod figures;

@@ -49,6 +49,7 @@ bench    how fast all of it is, in time on a core: messages, market, idle or chu
                        transient  answers while 10 % of attempts break, 100 clients for 300 s
                        heal       awards a second after an outage of 60 s, 1,000 clients
                        cuts       2,000 tokens, cut at every 31st byte from byte S on; all bytes take 31 seeds
+                       twice      2,000 tokens, cut at two random bytes, 1,000 times a seed
                        choice     job times against least-loaded-of-two, 20 providers for 300 s
 
 Exits with 0 if every rule was kept, 1 if one was broken, 2 on wrong usage.";

@@ -250,7 +250,7 @@ impl Run {
     }
 }
 
-fn prompt_tokens(prompt: &haggle_core::wire::Prompt) -> u64 {
+pub(crate) fn prompt_tokens(prompt: &haggle_core::wire::Prompt) -> u64 {
     use haggle_core::wire::Prompt;
     let bytes = match prompt {
         Prompt::Raw(text) => text.len(),

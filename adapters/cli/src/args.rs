@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// Run a recording again, and compare what the node decided
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
+    /// Show what was sold and bought, by peer
+    #[command(after_help = LEDGER_EXAMPLES)]
+    Ledger(ReadLedger),
     /// Show the settings in effect and where each comes from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(NodeArgs),
@@ -100,7 +103,19 @@ Examples:
   haggle serve --model llama3 --upstream http://127.0.0.1:11434/v1    the idle time of a server
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
-SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run; the second ends them.";
+SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run, as long as --drain says;
+the second ends them.";
+
+const LEDGER_EXAMPLES: &str = "\
+Examples:
+  haggle serve --ledger sold.jsonl --bootstrap ADDR --price-out 0.5
+  haggle ledger sold.jsonl
+  HAGGLE_LEDGER=sold.jsonl haggle ledger --json
+
+A ledger is a file of JSON lines, one for each attempt that was sold or bought: time (seconds since
+1970), side, peer, model, job, attempt, fee_in and price_out (units), tokens, owed (units), outcome,
+settlement. Both sides of a job name the same job and attempt; the buyer's count stands. Nothing is
+paid in this version: `settlement` is always `none`.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -208,6 +223,18 @@ pub(crate) struct Serve {
     /// What kind of server it is: llama, vllm, ollama or openai [default: as it says of itself]
     #[arg(long, value_name = "KIND")]
     pub(crate) upstream_dialect: Option<String>,
+    /// Write a line for each attempt that was served into this file; see `haggle ledger` [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
+    /// Tell on stderr how business goes, every so often [default: 60s]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) status_every: Option<Millis>,
+    /// Do not tell how business goes
+    #[arg(long, conflicts_with = "status_every")]
+    pub(crate) quiet: bool,
+    /// How long jobs that run may go on after the first Ctrl-C or SIGTERM [default: 30s]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) drain: Option<Millis>,
 }
 
 #[derive(Debug, Args)]
@@ -319,6 +346,9 @@ pub(crate) struct Ask {
     /// Tell of every choice who was looked at, and how each fared
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Write a line for each attempt that was bought into this file; see `haggle ledger` [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
     /// Send the prompt as a user's message instead of a text to be continued
     #[arg(long)]
     pub(crate) chat: bool,
@@ -347,6 +377,12 @@ pub(crate) struct Replay {
     pub(crate) explain: bool,
     /// What `--record` wrote
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadLedger {
+    /// The ledger [default: the setting `ledger`]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use haggle::{
 };
 use serde_json::json;
 
-use crate::money::decimal;
+use crate::{ledger::LedgerError, money::decimal};
 
 /// An exit code. The texts of `--help` say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
-  1    the machine or the program failed
+  1    the machine or the program failed, or a ledger cannot be written or read
   2    usage: the request cannot work as it was given
   3    configuration: a setting, the key file or a listen address
   4    nobody was found, or could be reached
@@ -115,6 +115,16 @@ impl From<Error> for Failed {
             tokens_delivered: error.tokens_delivered(),
             outcome,
         }
+    }
+}
+
+impl From<LedgerError> for Failed {
+    fn from(error: LedgerError) -> Self {
+        let exit = match error {
+            LedgerError::Open { .. } => Exit::Config,
+            LedgerError::Write { .. } | LedgerError::Read { .. } | LedgerError::Line { .. } => Exit::Other,
+        };
+        Failed::new(exit, "ledger", error.to_string())
     }
 }
 

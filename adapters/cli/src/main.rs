@@ -13,6 +13,7 @@ mod args;
 mod commands;
 mod exit;
 mod explain;
+mod ledger;
 mod money;
 mod names;
 mod narrator;
@@ -20,7 +21,9 @@ mod node;
 mod paced;
 mod runtime;
 mod settings;
+mod tally;
 mod upstream;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),
+            Command::Ledger(args) => commands::ledger::run(&global, &args),
             Command::Config(args) => commands::config::run(&global, &args),
         }
     })

@@ -32,11 +32,16 @@ impl std::error::Error for DecimalError {}
 
 /// A price in units per million tokens, as micro-units per million tokens.
 pub(crate) fn parse_price(text: &str) -> Result<Price, DecimalError> {
-    parse_scaled(text, MONEY_DIGITS)
+    Price::try_from(parse_sum(text)?).map_err(|_| DecimalError::TooLarge)
 }
 
 /// An amount in units, as micro-units.
 pub(crate) fn parse_amount(text: &str) -> Result<Amount, DecimalError> {
+    Amount::try_from(parse_sum(text)?).map_err(|_| DecimalError::TooLarge)
+}
+
+/// A sum of amounts in units, as micro-units.
+pub(crate) fn parse_sum(text: &str) -> Result<u128, DecimalError> {
     parse_scaled(text, MONEY_DIGITS)
 }
 
@@ -55,7 +60,7 @@ pub(crate) fn decimal(micro: impl Into<u128>) -> String {
     }
 }
 
-fn parse_scaled(text: &str, digits: u32) -> Result<u64, DecimalError> {
+fn parse_scaled(text: &str, digits: u32) -> Result<u128, DecimalError> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if text.starts_with('-') {
         return Err(DecimalError::Negative);
@@ -68,9 +73,9 @@ fn parse_scaled(text: &str, digits: u32) -> Result<u64, DecimalError> {
     let missing = u32::try_from(fraction.len()).ok().and_then(|used| digits.checked_sub(used));
     let missing = missing.ok_or(DecimalError::TooFine(digits))?;
     let number =
-        |part: &str| if part.is_empty() { Ok(0) } else { part.parse::<u64>().map_err(|_| DecimalError::TooLarge) };
-    let whole = number(whole)?.checked_mul(10_u64.pow(digits));
-    let fraction = number(fraction)? * 10_u64.pow(missing);
+        |part: &str| if part.is_empty() { Ok(0) } else { part.parse::<u128>().map_err(|_| DecimalError::TooLarge) };
+    let whole = number(whole)?.checked_mul(10_u128.pow(digits));
+    let fraction = number(fraction)? * 10_u128.pow(missing);
     whole.and_then(|whole| whole.checked_add(fraction)).ok_or(DecimalError::TooLarge)
 }
 
@@ -115,6 +120,11 @@ mod tests {
         #[test]
         fn every_amount_is_read_back_as_it_was_written(micro: u64) {
             prop_assert_eq!(parse_amount(&decimal(micro)), Ok(micro));
+        }
+
+        #[test]
+        fn every_sum_is_read_back_as_it_was_written(micro: u128) {
+            prop_assert_eq!(parse_sum(&decimal(micro)), Ok(micro));
         }
 
         #[test]

@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use haggle::{
     Config,
+    config::span,
     core::{money::Price, time::Millis},
     engine::TINY_STORIES,
 };
@@ -17,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::{
     args::{Global, NodeArgs, Serve},
     exit::Failed,
+    ledger::Ledger,
     money::{decimal, parse_price},
     names::did_you_mean,
 };
@@ -65,6 +69,34 @@ impl Default for Sales {
     }
 }
 
+/// How a command runs beside its node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Running {
+    /// The file into which what is sold and bought is written; none if empty.
+    pub(crate) ledger: String,
+    /// How often `serve` tells how business goes; 0 is never.
+    #[serde(with = "span")]
+    pub(crate) status_every: Duration,
+    /// How long jobs that run may go on after the first signal.
+    #[serde(with = "span")]
+    pub(crate) drain: Duration,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Running { ledger: String::new(), status_every: Duration::from_secs(60), drain: Duration::from_secs(30) }
+    }
+}
+
+/// Whose setting it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Node,
+    Sales,
+    Running,
+}
+
 /// Variables that name places, not settings.
 const PLACES: [&str; 2] = ["HAGGLE_CONFIG", "HAGGLE_DATA_DIR"];
 const PREFIX: &str = "HAGGLE_";
@@ -100,7 +132,7 @@ impl Settings {
 
     /// The node's configuration, checked.
     pub(crate) fn config(&self) -> Result<Config, Failed> {
-        let config: Config = self.part(|key| !is_sales(key))?;
+        let config: Config = self.part(Part::Node)?;
         config.validate().map_err(|error| {
             let setting = error.path.split('[').next().unwrap_or_default();
             Failed::config(format!("{}: {} ({})", error.path, error.problem, self.origin(setting)))
@@ -110,7 +142,7 @@ impl Settings {
 
     /// What is to be sold, and its prices. The model has no name if a file is to give it.
     pub(crate) fn sales(&self) -> Result<(Sales, Price, Price), Failed> {
-        let mut sales: Sales = self.part(is_sales)?;
+        let mut sales: Sales = self.part(Part::Sales)?;
         if !sales.model_file.is_empty() && !self.origins.contains_key("model") {
             sales.model.clear();
         }
@@ -120,6 +152,37 @@ impl Settings {
         };
         let (price_in, price_out) = (price("price_in", &sales.price_in)?, price("price_out", &sales.price_out)?);
         Ok((sales, price_in, price_out))
+    }
+
+    /// How the command runs, checked.
+    pub(crate) fn running(&self) -> Result<Running, Failed> {
+        let running: Running = self.part(Part::Running)?;
+        for (key, span) in [("status_every", running.status_every), ("drain", running.drain)] {
+            if span > span::MAX {
+                return Err(Failed::config(format!("{key}: must be at most 1 day ({})", self.origin(key))));
+            }
+        }
+        Ok(running)
+    }
+
+    /// The ledger that is to be written, if one is.
+    pub(crate) fn ledger(&self) -> Result<Option<Ledger>, Failed> {
+        let Running { ledger, .. } = self.running()?;
+        if ledger.is_empty() {
+            return Ok(None);
+        }
+        let (opened, torn) = Ledger::open(Path::new(&ledger))?;
+        if let Some(torn) = torn {
+            writeln!(io::stderr(), "haggle: {ledger}: {torn}; it is cut off")?;
+        }
+        Ok(Some(opened))
+    }
+
+    /// Puts the file into which is written what is sold and bought.
+    pub(crate) fn add_ledger(&mut self, file: Option<&Path>) -> Result<(), Failed> {
+        let Some(file) = file else { return Ok(()) };
+        let text = file.to_str().ok_or_else(|| Failed::usage("usage", "--ledger: the name is no text"))?;
+        self.put("ledger", text.into(), "flag --ledger")
     }
 
     /// Every setting: its path, value and origin.
@@ -147,8 +210,12 @@ impl Settings {
             ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
             ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
             ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
+            ("status_every", "--status-every", serve.status_every.map(|span| span.0.into())),
+            ("status_every", "--quiet", serve.quiet.then(|| 0.into())),
+            ("drain", "--drain", serve.drain.map(|span| span.0.into())),
         ];
-        self.put_all(flags)
+        self.put_all(flags)?;
+        self.add_ledger(serve.ledger.as_deref())
     }
 
     /// Puts the providers that were named on the command line.
@@ -255,15 +322,15 @@ impl Settings {
         }
         self.origins.insert(path.into(), origin.into());
         let wrong = |error: Failed| Failed::config(format!("{path}: {} ({origin})", error.message));
-        if is_sales(path) {
-            self.part::<Sales>(is_sales).map(drop).map_err(wrong)
-        } else {
-            self.part::<Config>(|key| !is_sales(key)).map(drop).map_err(wrong)
+        match part_of(path) {
+            Part::Node => self.part::<Config>(Part::Node).map(drop).map_err(wrong),
+            Part::Sales => self.part::<Sales>(Part::Sales).map(drop).map_err(wrong),
+            Part::Running => self.part::<Running>(Part::Running).map(drop).map_err(wrong),
         }
     }
 
-    fn part<T: serde::de::DeserializeOwned>(&self, belongs: impl Fn(&str) -> bool) -> Result<T, Failed> {
-        let all = self.tree.as_object().into_iter().flatten().filter(|(key, _)| belongs(key));
+    fn part<T: serde::de::DeserializeOwned>(&self, part: Part) -> Result<T, Failed> {
+        let all = self.tree.as_object().into_iter().flatten().filter(|(key, _)| part_of(key) == part);
         let part: Map<String, Value> = all.map(|(key, value)| (key.clone(), value.clone())).collect();
         serde_json::from_value(part.into()).map_err(|error| Failed::config(error.to_string()))
     }
@@ -282,14 +349,24 @@ impl Settings {
     }
 }
 
-fn is_sales(key: &str) -> bool {
-    let keys = ["model", "model_file", "threads", "context", "aliases", "price_in", "price_out", "floor_permille"];
-    keys.contains(&key) || key == "tokens_per_second" || key == "upstream" || key.starts_with("upstream_")
+fn part_of(key: &str) -> Part {
+    match key {
+        "model" | "model_file" | "threads" | "context" | "aliases" | "price_in" | "price_out" => Part::Sales,
+        "floor_permille" | "tokens_per_second" | "upstream" => Part::Sales,
+        "ledger" | "status_every" | "drain" => Part::Running,
+        key if key.starts_with("upstream_") => Part::Sales,
+        _ => Part::Node,
+    }
 }
 
 fn defaults() -> Result<Value, Failed> {
     let mut tree = Map::new();
-    for part in [serde_json::to_value(Config::default()), serde_json::to_value(Sales::default())] {
+    let parts = [
+        serde_json::to_value(Config::default()),
+        serde_json::to_value(Sales::default()),
+        serde_json::to_value(Running::default()),
+    ];
+    for part in parts {
         if let Value::Object(part) = part.map_err(|error| Failed::config(error.to_string()))? {
             tree.extend(part);
         }

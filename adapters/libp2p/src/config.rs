@@ -42,7 +42,7 @@ pub struct Config {
     #[serde(with = "span")]
     pub resume_grace: Duration,
     /// How long a provider that is lost in mid-answer is waited for, if nobody else is known. Providers keep such a
-    /// job for 120 s. Left at its default, it is the policy's.
+    /// job for their `job_ttl`. Left at its default, it is the policy's.
     #[serde(with = "span")]
     pub detached_ttl: Duration,
     /// How long a connection without a stream is kept for the next job.
@@ -52,6 +52,12 @@ pub struct Config {
     pub slots: u32,
     /// Jobs that wait for a slot; further ones are told that the provider is busy.
     pub queue: u32,
+    /// A provider keeps a job whose requester was lost, or did not acknowledge its end, so long.
+    #[serde(with = "span")]
+    pub job_ttl: Duration,
+    /// A provider ends a job whose requester takes nothing for so long: it holds a slot.
+    #[serde(with = "span")]
+    pub stall_timeout: Duration,
     /// Connections in all.
     pub max_connections: u32,
     /// Connections to one peer.
@@ -84,6 +90,8 @@ impl Default for Config {
             idle_connection_timeout: Duration::from_secs(90),
             slots: 1,
             queue: 4,
+            job_ttl: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(600),
             max_connections: 1_024,
             max_connections_per_peer: 4,
             max_connections_per_group: 64,
@@ -143,6 +151,8 @@ impl Config {
             ("resume_grace", self.resume_grace),
             ("detached_ttl", self.detached_ttl),
             ("idle_connection_timeout", self.idle_connection_timeout),
+            ("job_ttl", self.job_ttl),
+            ("stall_timeout", self.stall_timeout),
         ] {
             check(field, span >= Duration::from_millis(1), "must be longer than 0, for instance \"30s\"")?;
             check(field, span <= span::MAX, "must be at most 1 day")?;
@@ -328,5 +338,61 @@ mod tests {
         let policy = Policy::default();
         let defaults = (policy.resume_grace, policy.detached_ttl);
         assert_eq!((millis(RESUME_GRACE), millis(DETACHED_TTL)), defaults, "both say the same");
+    }
+
+    #[test]
+    fn every_setting_reaches_whom_it_is_for() {
+        let span = Duration::from_millis;
+        let config = Config {
+            request_timeout: span(1_001),
+            max_retries: 7,
+            retry_delay: span(1_002),
+            resume_grace: span(1_003),
+            detached_ttl: span(1_004),
+            slots: 11,
+            queue: 12,
+            job_ttl: span(1_005),
+            stall_timeout: span(1_006),
+            max_connections_per_group: 13,
+            ..Config::default()
+        };
+        let settings = config.read(Policy::default()).expect("it can work");
+        let service = crate::node::service(&config, &[]).expect("it can work");
+        // No `..`: a new field has to be dealt with here, too.
+        let Config {
+            request_timeout,
+            max_retries,
+            retry_delay,
+            resume_grace,
+            detached_ttl,
+            slots,
+            queue,
+            job_ttl,
+            stall_timeout,
+            max_connections_per_group,
+            // Shown by the tests over real sockets and by those of the command line.
+            bootstrap_nodes: _,
+            providers: _,
+            enable_dht: _,
+            enable_mdns: _,
+            listen_addresses: _,
+            announce_addresses: _,
+            network: _,
+            dial_timeout: _,
+            idle_connection_timeout: _,
+            max_connections: _,
+            max_connections_per_peer: _,
+            limits: _,
+        } = config;
+        let Policy { request_timeout: request, max_retries: retries, retry_delay: delay, .. } = settings.policy;
+        assert_eq!((request, retries, delay), (millis(request_timeout), max_retries, millis(retry_delay)));
+        let patience = (settings.policy.resume_grace, settings.policy.detached_ttl);
+        assert_eq!(patience, (millis(resume_grace), millis(detached_ttl)));
+        assert_eq!((service.slots, service.queue), (slots, queue));
+        assert_eq!((service.detached_ttl, service.stall), (millis(job_ttl), millis(stall_timeout)));
+        assert_eq!(settings.groups.max_connections, max_connections_per_group);
+        let (own, core) = (Config::default(), haggle_core::provider::Service::default());
+        let defaults = (own.slots, own.queue, millis(own.job_ttl), millis(own.stall_timeout));
+        assert_eq!(defaults, (core.slots, core.queue, core.detached_ttl, core.stall), "both say the same");
     }
 }

@@ -392,12 +392,19 @@ impl Node {
     }
 }
 
-fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
+pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
     if sales.len() > MAX_MODELS {
         return Err(ConfigError { path: "models".into(), problem: format!("must be at most {MAX_MODELS}") });
     }
     let models = sales.iter().map(Sale::serving).collect::<Result<Vec<_>, _>>()?;
-    Ok(Service { models, slots: config.slots, queue: config.queue, ..Service::default() })
+    Ok(Service {
+        models,
+        slots: config.slots,
+        queue: config.queue,
+        detached_ttl: millis(config.job_ttl),
+        stall: millis(config.stall_timeout),
+        ..Service::default()
+    })
 }
 
 fn build<R: Runtime>(

@@ -39,6 +39,7 @@ fn figure(name: &str) -> Option<fn(u64)> {
             }
         },
         "cuts" => |seed| println!("offset {seed}: {}", cuts::every(2000, 31, seed)),
+        "twice" => |seed| println!("seed {seed}: {}", cuts::twice(seed, 2000, 1000)),
         "choice" => |seed| {
             for chooser in [Chooser::Core, Chooser::LeastLoadedOfTwo] {
                 println!("seed {seed}, {chooser:?}: {}", choice::run(seed, 300, chooser));

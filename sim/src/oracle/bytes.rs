@@ -44,6 +44,8 @@ pub(super) struct AttemptBook {
     acked: u64,
     /// End and cost of chunks that are not acknowledged, by their first token.
     costs: BTreeMap<u64, (u64, u64)>,
+    /// The sum of these costs.
+    held: u64,
     /// The same chunks: end and hash of the text as it was first sent.
     texts: BTreeMap<u64, (u64, u64)>,
     /// The provider echoed the terms of an Award.
@@ -232,17 +234,26 @@ impl Judge {
                     let known = self.attempts.entry((from, job, attempt)).or_default();
                     known.texts.entry(seq).or_insert_with(|| (seq + u64::from(n), hash_of(text)));
                     let acked = known.acked;
-                    known.texts.retain(|_, (end, _)| *end > acked);
+                    while let Some(first) = known.texts.first_entry()
+                        && first.get().0 <= acked
+                    {
+                        first.remove();
+                    }
                     if !core {
                         continue;
                     }
                     let cost = text.len() as u64 + ids.map_or(0, <[u8]>::len) as u64 + CHUNK_COST;
                     let end = seq + u64::from(n);
-                    known.costs.insert(seq, (end, cost));
+                    let before = known.costs.insert(seq, (end, cost)).map_or(0, |(_, cost)| cost);
+                    known.held = known.held + cost - before;
                     known.sent = known.sent.max(end);
                     let acked = known.acked;
-                    known.costs.retain(|_, (end, _)| *end > acked);
-                    let held: u64 = known.costs.values().map(|(_, cost)| cost).sum();
+                    while let Some(first) = known.costs.first_entry()
+                        && first.get().0 <= acked
+                    {
+                        known.held -= first.remove().1;
+                    }
+                    let held = known.held;
                     let ahead = known.sent.saturating_sub(acked);
                     if !known.window.is_some_and(|(tokens, bytes)| ahead <= tokens && held <= bytes) {
                         let window = known.window;

@@ -120,7 +120,11 @@ pub fn owed(tariff: Tariff, tokens: u64) -> u128 {
 
 fn cost(tariff: Tariff, tokens: u64) -> u128 {
     let micros = u128::from(tariff.price_out) * u128::from(tokens);
-    let whole = micros / 1_000_000 + u128::from(micros % 1_000_000 > 0);
+    // Asked at every event; most fit into 64 bits, which divide far faster.
+    let whole = match u64::try_from(micros) {
+        Ok(micros) => u128::from(micros.div_ceil(1_000_000)),
+        Err(_) => micros.div_ceil(1_000_000),
+    };
     u128::from(tariff.fee_in) + whole
 }
 

@@ -48,6 +48,12 @@ fn the_choice_halves_the_slowest_times() {
     assert!(ratios[1] <= 500, "thousandths: {ratios:?}");
 }
 
+#[test]
+fn two_cuts_at_random_bytes_are_not_felt() {
+    let cuts = cuts::twice(1, 500, 200);
+    assert!(cuts.cuts == 200 && cuts.resumed > 100, "{cuts}");
+}
+
 /// `HAGGLE_CUT_OFFSET` says at which of 31 bytes to begin: all of them together cut at every byte.
 #[test]
 fn a_cut_at_any_byte_of_a_long_answer_is_not_felt() {

@@ -1,10 +1,10 @@
 //! Has a prompt answered.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 
 use futures::{FutureExt, StreamExt, select};
 use haggle::{
-    Job, JobError, JobEvent, JobSpec, Prompt,
+    Job, JobError, JobEvent, JobId, JobSpec, Model, Prompt, Receipt,
     core::{
         spec::Haggle,
         wire::{ChatMessage, message::Sampling},
@@ -14,12 +14,17 @@ use haggle::{
 use crate::{
     args::{Ask, Global},
     exit::{Exit, Failed},
+    ledger::{Entry, Ledger, LedgerError},
     narrator::Narrator,
     node::{self, Signals},
+    settings::Settings,
 };
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     let prompt = prompt(&args)?;
+    let mut settings = Settings::load(global, &args.node)?;
+    settings.add_ledger(args.ledger.as_deref())?;
+    let mut ledger = settings.ledger()?;
     let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, Some(&args.record)).await?;
     let spec = JobSpec {
         budget: args.budget,
@@ -38,27 +43,60 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
     };
     let mut signals = Signals::listen()?;
     let events = node.events();
+    let model = criteria.model.clone();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
+    let id = job.id();
     // A recording is to know every reason; people hear those that they asked for.
     let tell = |narrator: &mut Narrator, event: &JobEvent| match event {
         JobEvent::Weighed(_) if !args.explain => Ok(()),
         event => narrator.event(event),
     };
     let followed = follow(job, &mut Narrator::new(global.json), &mut signals, tell).await;
+    let booked = match (&followed, &mut ledger) {
+        (Ok(Followed { ended, .. }), Some(ledger)) => book(ledger, id, &model, ended.as_ref()),
+        _ => Ok(()),
+    };
     // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
     match followed {
-        Ok(Ok(())) => {
-            node.stop().await;
-            Ok(Exit::Done)
-        }
-        Ok(Err(error)) => {
+        Ok(Followed { ended: Err(error), told: Ok(()) }) => {
+            if let Err(unbooked) = &booked {
+                writeln!(io::stderr(), "haggle: {unbooked}")?;
+            }
             let failed = Failed::from(haggle::Error::Job(error));
             Err(node::explain_nobody(&node, events, &args.wanted, failed).await)
+        }
+        Ok(Followed { told, .. }) => {
+            node.stop().await;
+            told?;
+            booked?;
+            Ok(Exit::Done)
         }
         Err(failed) => {
             node.stop().await;
             Err(failed)
         }
+    }
+}
+
+/// Writes a job's bill into the ledger.
+fn book(ledger: &mut Ledger, job: JobId, model: &Model, ended: Result<&Receipt, &JobError>) -> Result<(), LedgerError> {
+    Entry::bought(job, model, ended).iter().try_for_each(|entry| ledger.add(entry))?;
+    ledger.sync()
+}
+
+/// A job that is over.
+pub(crate) struct Followed {
+    /// What it came to.
+    pub(crate) ended: Result<Receipt, JobError>,
+    /// Whether it could be told; if not, the job was cancelled.
+    told: io::Result<()>,
+}
+
+impl Followed {
+    /// The first thing that went wrong.
+    pub(crate) fn result(self) -> Result<(), Failed> {
+        self.told?;
+        Ok(self.ended.map(drop).map_err(haggle::Error::Job)?)
     }
 }
 
@@ -68,8 +106,9 @@ pub(crate) async fn follow(
     narrator: &mut Narrator,
     signals: &mut Signals,
     mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,
-) -> Result<Result<(), JobError>, Failed> {
-    loop {
+) -> Result<Followed, Failed> {
+    let mut told = Ok(());
+    let ended = loop {
         let item = select! {
             item = job.next() => item,
             () = signals.next().fuse() => {
@@ -78,18 +117,20 @@ pub(crate) async fn follow(
             }
         };
         match item {
-            Some(Ok(JobEvent::Finished(receipt))) => {
-                narrator.ended(Ok(&receipt))?;
-                return Ok(Ok(()));
+            Some(Ok(JobEvent::Finished(receipt))) => break Ok(receipt),
+            Some(Ok(event)) => {
+                if told.is_ok() {
+                    told = tell(narrator, &event);
+                    if told.is_err() {
+                        job.cancel();
+                    }
+                }
             }
-            Some(Ok(event)) => tell(narrator, &event)?,
-            Some(Err(error)) => {
-                narrator.ended(Err(&error))?;
-                return Ok(Err(error));
-            }
+            Some(Err(error)) => break Err(error),
             None => return Err(haggle::Error::Stopped.into()),
         }
-    }
+    };
+    Ok(Followed { told: told.and_then(|()| narrator.ended(ended.as_ref())), ended })
 }
 
 fn prompt(args: &Ask) -> Result<Prompt, Failed> {

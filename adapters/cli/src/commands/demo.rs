@@ -96,7 +96,7 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
         provider.node.stop().await;
     }
     bootstrap.stop().await;
-    ended.map_err(haggle::Error::Job)?;
+    ended.result()?;
     if undisturbed {
         stage.no_loss()?;
     }

@@ -5,6 +5,7 @@ pub(crate) mod bootstrap;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod discover;
+pub(crate) mod ledger;
 pub(crate) mod quote;
 pub(crate) mod replay;
 pub(crate) mod serve;

@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use futures::{FutureExt, select};
 use haggle::{
     Node, Sale,
-    engine::{Engine, TINY_STORIES},
+    core::money::Price,
+    engine::{Engine, TINY_STORIES, upstream::Upstream},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Serve},
@@ -19,8 +19,9 @@ use crate::{
     narrator::print_json,
     node::{self, Signals},
     paced::Paced,
-    settings::Settings,
+    settings::{Sales, Settings},
     upstream,
+    watch::Watch,
 };
 
 pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
@@ -43,6 +44,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         let chat = llama.is_chat();
         (Arc::new(llama), chat)
     };
+    let context = engine.info().context;
     let engine = Paced::limit(engine, sales.tokens_per_second);
     let sale = Sale {
         aliases: sales.aliases.clone(),
@@ -51,47 +53,73 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         floor_permille: sales.floor_permille,
         ..Sale::new(engine)
     };
+    let (running, ledger) = (settings.running()?, settings.ledger()?);
     let key = node::lasting_key(&settings, &args.node, "provider")?;
-    let slots = config.slots;
+    let (slots, announced) = (config.slots, config.announce_addresses.clone());
     let mut signals = Signals::listen()?;
     let builder = node::record(Node::builder(config), &args.record)?;
     let node = node::start(builder.key(key).sell(sale)).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
+    let told = Told { sales: &sales, price_in, price_out, context, slots, announced, addresses };
     if global.json {
-        print_json(&json!({
-            "event": "serving", "peer": node.peer_id().to_string(), "addresses": addresses, "model": sales.model,
-            "aliases": sales.aliases, "price_in": decimal(price_in), "price_out": decimal(price_out), "slots": slots,
-            "upstream": upstream.as_deref().map(upstream::described),
-        }))?;
+        print_json(&told.to_json(&node, upstream.as_deref()))?;
     } else {
+        told.print(&node, upstream.as_deref(), chat)?;
+    }
+    Watch::new(global.json, running, ledger).until_ended(&node, &mut signals).await?;
+    Ok(Exit::Done)
+}
+
+/// What is told at the start.
+struct Told<'a> {
+    sales: &'a Sales,
+    price_in: Price,
+    price_out: Price,
+    context: u32,
+    slots: u32,
+    announced: Vec<String>,
+    addresses: Vec<String>,
+}
+
+impl Told<'_> {
+    fn to_json(&self, node: &Node, upstream: Option<&Upstream>) -> Value {
+        json!({
+            "event": "serving", "peer": node.peer_id().to_string(), "addresses": self.addresses,
+            "announced": self.announced, "reachability": "unknown", "model": self.sales.model,
+            "aliases": self.sales.aliases, "price_in": decimal(self.price_in), "price_out": decimal(self.price_out),
+            "context": self.context, "slots": self.slots, "upstream": upstream.map(upstream::described),
+        })
+    }
+
+    fn print(&self, node: &Node, upstream: Option<&Upstream>, chat: bool) -> io::Result<()> {
+        let Told { sales, addresses, announced, context, slots, .. } = self;
         let mut out = io::stdout().lock();
-        let (price_in, price_out) = (decimal(price_in), decimal(price_out));
+        let (price_in, price_out) = (decimal(self.price_in), decimal(self.price_out));
         writeln!(out, "selling {} at {price_in} in, {price_out} out per million tokens, on", sales.model)?;
         addresses.iter().try_for_each(|address| writeln!(out, "  {address}"))?;
-        if let Some(upstream) = &upstream {
-            writeln!(out, "{}", upstream::line(upstream, slots))?;
+        if !announced.is_empty() {
+            writeln!(out, "announced as")?;
+            announced.iter().try_for_each(|address| writeln!(out, "  {address}/p2p/{}", node.peer_id()))?;
         }
-        if addresses.iter().all(|address| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")) {
+        if !sales.aliases.is_empty() {
+            writeln!(out, "also known as {}", sales.aliases.join(", "))?;
+        }
+        let jobs = if *slots == 1 { "job" } else { "jobs" };
+        writeln!(out, "{slots} {jobs} at once, {context} tokens of prompt and answer together")?;
+        if let Some(upstream) = upstream {
+            writeln!(out, "{}", upstream::line(upstream, *slots))?;
+        }
+        let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+        if addresses.iter().all(local) {
             writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
+        } else {
+            writeln!(out, "whether others can reach it is not known yet; it is told as soon as somebody has")?;
         }
         if let Some(address) = addresses.first() {
             let model = if sales.model == TINY_STORIES { String::new() } else { format!("--model {:?} ", sales.model) };
             let prompt = if chat { "--chat \"What is the capital of France?\"" } else { "\"Once upon a time\"" };
             writeln!(out, "try: haggle ask --provider {address} {model}--budget 0.01 {prompt}")?;
         }
+        Ok(())
     }
-    until_ended(&node, &mut signals).await?;
-    Ok(Exit::Done)
-}
-
-/// The first signal drains, the second ends the jobs that still run.
-async fn until_ended(node: &Node, signals: &mut Signals) -> Result<(), Failed> {
-    signals.next().await;
-    writeln!(io::stderr(), "haggle: taking no new jobs; waiting for those that run (again to end them)")?;
-    select! {
-        drained = node.drain(std::time::Duration::from_secs(30)).fuse() => drained?,
-        () = signals.next().fuse() => {}
-    }
-    node.stop().await;
-    Ok(())
 }

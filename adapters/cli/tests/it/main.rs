@@ -2,6 +2,7 @@
 //!
 //! Nothing waits for a time to pass: a test reads what the processes write, and fails when it does not come.
 
+mod books;
 mod flight;
 mod input;
 mod market;

@@ -10,6 +10,7 @@ mod runtimes;
 mod server;
 mod serving;
 mod sessions;
+mod suite;
 mod trust;
 mod upstream;
 mod world;
