@@ -11,7 +11,7 @@ use crate::{
     peers::book::Permit,
     time::{Instant, Millis},
     window::{self, Window},
-    wire::message::{Accepted, End, Exactness},
+    wire::message::{Accepted, End, EndReason, Exactness},
 };
 
 use super::{
@@ -66,6 +66,11 @@ pub(super) struct Attempt {
     consumed: u64,
     ack_due: Option<Instant>,
     times: Times,
+}
+
+/// Whether the provider may not have begun: then it may not have read the prefix that its digest would be of.
+const fn is_unbegun(end: &End) -> bool {
+    end.tokens == 0 && !matches!(end.reason, EndReason::Stop | EndReason::Length)
 }
 
 /// How the provider is reached.
@@ -357,7 +362,7 @@ impl Attempt {
     /// Checks an End against what was received.
     pub(super) fn check_end(&self, end: &End) -> Result<(), Violation> {
         let written = self.window.end() - self.prefix.tokens;
-        let agrees = end.tokens == written && end.hash == self.text_hash.value();
+        let agrees = end.tokens == written && (end.hash == self.text_hash.value() || is_unbegun(end));
         if agrees { Ok(()) } else { Err(Violation::Digest) }
     }
 

@@ -145,3 +145,16 @@ fn without_a_fault_two_runs_part_where_it_struck() {
     }
     assert!(parted > 30 && equal > 10, "{parted} parted, {equal} equal");
 }
+
+/// Worlds that broke a rule once: kept, and run first.
+#[test]
+fn what_was_mended_stays_mended() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort_unstable();
+    assert!(!files.is_empty());
+    for file in files {
+        let plan = Plan::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        plan.run().verdict().unwrap_or_else(|broken| panic!("{}: {broken}", file.display()));
+    }
+}
