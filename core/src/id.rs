@@ -41,6 +41,22 @@ impl fmt::Debug for PeerId {
     }
 }
 
+impl<C> minicbor::Encode<C> for PeerId {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(self.as_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for PeerId {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::new(d.bytes()?).ok_or_else(|| minicbor::decode::Error::message("a peer id has 1 to 64 bytes"))
+    }
+}
+
 /// A model's name: opaque bytes, 1 to [`MAX_MODEL_BYTES`], compared by equality.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Model(Arc<[u8]>);

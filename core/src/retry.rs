@@ -110,6 +110,11 @@ impl RetryQuota {
         self.left = (self.left + EARNED).min(FULL);
     }
 
+    /// A quota with so many thousandths left, if it can hold them.
+    pub(crate) fn with(left: u32) -> Option<Self> {
+        (left <= FULL).then_some(Self { left })
+    }
+
     /// Thousandths of a token left.
     #[must_use]
     pub const fn left(&self) -> u32 {

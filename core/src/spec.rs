@@ -70,34 +70,44 @@ impl JobSpec {
 }
 
 /// Which providers come into question. Applied after every cache, so that a change acts at once.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cbor(map)]
 pub struct Criteria {
     /// The model, by name or alias.
+    #[n(0)]
     pub model: Model,
     /// Posted price of reading, at most.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(1)]
     pub max_price_in: Option<Price>,
     /// Posted price of writing, at most.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(2)]
     pub max_price_out: Option<Price>,
     /// Context in tokens, at least.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(3)]
     pub min_context: u32,
     /// Asked first, if they fit.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(4)]
     pub prefer: Vec<PeerId>,
     /// Never asked.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(5)]
     pub exclude: Vec<PeerId>,
     /// If any: only these, and no search.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(6)]
     pub only: Vec<PeerId>,
     /// Providers to be found, at most; 0 is no limit.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(7)]
     pub limit: u32,
     /// Passes over every cache.
     #[cfg_attr(feature = "serde", serde(default))]
+    #[n(8)]
     pub refresh: bool,
 }
 
@@ -120,39 +130,50 @@ impl Criteria {
 }
 
 /// Whether to bid below an offer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(map)]
 pub enum Haggle {
     /// No: a posted price that is known already is awarded without an Rfq.
     #[default]
+    #[n(0)]
     No,
     /// Offers are asked for, even where a posted price is known.
+    #[n(1)]
     Offers,
     /// The first bid is this share of the first offer, in thousandths (1 to 999); bids rise to the offer in 2 rounds.
-    Bid(u32),
+    #[n(2)]
+    Bid(#[n(0)] u32),
 }
 
 /// Who chooses among offers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum Choose {
     /// The core: least cost plus time value, within budget and deadline.
     #[default]
+    #[n(0)]
     Core,
     /// The application, by `award`, once the offers are in.
+    #[n(1)]
     Application,
 }
 
 /// What follows if a provider is lost for good after its first token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum Failover {
     /// Another one goes on after the last token. It reads prompt and answer again, which the bill shows.
     #[default]
+    #[n(0)]
     Continue,
     /// Another one begins anew; what was delivered before is owed too.
+    #[n(1)]
     Restart,
     /// The job ends as interrupted.
+    #[n(2)]
     Never,
 }
 

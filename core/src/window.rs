@@ -46,6 +46,10 @@ impl Window {
         self.max_tokens
     }
 
+    pub(crate) const fn max_bytes(&self) -> u32 {
+        self.max_bytes
+    }
+
     /// Tokens that still fit, if their bytes do.
     pub(crate) fn room(&self) -> u32 {
         if self.max_bytes.saturating_sub(self.cost) <= CHUNK_COST {

@@ -66,3 +66,24 @@ fn provider() {
 fn upstream() {
     replay("upstream", haggle_fuzz::upstream);
 }
+
+#[test]
+fn snapshot() {
+    replay("snapshot", haggle_fuzz::snapshot);
+}
+
+/// With a good checksum, so that what is inside is looked at.
+#[test]
+fn snapshots_with_any_byte_changed() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus/snapshot");
+    let mut state = 2;
+    for file in fs::read_dir(&folder).unwrap() {
+        let kept = fs::read(file.unwrap().path()).unwrap();
+        for at in 1..kept.len() {
+            let mut changed = kept.clone();
+            changed[at] ^= draw(&mut state).max(1);
+            run_named(haggle_fuzz::snapshot, &changed, &format!("byte {at} changed"));
+            run_named(haggle_fuzz::snapshot, &kept[..at], &format!("cut at {at}"));
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub use report::Report;
 pub use schedule::{Fault, FaultKind, Schedule};
 pub use script::{Heard, Script, Talk};
 pub use trace::Trace;
-pub use world::{Drain, World};
+pub use world::{Checkpoint, Drain, World};
 
 use haggle_core::{JobSpec, money::Amount, wire::Prompt};
 

@@ -89,6 +89,18 @@ pub(crate) enum Command {
     /// Show what was sold and bought, by peer
     #[command(after_help = LEDGER_EXAMPLES)]
     Ledger(ReadLedger),
+    /// Who is banned; take it elsewhere, or bring it from there
+    #[command(after_help = TRUST_HELP)]
+    Bans(Bans),
+    /// Never ask a provider again
+    #[command(after_help = TRUST_HELP)]
+    Ban(OnePeer),
+    /// Lift every ban of a provider, and forget what it was banned for
+    #[command(after_help = TRUST_HELP)]
+    Allow(OnePeer),
+    /// How providers have served
+    #[command(after_help = TRUST_HELP)]
+    Reliability(SomePeer),
     /// Show the settings in effect and where each comes from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(NodeArgs),
@@ -205,6 +217,9 @@ pub(crate) struct Serve {
     /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
     #[arg(long, value_name = "PERMILLE")]
     pub(crate) floor: Option<u32>,
+    /// Keep the key, and which jobs are not to be computed twice, in a directory of its own
+    #[arg(long, value_name = "DIR", conflicts_with = "record")]
+    pub(crate) state: Option<PathBuf>,
     /// Jobs computed at once [default: 1; with --upstream as many as the server says, else 4]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<u32>,
@@ -343,6 +358,12 @@ pub(crate) struct Ask {
     pub(crate) failover: Failover,
     #[command(flatten)]
     pub(crate) record: Record,
+    /// Keep the answer in DIR/answer.txt, and all that is needed to go on after this process died
+    #[arg(long, value_name = "DIR", conflicts_with = "record")]
+    pub(crate) state: Option<PathBuf>,
+    /// Go on with the answer in --state DIR; stdout gets the whole of it
+    #[arg(long, requires = "state", conflicts_with_all = ["prompt", "chat"])]
+    pub(crate) resume: bool,
     /// Tell of every choice who was looked at, and how each fared
     #[arg(long)]
     pub(crate) explain: bool,
@@ -377,6 +398,46 @@ pub(crate) struct Replay {
     pub(crate) explain: bool,
     /// What `--record` wrote
     pub(crate) file: PathBuf,
+}
+
+const TRUST_HELP: &str = "\
+Scores and bans belong to a state directory, as kept by `haggle ask --state DIR`. They can be looked at
+and changed while no node uses the directory.";
+
+/// Where a node's state is.
+#[derive(Debug, Args)]
+pub(crate) struct StateDir {
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bans {
+    #[command(flatten)]
+    pub(crate) dir: StateDir,
+    /// Write the bans to a file, as JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with = "import")]
+    pub(crate) export: Option<PathBuf>,
+    /// Add the bans of a file; of two bans of a peer the worse stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) import: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OnePeer {
+    #[command(flatten)]
+    pub(crate) dir: StateDir,
+    /// The provider's id
+    pub(crate) peer: PeerId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SomePeer {
+    #[command(flatten)]
+    pub(crate) dir: StateDir,
+    /// The provider's id [default: all that are known]
+    pub(crate) peer: Option<PeerId>,
 }
 
 #[derive(Debug, Args)]

@@ -30,13 +30,23 @@ pub(crate) enum Exit {
     Cancelled = 130,
 }
 
+impl Exit {
+    /// The exit with that code.
+    pub(crate) fn of(code: u8) -> Self {
+        let all =
+            [Self::Done, Self::Usage, Self::Config, Self::NobodyFound, Self::Budget, Self::Declined, Self::Interrupted];
+        let found = all.into_iter().find(|exit| *exit as u8 == code);
+        found.unwrap_or(if code == Self::Cancelled as u8 { Self::Cancelled } else { Self::Other })
+    }
+}
+
 /// As printed below the help of every command.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
   1    the machine or the program failed, or a ledger cannot be written or read
   2    usage: the request cannot work as it was given
-  3    configuration: a setting, the key file or a listen address
+  3    configuration: a setting, the key file, the state directory or a listen address
   4    nobody was found, or could be reached
   5    the budget does not reach the cheapest offer
   6    declined by all who were asked, or not answered in time
@@ -93,7 +103,7 @@ impl Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            Error::Config(_) | Error::Key(_) | Error::Listen { .. } => Exit::Config,
+            Error::Config(_) | Error::Key(_) | Error::State(_) | Error::Listen { .. } => Exit::Config,
             Error::Refused(_) => Exit::Usage,
             Error::Job(job) => of_failure(&job.failure, job.tokens_delivered()),
             _ => Exit::Other,

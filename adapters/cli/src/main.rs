@@ -13,6 +13,7 @@ mod args;
 mod commands;
 mod exit;
 mod explain;
+mod journal;
 mod ledger;
 mod money;
 mod names;
@@ -78,6 +79,10 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),
             Command::Ledger(args) => commands::ledger::run(&global, &args),
+            Command::Bans(args) => commands::trust::bans(&global, &args),
+            Command::Ban(args) => commands::trust::ban(&global, &args),
+            Command::Allow(args) => commands::trust::allow(&global, &args),
+            Command::Reliability(args) => commands::trust::reliability(&global, &args),
             Command::Config(args) => commands::config::run(&global, &args),
         }
     })

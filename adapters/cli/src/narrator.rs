@@ -164,6 +164,15 @@ impl Narrator {
         }
     }
 
+    /// The part of the answer that an earlier process stored.
+    pub(crate) fn stored(&mut self, text: &str) -> io::Result<()> {
+        match text {
+            "" => Ok(()),
+            text if self.json => print_json(&json!({"event": "answer:stored", "text": text})),
+            text => self.tokens(text),
+        }
+    }
+
     /// Tells how the job ended; what went wrong is told by whoever prints the error.
     pub(crate) fn ended(&mut self, ending: Result<&Receipt, &JobError>) -> io::Result<()> {
         let bill = ending.map_or_else(|error| &error.bill, |receipt| &receipt.bill);

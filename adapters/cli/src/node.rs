@@ -15,6 +15,7 @@ use haggle::{
     flight::Tape,
     id, key,
     libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
+    state::{State, StoredAnswer},
 };
 
 use crate::{
@@ -55,13 +56,21 @@ pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
     Ok(builder.record(tape))
 }
 
+/// What a node has behind it, or leaves behind.
+#[derive(Default)]
+pub(crate) struct Past<'a> {
+    pub(crate) tape: Option<&'a Record>,
+    pub(crate) state: Option<State>,
+    pub(crate) stored: Vec<StoredAnswer>,
+}
+
 /// A node that only buys, and what it is to look for.
 pub(crate) async fn buyer(
     global: &Global,
     args: &NodeArgs,
     wanted: &Wanted,
     patience: Option<Millis>,
-    tape: Option<&Record>,
+    past: Past<'_>,
 ) -> Result<(Node, Criteria), Failed> {
     let mut settings = Settings::load(global, args)?;
     settings.add_providers(&wanted.provider)?;
@@ -77,11 +86,14 @@ pub(crate) async fn buyer(
     }
     let criteria = criteria(wanted)?;
     let mut builder = Node::builder(config);
-    if let Some(to) = tape {
+    if let Some(to) = past.tape {
         builder = record(builder, to)?;
     }
     if let Some(file) = &args.key {
         builder = builder.key(load(file)?);
+    }
+    if let Some(state) = past.state {
+        builder = builder.state(state).stored(past.stored);
     }
     Ok((start(builder).await?, criteria))
 }

@@ -124,6 +124,13 @@ impl Recorded<Requester> {
     }
 }
 
+impl Recorded<Requester> {
+    /// [`Requester::concluded`]. It does nothing where endings are not kept, as in every machine that is recorded.
+    pub fn concluded(&mut self, job: JobId) {
+        self.machine.concluded(job);
+    }
+}
+
 impl Recorded<Provider> {
     /// A fresh provider. See [`Provider::new`].
     ///
@@ -207,6 +214,11 @@ impl Recorded<Provider> {
 }
 
 impl<M> Recorded<M> {
+    /// A machine with a past, which no recording can begin with: its steps are not written down.
+    pub const fn unrecorded(machine: M) -> Self {
+        Self { machine, recorder: None, now: Instant::ZERO }
+    }
+
     /// Only a tape with contents is told of steps.
     fn note(&self, step: impl FnOnce() -> Step) -> Option<Step> {
         self.recorder.as_ref().filter(|recorder| !recorder.tape.is_redacted()).map(|_| step())

@@ -77,6 +77,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .with_idle_connection_timeout(Duration::from_secs(90)),
     );
     let (driver, node) = Driver::new(Parts {
+        state: None,
+        stored: Vec::new(),
         me,
         network: "main".into(),
         limits: Limits::default(),

@@ -5,7 +5,7 @@ use haggle_core::{
     event::{Bill, Failure},
 };
 
-use crate::{config::ConfigError, id, key::KeyFileError};
+use crate::{config::ConfigError, id, key::KeyFileError, state::StateError};
 
 /// Why a node could not do what it was asked.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub enum Error {
     Config(ConfigError),
     /// The key file cannot be used.
     Key(KeyFileError),
+    /// The state directory cannot be used.
+    State(StateError),
     /// An address cannot be listened on.
     Listen {
         /// Which.
@@ -49,6 +51,7 @@ impl Error {
         match self {
             Error::Config(_) => "config",
             Error::Key(_) => "key",
+            Error::State(error) => error.code(),
             Error::Listen { .. } => "listen",
             Error::Runtime(_) => "runtime",
             Error::Unsupported { .. } => "unsupported",
@@ -89,6 +92,7 @@ impl fmt::Display for Error {
         match self {
             Error::Config(error) => error.fmt(f),
             Error::Key(error) => error.fmt(f),
+            Error::State(error) => error.fmt(f),
             Error::Listen { address, source } => {
                 write!(f, "cannot listen on {address}: {source}; choose another port or address, port 0 takes any")
             }
@@ -108,11 +112,18 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Key(error) => error.source(),
+            Error::State(error) => error.source(),
             Error::Listen { source, .. } => Some(source),
             Error::Runtime(error) => Some(error),
             Error::Job(error) => error.source(),
             Error::Config(_) | Error::Unsupported { .. } | Error::Refused(_) | Error::Stopped => None,
         }
+    }
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        Error::State(error)
     }
 }
 

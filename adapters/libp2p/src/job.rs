@@ -164,6 +164,8 @@ pub(crate) enum Note {
     Consumed(JobId),
     Cancel(JobId),
     Detach(JobId),
+    /// How it ended was taken, too.
+    Concluded(JobId),
 }
 
 /// Tokens that the application has taken and the core was not told of.
@@ -185,7 +187,8 @@ pub(crate) type JobItem = Result<JobEvent, JobError>;
 
 /// A job that was taken: a stream of what happens to it, which ends with [`JobEvent::Finished`] or an error.
 ///
-/// The provider writes no further ahead than one window of what was read here. Dropping the job cancels it;
+/// What it hands out counts as taken when the next is asked for: an application that stores each event first loses none
+/// when it dies. The provider writes no further ahead than one window of what was taken. Dropping the job cancels it;
 /// [`detach`](Job::detach) lets it go on unheard.
 pub struct Job {
     id: JobId,
@@ -193,7 +196,24 @@ pub struct Job {
     items: mpsc::Receiver<JobItem>,
     consumed: Arc<Consumed>,
     notes: mpsc::UnboundedSender<Note>,
+    /// Tokens that were handed out last: they count as taken when more is asked for.
+    taken: u32,
     over: bool,
+}
+
+/// A job whose handle nobody has yet.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    pub(crate) job: JobId,
+    pub(crate) events: mpsc::Receiver<JobItem>,
+    pub(crate) consumed: Arc<Consumed>,
+    pub(crate) note: mpsc::UnboundedSender<Note>,
+}
+
+impl Unclaimed {
+    pub(crate) fn handle(self, node: Node) -> Job {
+        Job::new(self.job, node, self.events, self.consumed, self.note)
+    }
 }
 
 impl Job {
@@ -204,7 +224,7 @@ impl Job {
         consumed: Arc<Consumed>,
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        Job { id, node, items, consumed, notes, over: false }
+        Job { id, node, items, consumed, notes, taken: 0, over: false }
     }
 
     /// The job's id.
@@ -261,13 +281,13 @@ impl Stream for Job {
         if self.over {
             return Poll::Ready(None);
         }
+        let taken = std::mem::take(&mut self.taken);
+        if self.consumed.add(taken) {
+            self.note(Note::Consumed(self.id));
+        }
         let item = ready!(self.items.poll_next_unpin(cx));
         match &item {
-            Some(Ok(JobEvent::Tokens { n, .. })) => {
-                if self.consumed.add(*n) {
-                    self.note(Note::Consumed(self.id));
-                }
-            }
+            Some(Ok(JobEvent::Tokens { n, .. })) => self.taken = *n,
             Some(Ok(JobEvent::Finished(_)) | Err(_)) | None => self.over = true,
             Some(Ok(_)) => {}
         }
@@ -286,6 +306,7 @@ impl Drop for Job {
         if !self.over {
             self.cancel();
         }
+        self.note(Note::Concluded(self.id));
     }
 }
 

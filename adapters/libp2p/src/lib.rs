@@ -11,6 +11,7 @@ pub mod id;
 pub mod key;
 pub mod runtime;
 pub mod sessions;
+pub mod state;
 
 mod address;
 mod alarm;

@@ -37,6 +37,7 @@ use crate::{
     runtime::{Mdns, Runtime, TransportLimits},
     sessions,
     shared::Shared,
+    state::{State, StoredAnswer},
 };
 
 /// A model that a node sells.
@@ -126,6 +127,8 @@ pub struct Builder {
     policy: Policy,
     sales: Vec<Sale>,
     tape: Option<Tape>,
+    state: Option<State>,
+    stored: Vec<StoredAnswer>,
 }
 
 impl Builder {
@@ -138,6 +141,21 @@ impl Builder {
     /// Times and tries that the configuration does not name. Those that it names stand.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Keeps the node's state in a directory, and restores what is there: its key unless another is given, scores and bans,
+    /// what is owed, and its jobs, which [`Node::restored`] hands out.
+    ///
+    /// What an application has not yet stored of an answer when the process dies is told again; see [`Self::stored`].
+    pub fn state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// What the application has itself stored of answers: it is not told again. Of jobs that are not named, everything is.
+    pub fn stored(mut self, stored: Vec<StoredAnswer>) -> Self {
+        self.stored = stored;
         self
     }
 
@@ -160,7 +178,11 @@ impl Builder {
     /// A setting that cannot work, an address that cannot be listened on, or a runtime without a network.
     pub async fn start<R: Runtime>(self, runtime: R) -> Result<Node, Error> {
         let settings = self.config.read(self.policy.clone())?;
-        let key = self.key.unwrap_or_else(Keypair::generate_ed25519);
+        let key = match (self.key, &self.state) {
+            (Some(key), _) => key,
+            (None, Some(state)) => state.key()?,
+            (None, None) => Keypair::generate_ed25519(),
+        };
         let service = service(&self.config, &self.sales)?;
         let names =
             |advert: &ModelAdvert| [advert.model.clone()].into_iter().chain(advert.aliases.clone()).collect::<Vec<_>>();
@@ -177,6 +199,8 @@ impl Builder {
             engines,
             spawn: Arc::new(move |task| spawner.spawn(task)),
             tape: self.tape,
+            state: self.state,
+            stored: self.stored,
         })?;
         let (ready, started) = oneshot::channel();
         let (config, tasks) = (self.config, runtime.clone());
@@ -230,7 +254,15 @@ impl Node {
 
     /// Puts a node together step by step.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, key: None, policy: Policy::default(), sales: Vec::new(), tape: None }
+        Builder {
+            config,
+            key: None,
+            policy: Policy::default(),
+            sales: Vec::new(),
+            tape: None,
+            state: None,
+            stored: Vec::new(),
+        }
     }
 
     /// Starts a node that only buys.
@@ -267,6 +299,13 @@ impl Node {
     pub async fn submit(&self, spec: JobSpec) -> Result<Job, Error> {
         let node = self.clone();
         self.ask(|reply| Command::Submit(spec, node, reply)).await
+    }
+
+    /// The jobs that were restored from the state directory, once: they go on where the process before was. Dropping one
+    /// cancels it.
+    pub fn restored(&self) -> Vec<Job> {
+        let unclaimed = std::mem::take(&mut *self.shared.restored());
+        unclaimed.into_iter().map(|job| job.handle(self.clone())).collect()
     }
 
     /// Asks for offers, the best first, and awards none.

@@ -14,6 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 use crate::{
     NodeEvent, Scope,
     event::Subscribers,
+    job::Unclaimed,
     metrics::{Gauges, Metrics},
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     reachability: Mutex<Reachability>,
     connected: Mutex<BTreeSet<PeerId>>,
     listening: Mutex<BTreeSet<Multiaddr>>,
+    restored: Mutex<Vec<Unclaimed>>,
 }
 
 impl Shared {
@@ -57,6 +59,7 @@ impl Shared {
             reachability: Mutex::default(),
             connected: Mutex::default(),
             listening: Mutex::default(),
+            restored: Mutex::default(),
         }
     }
 
@@ -72,6 +75,11 @@ impl Shared {
         if !self.subscribers.is_empty() {
             self.subscribers.tell(&event());
         }
+    }
+
+    /// Jobs that were restored, until somebody takes them.
+    pub(crate) fn restored(&self) -> MutexGuard<'_, Vec<Unclaimed>> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn connected(&self) -> MutexGuard<'_, BTreeSet<PeerId>> {

@@ -205,43 +205,59 @@ pub enum ChoiceReason {
 }
 
 /// What another provider's tokens are to those before.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum TakeOver {
     /// The same text as if nothing had happened: both promise equal bytes, and the last tokens, written again, were equal.
     /// Evidence, not proof.
+    #[n(0)]
     Exact,
     /// A new sample after an exact prefix.
+    #[n(1)]
     Spliced,
     /// A new answer from its first token; what was delivered before belongs to another one.
+    #[n(2)]
     Restarted,
 }
 
 /// A way of breaking the protocol.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum Violation {
     /// A frame of impossible length.
+    #[n(0)]
     Frame,
     /// Bytes that are no message.
+    #[n(1)]
     Decode,
     /// A message that does not belong here.
+    #[n(2)]
     Unexpected,
     /// Tokens out of order, twice, or with a gap.
+    #[n(3)]
     Seq,
     /// More than the window allows.
+    #[n(4)]
     Window,
     /// More than `max_tokens`.
+    #[n(5)]
     TooMany,
     /// More tokens than bytes of text, or another number of ids than tokens.
+    #[n(6)]
     Count,
     /// End's usage or digest is not what was received.
+    #[n(7)]
     Digest,
     /// Accepted does not echo the awarded terms.
+    #[n(8)]
     Terms,
     /// Too many frames without progress.
+    #[n(9)]
     Flood,
     /// A body of another size or digest than awarded.
+    #[n(10)]
     Body,
 }
 
@@ -323,30 +339,42 @@ pub enum Failure {
 }
 
 /// What interrupted an answer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(map)]
 pub enum Interrupted {
     /// The stream was lost.
+    #[n(0)]
     Lost,
     /// The stream was lost, and the provider does not have the job any more.
+    #[n(1)]
     Gone,
     /// Accepted did not come in time.
+    #[n(2)]
     Request,
     /// The first token did not come in time.
+    #[n(3)]
     FirstToken,
     /// No token came for too long.
+    #[n(4)]
     TokenGap,
     /// The provider promised equal bytes and wrote others.
+    #[n(5)]
     Differs,
     /// The provider's engine broke.
+    #[n(6)]
     Engine,
     /// The provider stopped serving.
+    #[n(7)]
     Shutdown,
     /// The provider found us too slow.
+    #[n(8)]
     TooSlow,
     /// The provider broke the protocol.
-    Violation(Violation),
+    #[n(9)]
+    Violation(#[n(0)] Violation),
     /// The provider says that we broke the protocol.
+    #[n(10)]
     Accused,
 }
 
@@ -362,6 +390,18 @@ pub struct Bill {
     pub tokens: u64,
     /// How it is paid.
     pub settlement: Settlement,
+}
+
+impl Bill {
+    /// The sums of its lines.
+    pub(crate) fn of(lines: Vec<BillLine>) -> Self {
+        Self {
+            owed: lines.iter().map(|line| line.owed).sum(),
+            tokens: lines.iter().map(|line| line.tokens).sum(),
+            lines,
+            settlement: Settlement::None,
+        }
+    }
 }
 
 /// How a bill is paid.

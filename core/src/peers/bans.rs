@@ -56,30 +56,40 @@ pub enum Ban {
 }
 
 /// A ban as plain data, to be kept or carried elsewhere by the operator. Times are remaining times.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cbor(map)]
 pub struct BanRecord {
     /// Who.
+    #[n(0)]
     pub peer: PeerId,
     /// Why.
+    #[n(1)]
     pub cause: BanCause,
     /// How long it is still banned; zero for one that is on probation or by hand.
+    #[n(2)]
     pub remaining: Millis,
     /// How long its bans are still remembered.
+    #[n(3)]
     pub remembered: Millis,
     /// It finished a job after its ban.
+    #[n(4)]
     pub proven: bool,
 }
 
 /// Why a peer was banned.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum BanCause {
     /// By hand, for good.
+    #[n(0)]
     Manual,
     /// For a violation that no honest peer commits.
+    #[n(1)]
     Fatal,
     /// For its score.
+    #[n(2)]
     Score,
 }
 

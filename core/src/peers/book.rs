@@ -4,6 +4,8 @@
 //! load, [`Peers::first_token`] ends what the breaker watches, and exactly one of [`Peers::verified_end`],
 //! [`Peers::failed`], [`Peers::busy`] and [`Peers::released`] takes the permit back. Violations are told apart from that.
 
+mod kept;
+
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
@@ -21,6 +23,8 @@ use crate::{
     time::{Instant, Millis},
 };
 
+pub(crate) use self::kept::KeptPeers;
+
 /// The longest job, in tokens, that a peer on probation gets.
 pub const PROBATION_TOKENS: u64 = 256;
 
@@ -35,14 +39,21 @@ pub struct Peers {
     bans: Bans,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 struct Known {
+    #[n(0)]
     breaker: Breaker,
+    #[n(1)]
     score: Score,
+    #[n(2)]
     latency: Latency,
+    #[n(3)]
     counts: Counts,
-    /// Attempts that have not ended.
+    /// Attempts that have not ended. Whoever restores them counts them anew.
+    #[cbor(skip)]
     load: u32,
+    #[n(4)]
     heard: Instant,
 }
 
@@ -62,12 +73,16 @@ pub struct Ask {
 }
 
 /// Leave for one attempt. It counts as load of its peer until it is handed back.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 #[must_use = "a permit that is not handed back counts as load for ever"]
 pub struct Permit {
+    #[n(0)]
     peer: PeerId,
+    #[n(1)]
     at: Instant,
     /// Until the first token.
+    #[n(2)]
     liveness: Option<breaker::Permit>,
 }
 

@@ -44,18 +44,26 @@ impl Default for Rules {
 }
 
 /// A provider's circuit breaker. It starts closed.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 pub struct Breaker {
+    #[n(0)]
     state: State,
     /// Permits of an older generation have no effect.
+    #[n(1)]
     generation: u64,
     /// k: how often it opened lately.
+    #[n(2)]
     opened: u32,
     /// Since when k falls: closing, or the last failure.
+    #[n(3)]
     healthy_since: Option<Instant>,
+    #[n(4)]
     in_a_row: u32,
+    #[n(5)]
     recent: Recent,
     /// Successful probes since it opened.
+    #[n(6)]
     proofs: u32,
 }
 
@@ -70,9 +78,12 @@ pub struct Ask {
 }
 
 /// Leave to ask the provider once. To be given back with [`Breaker::success`], [`Breaker::failure`] or [`Breaker::release`].
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
 pub struct Permit {
+    #[n(0)]
     generation: u64,
+    #[n(1)]
     jitter: u32,
 }
 
@@ -103,18 +114,27 @@ pub enum Circuit {
     Disabled,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 enum State {
+    #[n(0)]
     Closed,
+    #[n(1)]
     Open {
+        #[n(0)]
         until: Instant,
     },
     /// The probe that is out is known by its jitter.
+    #[n(2)]
     HalfOpen {
+        #[n(0)]
         deadline: Instant,
+        #[n(1)]
         probe: Option<u32>,
     },
+    #[n(3)]
     ForcedOpen,
+    #[n(4)]
     Disabled,
 }
 
@@ -329,11 +349,14 @@ fn span(rules: &Rules, k: u32, jitter: u32) -> Millis {
 }
 
 /// Results of the last while, in buckets that move on in whole steps.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 struct Recent {
     /// Newest first: results, and failures among them.
+    #[n(0)]
     buckets: [(u32, u32); BUCKETS],
     /// When the newest bucket began.
+    #[n(1)]
     since: Option<Instant>,
 }
 

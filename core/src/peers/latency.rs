@@ -20,16 +20,22 @@ const HALF_LIFE: Millis = Millis(41_589);
 const RECENT: usize = 64;
 
 /// Times to the first token of one provider.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 pub struct Latency {
+    #[n(0)]
     estimate: Option<Estimate>,
     /// Milliseconds, oldest first.
+    #[n(1)]
     recent: VecDeque<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 struct Estimate {
+    #[n(0)]
     micros: u64,
+    #[n(1)]
     at: Instant,
 }
 
@@ -62,6 +68,12 @@ impl Latency {
         self.estimate = Some(Estimate { micros, at: now });
     }
 
+    /// Whether observing could have led here.
+    pub(super) fn is_possible(&self) -> bool {
+        let estimated = self.estimate.is_none_or(|estimate| estimate.micros <= LONGEST.0 * 1000);
+        estimated && self.recent.len() <= RECENT && self.recent.iter().all(|millis| u64::from(*millis) <= LONGEST.0)
+    }
+
     /// Whether anything was ever observed.
     #[must_use]
     pub const fn is_cold(&self) -> bool {
@@ -88,25 +100,42 @@ impl Latency {
 }
 
 /// What was counted of one provider.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cbor(map)]
 pub struct Counts {
     /// Permits given: attempts at it.
+    #[n(0)]
     pub attempts: u64,
     /// Attempts among them that were not their job's first.
+    #[n(1)]
     pub retries: u64,
     /// Answers that ended, with count and digest as received.
+    #[n(2)]
     pub verified_ends: u64,
     /// Attempts that broke.
+    #[n(3)]
     pub failures: u64,
     /// Attempts refused for want of a slot.
+    #[n(4)]
     pub busy: u64,
     /// Attempts that ended without a verdict: cancelled, declined, never sent.
+    #[n(5)]
     pub released: u64,
     /// Violations of the protocol.
+    #[n(6)]
     pub violations: u64,
     /// Bytes of text of verified answers.
+    #[n(7)]
     pub bytes: u64,
+}
+
+impl Counts {
+    /// Whether counting could have led here: nothing is counted so often.
+    pub(super) fn is_possible(&self) -> bool {
+        let Self { attempts, retries, verified_ends, failures, busy, released, violations, bytes: _ } = *self;
+        [attempts, retries, verified_ends, failures, busy, released, violations].iter().all(|count| *count < 1 << 56)
+    }
 }
 
 #[cfg(test)]

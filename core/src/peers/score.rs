@@ -67,15 +67,19 @@ pub enum Standing {
 }
 
 /// A score and its fading.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 pub enum Score {
     /// Never moved.
     #[default]
+    #[n(0)]
     Zero,
     /// Above zero until then.
-    Above(Instant),
+    #[n(1)]
+    Above(#[n(0)] Instant),
     /// Below zero until then.
-    Below(Instant),
+    #[n(2)]
+    Below(#[n(0)] Instant),
 }
 
 impl Score {

@@ -62,6 +62,10 @@ impl Provider {
     /// Everything that an award must fit, cheapest check first.
     fn admit(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
         let no = |reason| Err((reason, None));
+        if self.was_lost(&(peer, award.job, award.attempt)) {
+            // An earlier process may have computed it: once is enough.
+            return no(DeclineReason::Conflict);
+        }
         let sampling = &award.sampling;
         let senseless = sampling.temperature_milli > MAX_TEMPERATURE_MILLI
             || !(1..=1000).contains(&sampling.top_p_milli)

@@ -12,6 +12,7 @@ mod quoting;
 mod replay;
 mod resume;
 mod service;
+mod snapshot;
 mod stream;
 
 use alloc::{
@@ -24,7 +25,7 @@ use crate::{
     deadlines::Deadlines,
     digest::Digester,
     event::{ProviderEvent, ServedReason, Violation},
-    id::{AttemptId, JobId, Model, PeerId, StreamId},
+    id::{AttemptId, Model, PeerId, StreamId},
     limits::{ConfigError, Limits},
     machine::{Cause, Input, Machine, Output, Timeout},
     outbox::Outbox,
@@ -37,7 +38,7 @@ use crate::{
     },
 };
 
-use self::{closing::Door, job::Job, quoting::Book};
+use self::{closing::Door, job::Job, quoting::Book, snapshot::Name};
 
 pub use self::{
     service::{Service, Serving},
@@ -59,7 +60,9 @@ pub struct Provider {
     peers: BTreeMap<PeerId, Load>,
     book: Book,
     jobs: BTreeMap<AttemptId, Job>,
-    by_name: BTreeMap<(PeerId, JobId, u32), AttemptId>,
+    by_name: BTreeMap<Name, AttemptId>,
+    /// Attempts of earlier processes, until nobody asks for them any more.
+    lost: BTreeMap<Name, Instant>,
     /// Jobs whose body is complete and that wait for a slot.
     queue: VecDeque<AttemptId>,
     /// Slots taken.
@@ -125,6 +128,7 @@ impl Provider {
             book: Book::default(),
             jobs: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            lost: BTreeMap::new(),
             queue: VecDeque::new(),
             running: 0,
             typical: Millis::ZERO,
@@ -261,7 +265,7 @@ impl Provider {
     pub fn digest(&self, now: Instant) -> [u8; 32] {
         Digester::new(now)
             .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.door))
-            .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name))
+            .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name, &self.lost))
             .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()
     }

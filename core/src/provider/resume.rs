@@ -30,7 +30,8 @@ impl Provider {
     pub(super) fn on_resume(&mut self, stream: StreamId, name: (PeerId, JobId, u32), epoch: u32, next: u64) {
         let known = self.by_name.get(&name).copied();
         let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
-            return self.gone(stream, GoneReason::Unknown);
+            let reason = if self.was_lost(&name) { GoneReason::Evicted } else { GoneReason::Unknown };
+            return self.gone(stream, reason);
         };
         if epoch <= job.epoch {
             return self.gone(stream, GoneReason::Stale);

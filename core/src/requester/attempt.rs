@@ -1,5 +1,7 @@
 //! One attempt: an Award, its body, and the tokens that come back.
 
+mod kept;
+
 use alloc::string::String;
 
 use crate::{
@@ -13,6 +15,8 @@ use crate::{
     window::{self, Window},
     wire::message::{Accepted, End, EndReason, Exactness},
 };
+
+pub(super) use self::kept::Kept;
 
 use super::{
     negotiation::MAX_ETA,
@@ -85,13 +89,23 @@ pub(super) enum Link {
     },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
 pub(super) enum Stage {
     /// Waits for Accepted.
-    Sent { until: Instant },
+    #[n(0)]
+    Sent {
+        #[n(0)]
+        until: Instant,
+    },
     /// Waits for the first token.
-    Accepted { until: Instant },
+    #[n(1)]
+    Accepted {
+        #[n(0)]
+        until: Instant,
+    },
     /// Tokens come.
+    #[n(2)]
     Streaming,
 }
 

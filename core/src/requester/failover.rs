@@ -116,6 +116,7 @@ impl Requester {
         {
             job.stale = job.stale.saturating_add(job.run.tokens() - job.run.consumed());
             job.run = Run::default();
+            job.before = job.attempts;
             job.how = TakeOver::Restarted;
         }
         job.since = self.now;
@@ -133,7 +134,7 @@ impl Job {
     }
 
     /// Whether another provider may go on after the first token.
-    fn can_be_taken_over(&self) -> bool {
+    pub(super) fn can_be_taken_over(&self) -> bool {
         match &self.goal {
             Goal::Answer(answer) => match answer.failover {
                 Failover::Continue => !self.forgot_run,

@@ -25,7 +25,23 @@ pub(super) struct Farewell {
     losses: u32,
 }
 
+impl Farewell {
+    /// Its provider, and until when it is told.
+    pub(super) const fn goal(&self) -> (PeerId, Instant) {
+        (self.peer, self.until)
+    }
+}
+
 impl Requester {
+    /// A Cancel that was not confirmed before the process died is said again.
+    pub(super) fn repeat_farewell(&mut self, name: (JobId, u32), peer: PeerId, until: Instant) {
+        let until = until.min(self.now.after(self.policy.detached_ttl));
+        if until > self.now {
+            self.farewells.insert(name, Farewell { peer, stream: None, until, retry: self.now, losses: 0 });
+            self.say_cancel(name, None);
+        }
+    }
+
     /// Cancels an attempt, on its own stream if it has one.
     pub(super) fn say_farewell(&mut self, name: (JobId, u32), peer: PeerId, stream: Option<StreamId>) {
         if self.farewells.len() >= self.limits.pending_cancels as usize {

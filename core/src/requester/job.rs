@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    event::{Bill, BillLine, Interrupted, PassedOver, Quote, Settlement, TakeOver},
+    event::{Bill, BillLine, Interrupted, PassedOver, Quote, TakeOver},
     id::{PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
@@ -39,8 +39,10 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// Of these, those that count: an Award that was declined does not.
     pub(super) tries: u32,
+    /// Attempts before the current run began.
+    pub(super) before: u32,
     pub(super) run: Run,
-    /// The run became too large to be kept: nobody can continue it.
+    /// The run became too large to be kept: nobody can continue it, and no snapshot tells it again.
     pub(super) forgot_run: bool,
     /// Tokens delivered before a restart that the application has not taken yet.
     pub(super) stale: u64,
@@ -148,12 +150,7 @@ impl Job {
         if let Phase::Awarded(attempt) = &self.phase {
             lines.push(attempt.line());
         }
-        Bill {
-            owed: lines.iter().map(|line| line.owed).sum(),
-            tokens: lines.iter().map(|line| line.tokens).sum(),
-            lines,
-            settlement: Settlement::None,
-        }
+        Bill::of(lines)
     }
 
     /// The next moment at which something happens to the job by itself.

@@ -15,6 +15,7 @@ mod resume;
 mod run;
 mod search;
 mod selection;
+mod snapshot;
 mod stream;
 
 use alloc::{
@@ -49,10 +50,13 @@ use crate::{
     },
 };
 
+pub use self::snapshot::{Piece, Stored};
+
 use self::{
     farewell::Farewell,
     job::{Answer, Goal, Job, Phase},
     run::Run,
+    snapshot::Concluded,
     stream::{Told, Verdict, Words},
 };
 
@@ -76,6 +80,8 @@ pub struct Requester {
     quota: RetryQuota,
     /// Cancelled attempts whose providers have not confirmed it yet.
     farewells: BTreeMap<(JobId, u32), Farewell>,
+    /// Answers that ended, until the application has stored how; `None` if it will never tell.
+    endings: Option<BTreeMap<JobId, Concluded>>,
     account: Account,
     /// Bytes of all bodies.
     held: u64,
@@ -138,6 +144,7 @@ impl Requester {
             peers,
             quota: RetryQuota::default(),
             farewells: BTreeMap::new(),
+            endings: None,
             account: Account::default(),
             held: 0,
             next_stream: 0,
@@ -287,6 +294,11 @@ impl Requester {
         self.peers.reliability(self.now.max(now), peer)
     }
 
+    /// Every provider that something is known of, in the order of ids.
+    pub fn known_peers(&self) -> impl Iterator<Item = &PeerId> {
+        self.peers.iter()
+    }
+
     /// Never asks a peer again, until it is allowed.
     ///
     /// # Errors
@@ -327,7 +339,15 @@ impl Requester {
         Digester::new(now)
             .with(&(&self.policy, &self.limits, &self.rng))
             .with(&(&self.jobs, &self.searching, &self.streams, &self.directory))
-            .with(&(&self.describing, &self.to_describe, &self.peers, &self.quota, &self.farewells, &self.account))
+            .with(&(
+                &self.describing,
+                &self.to_describe,
+                &self.peers,
+                &self.quota,
+                &self.farewells,
+                &self.endings,
+                &self.account,
+            ))
             .with(&(self.held, self.next_stream, self.next_query))
             .done()
     }
@@ -354,7 +374,7 @@ impl Requester {
         if deadline == Some(Millis::ZERO) {
             return Err(Refusal::NoTime);
         }
-        if self.jobs.len() >= self.limits.jobs as usize {
+        if self.jobs.len() + self.kept_endings() >= self.limits.jobs as usize {
             return Err(Refusal::TooManyJobs { limit: self.limits.jobs });
         }
         let budget = match &goal {
@@ -377,6 +397,7 @@ impl Requester {
             account: Account::new(budget),
             attempts: 0,
             tries: 0,
+            before: 0,
             run: Run::default(),
             forgot_run: false,
             stale: 0,
@@ -413,6 +434,7 @@ impl Requester {
             self.held = self.held.saturating_sub(job.body_bytes());
         }
         let ending = Ending { outcome, bill: job.bill() };
+        self.keep_ending(id, job, &ending);
         self.tell(Event::Ended { job: id, ending });
     }
 

@@ -8,27 +8,39 @@ use crate::wire::{
 };
 
 /// Text and ids delivered so far, from token 0.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
 pub(super) struct Run {
+    #[n(0)]
     text: String,
     /// Ids of all tokens, as long as every provider told them.
+    #[cbor(n(1), with = "minicbor::bytes")]
     ids: Vec<u8>,
+    #[n(2)]
     tokens: u64,
     /// Where each of the last chunks began: its first token and its text.
+    #[n(3)]
     marks: VecDeque<(u64, usize)>,
     /// What the providers that wrote it promise of equal bytes; nothing if they differ.
+    #[n(4)]
     class: Option<Exactness>,
     /// Tokens that the application has taken.
+    #[n(5)]
     consumed: u64,
 }
 
 /// The part of a run that a provider is given to continue, and what it is to write again as evidence.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
 pub(super) struct Prefix {
+    #[n(0)]
     pub(super) tokens: u64,
+    #[n(1)]
     pub(super) text_bytes: usize,
+    #[n(2)]
     pub(super) id_bytes: usize,
     /// Tokens between the prefix and the run's end.
+    #[n(3)]
     pub(super) overlap: u32,
 }
 
@@ -67,6 +79,37 @@ impl Run {
         }
         self.tokens += u64::from(n);
         self.text.push_str(text);
+    }
+
+    /// Whether pushing could have led here.
+    pub(super) fn is_possible(&self) -> bool {
+        let Self { text, ids, tokens, marks, class: _, consumed } = self;
+        let in_text = marks.iter().all(|(token, at)| token < tokens && text.is_char_boundary(*at));
+        let ids_fit = ids.is_empty() || tokens.checked_mul(4) == Some(ids.len() as u64);
+        let counted = text.is_empty() || *tokens <= text.len() as u64;
+        *tokens < 1 << 56
+            && in_text
+            && ids_fit
+            && counted
+            && consumed <= tokens
+            && marks.len() <= MAX_OVERLAP as usize + 1
+    }
+
+    /// Whether its text is no longer held.
+    pub(super) const fn is_forgotten(&self) -> bool {
+        self.tokens > 0 && self.text.is_empty()
+    }
+
+    /// Sets what the application has taken.
+    pub(super) fn set_consumed(&mut self, tokens: u64) {
+        self.consumed = tokens.min(self.tokens);
+    }
+
+    /// The tokens from `at` on, whose text begins at `text_at`, as text and ids.
+    pub(super) fn rest(&self, at: u64, text_at: usize) -> (&str, Option<&[u8]>) {
+        let ids_known = self.ids.len() as u64 == 4 * self.tokens;
+        let ids = self.ids.get(4 * at as usize..).filter(|_| ids_known);
+        (self.text.get(text_at..).unwrap_or_default(), ids)
     }
 
     /// Keeps only the counts: nobody will continue it.

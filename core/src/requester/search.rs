@@ -42,6 +42,14 @@ pub(super) struct Survey {
 impl Requester {
     /// Starts a job's search, or goes on at once with what is known. A fresh advert may be awarded without an Rfq.
     pub(super) fn begin_search(&mut self, id: JobId) {
+        self.start_search(id);
+        if !self.award_posted(id) {
+            self.advance_search(id);
+        }
+    }
+
+    /// Looks for providers of the job's model, unless that was done lately.
+    pub(super) fn start_search(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let Criteria { only, model, .. } = &job.criteria;
         if only.is_empty() && self.directory.needs_search(self.now, &self.policy, model, job.not_before) {
@@ -51,9 +59,6 @@ impl Requester {
             self.directory.start_search(&self.limits, model.clone(), query, until);
             self.outbox.start_query(query, model);
             self.deadlines.set(self.now, Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
-        }
-        if !self.award_posted(id) {
-            self.advance_search(id);
         }
     }
 

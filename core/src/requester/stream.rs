@@ -12,7 +12,6 @@ use crate::{
         directory::serves,
     },
     retry::Pushback,
-    spec::Failover,
     time::Millis,
     wire::{
         self, MAX_BODY_PIECE, Message,
@@ -44,7 +43,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    fn keep(&mut self, text: &str, ids: Option<&[u8]>) {
+    pub(super) fn keep(&mut self, text: &str, ids: Option<&[u8]>) {
         if self.text_at == self.text.len() {
             self.text.clear();
             self.ids.clear();
@@ -322,7 +321,7 @@ impl Requester {
     }
 
     /// The provider has shown that it lives; and the run's class follows from everybody who wrote a token of it.
-    fn on_first_token(&mut self, id: JobId) {
+    pub(super) fn on_first_token(&mut self, id: JobId) {
         if let Some(Job { run, phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
             self.peers.first_token(self.now, &mut attempt.permit);
             run.is_written_by(attempt.class);
@@ -337,13 +336,10 @@ impl Requester {
     }
 
     /// Keeps what was delivered for whoever may have to go on, as long as the node may hold so much.
-    fn keep_run(&mut self, id: JobId, n: u32, text: &str, ids: Option<&[u8]>) {
+    pub(super) fn keep_run(&mut self, id: JobId, n: u32, text: &str, ids: Option<&[u8]>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let before = job.run.bytes();
         job.run.push(n, text, ids);
-        if matches!(&job.goal, Goal::Answer(answer) if answer.failover != Failover::Continue) {
-            job.forgot_run = true;
-        }
         let full = self.held.saturating_add(job.run.bytes()) > self.limits.node_bytes.saturating_add(before);
         if full || job.body_bytes() > self.limits.body_bytes {
             job.forgot_run = true;

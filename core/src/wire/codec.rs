@@ -45,7 +45,7 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
     if payload.len() > MAX_FRAME {
         return Err(DecodeError::TooLong);
     }
-    check_shape(payload)?;
+    check_shape::<{ MAX_DEPTH + 1 }>(payload)?;
     let message: Message<'_> = minicbor::decode(payload).map_err(|_| DecodeError::Malformed)?;
     // minicbor reads leniently (over-long numbers, duplicate keys, trailing bytes). Comparing with what we would
     // write closes all of that at once, without a copy.
@@ -76,12 +76,12 @@ pub fn encode_frame(message: &Message<'_>, out: &mut Vec<u8>) {
 }
 
 /// Walks over the items of one frame without keeping anything: what is indefinite, tagged, no integer, string, list, map or
-/// boolean, nested deeper than [`MAX_DEPTH`] or cut off goes no further. (minicbor skips over unknown fields with a stack
+/// boolean, nested in more than `LEVELS - 1` others or cut off goes no further. (minicbor skips over unknown fields with a stack
 /// that grows up to sixteen times as large as they are.)
-fn check_shape(payload: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_shape<const LEVELS: usize>(payload: &[u8]) -> Result<(), DecodeError> {
     let mut shape = Shape { rest: payload };
     // Items that are still to come on each level.
-    let mut open = [0_u64; MAX_DEPTH + 1];
+    let mut open = [0_u64; LEVELS];
     let mut depth = 0;
     open[0] = 1;
     loop {
@@ -136,9 +136,9 @@ const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 
 /// A writer that accepts only the bytes it was made with.
-pub(super) struct Unwritten<'a>(pub(super) &'a [u8]);
+pub(crate) struct Unwritten<'a>(pub(crate) &'a [u8]);
 
-pub(super) struct Differs;
+pub(crate) struct Differs;
 
 impl Write for Unwritten<'_> {
     type Error = Differs;

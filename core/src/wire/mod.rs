@@ -9,6 +9,7 @@ mod reason;
 
 pub use bounds::{MAX_OVERLAP, MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES};
 pub use codec::{DecodeError, decode, encode, encode_frame};
+pub(crate) use codec::{Unwritten, check_shape};
 pub use deframer::{Deframer, FrameError};
 pub use message::Message;
 pub use prompt::{ChatMessage, MAX_MESSAGES, MAX_ROLE, Prompt, PromptError};

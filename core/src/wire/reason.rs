@@ -28,7 +28,7 @@ pub enum DeclineReason {
     /// The provider takes no new jobs.
     #[n(6)]
     Draining,
-    /// The same job and attempt are known with another body.
+    /// The same job and attempt are known with another body, or were lost with an earlier process of the provider.
     #[n(7)]
     Conflict,
     /// The request asks for something the provider can not do.
@@ -103,7 +103,7 @@ pub enum GoneReason {
     /// The job is not known here.
     #[n(0)]
     Unknown,
-    /// The tokens asked for are no longer held.
+    /// The tokens asked for are no longer held: they were acknowledged, or lost with an earlier process of the provider.
     #[n(1)]
     Evicted,
     /// A later epoch is known.

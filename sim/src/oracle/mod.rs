@@ -182,6 +182,8 @@ struct Book {
     /// Of [`crate::points::PHASES`].
     phase: u8,
     resumed: bool,
+    /// Its node came back from a crash: numbers of attempts are skipped.
+    recovered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -249,6 +251,7 @@ impl Judge {
             tries: Tries::default(),
             phase: 0,
             resumed: false,
+            recovered: false,
         };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
@@ -286,8 +289,26 @@ impl Judge {
         // A new life's account knows nothing of the old one's.
         self.closed.remove(&node);
         self.by_hand.retain(|(owner, _)| *owner != node);
+        self.slots_freed(node);
+    }
+
+    /// The node's process is gone, and with it what it computed. Its jobs will go on.
+    pub(crate) fn slots_freed(&mut self, node: u32) {
         if let Some((used, _)) = self.slots.get_mut(&node) {
             *used = 0;
+        }
+    }
+
+    /// The application lost so many of the last tokens that it was told: they are to be told again.
+    pub(crate) fn forgotten(&mut self, job: JobId, tokens: u64) {
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        book.recovered = true;
+        book.tokens = book.tokens.saturating_sub(tokens);
+        let mut left = tokens;
+        for line in book.lines.iter_mut().rev() {
+            let part = left.min(line.tokens);
+            line.tokens -= part;
+            left -= part;
         }
     }
 
@@ -396,7 +417,8 @@ impl Judge {
         let answer = names.map(|(own, length, class)| (Answer::new(own, class, &spec.prompt, spec.seed), length));
         let last = book.lines.last();
         let follows = attempt == last.map_or(1, |line| line.attempt + 1)
-            || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0);
+            || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0)
+            || (book.recovered && last.is_none_or(|line| line.attempt < attempt));
         book.is_open = true;
         book.lines.push(Line { attempt, peer, tariff, tokens: 0, answer });
         if !follows {

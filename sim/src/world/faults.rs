@@ -145,10 +145,19 @@ impl World {
     }
 
     fn kill(&mut self, node: u32, seen_after: Option<u64>) {
-        let place = &mut self.nodes[node as usize];
-        if !place.alive {
+        if !self.nodes[node as usize].alive {
             return;
         }
+        self.fall(node, seen_after);
+        self.judge.died(node);
+        for job in self.jobs.values_mut().filter(|job| job.node.0 == node && job.ending.is_none()) {
+            job.orphaned = true;
+        }
+    }
+
+    /// A process is gone, with its machines and its ends of streams.
+    pub(super) fn fall(&mut self, node: u32, seen_after: Option<u64>) {
+        let place = &mut self.nodes[node as usize];
         place.alive = false;
         place.runs.clear();
         place.requester = None;
@@ -168,10 +177,6 @@ impl World {
         }
         self.connected.retain(|(a, _)| *a != node);
         self.dht.live.retain(|(owner, _)| *owner != node);
-        self.judge.died(node);
-        for job in self.jobs.values_mut().filter(|job| job.node.0 == node && job.ending.is_none()) {
-            job.orphaned = true;
-        }
     }
 
     pub(super) fn restart(&mut self, node: u32) {

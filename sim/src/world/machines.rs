@@ -215,7 +215,7 @@ impl World {
                 if let Some(log) = &mut self.log {
                     log.event(self.now, node, &event);
                 }
-                if let Some((job, at)) = note(&mut self.jobs, self.now, &event) {
+                if let Some((job, at)) = note(&mut self.jobs, self.stores, self.now, &event) {
                     self.push(at, INSTANT_END, kind::APP, node, Happening::App { job });
                 }
                 return true;
@@ -448,6 +448,7 @@ pub(super) const fn input_kind(input: &Input<'_>) -> u8 {
 /// Tells the application's record of an event; a job whose application is to look at its tokens at the time named.
 fn note(
     jobs: &mut std::collections::BTreeMap<JobId, crate::job::Job>,
+    stores: bool,
     now: u64,
     event: &Event<'_>,
 ) -> Option<(JobId, u64)> {
@@ -457,6 +458,7 @@ fn note(
         if let Event::TakenOver { how: TakeOver::Restarted, .. } = &event {
             job.text.clear();
             job.tokens = 0;
+            job.pieces.clear();
         }
         if let Event::Ended { ending, .. } = &event {
             job.ending.get_or_insert((now, ending.clone()));
@@ -464,7 +466,10 @@ fn note(
         job.events.push((now, event));
         return None;
     }
-    let Event::Tokens { n, text, .. } = event else { return None };
+    let Event::Tokens { peer, n, text, ids, .. } = event else { return None };
+    if stores {
+        job.pieces.push((*peer, *n, text.len(), ids.map(<[u8]>::to_vec)));
+    }
     job.tokens += u64::from(*n);
     job.delivered += u64::from(*n);
     job.text.push_str(text);

@@ -4,6 +4,7 @@ mod actors;
 mod faults;
 mod heal;
 mod machines;
+mod recovery;
 mod streams;
 mod view;
 
@@ -35,6 +36,8 @@ use crate::{
     trace::Trace,
 };
 
+pub use self::recovery::Checkpoint;
+
 /// When a machine's outputs are drained. No outcome depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +64,8 @@ pub struct World {
     pub echo_close: bool,
     /// Whether every job's choices are explained.
     pub explain: bool,
+    /// Applications store what they take, so that a node can [recover](Self::recover).
+    pub stores: bool,
     /// Events after which a run is taken to be endless.
     pub max_events: u64,
     /// Who serves what.
@@ -153,6 +158,7 @@ impl World {
             regions: false,
             echo_close: false,
             explain: false,
+            stores: false,
             max_events: 20_000_000,
             dht: Dht::new(),
             seed,

@@ -15,6 +15,7 @@ mod flow;
 mod golden;
 mod laws;
 mod mutants;
+mod persistence;
 mod recovery;
 mod repro;
 mod straight;

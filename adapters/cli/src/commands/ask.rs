@@ -4,28 +4,38 @@ use std::io::{self, IsTerminal, Read, Write};
 
 use futures::{FutureExt, StreamExt, select};
 use haggle::{
-    Job, JobError, JobEvent, JobId, JobSpec, Model, Prompt, Receipt,
+    Events, Job, JobError, JobEvent, JobId, JobSpec, Model, Node, Prompt, Receipt,
     core::{
         spec::Haggle,
         wire::{ChatMessage, message::Sampling},
     },
+    state::State,
 };
 
 use crate::{
-    args::{Ask, Global},
+    args::{Ask, Global, NodeArgs},
     exit::{Exit, Failed},
+    journal::{End, Journal, Way},
     ledger::{Entry, Ledger, LedgerError},
     narrator::Narrator,
-    node::{self, Signals},
+    node::{self, Past, Signals},
     settings::Settings,
 };
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
-    let prompt = prompt(&args)?;
-    let mut settings = Settings::load(global, &args.node)?;
-    settings.add_ledger(args.ledger.as_deref())?;
-    let mut ledger = settings.ledger()?;
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, Some(&args.record)).await?;
+    let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
+    match state {
+        Some(state) if args.resume => Box::pin(resume(global, args, state)).await,
+        state => Box::pin(ask(global, &args, state)).await,
+    }
+}
+
+async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, Failed> {
+    let prompt = prompt(args)?;
+    let ledger = ledger(global, args)?;
+    let mut journal = state.as_ref().map(|state| Journal::begin(state.path(), way(args))).transpose()?;
+    let past = Past { tape: Some(&args.record), state, stored: Vec::new() };
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
     let spec = JobSpec {
         budget: args.budget,
         deadline: args.wanted.deadline,
@@ -41,21 +51,128 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
         explain: args.explain || args.record.record.is_some(),
         ..JobSpec::new(criteria.model.clone(), prompt, args.max_tokens)
     };
-    let mut signals = Signals::listen()?;
+    // Of an answer before, only what its journal has is of use.
+    drop(node.restored());
     let events = node.events();
-    let model = criteria.model.clone();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
-    let id = job.id();
-    // A recording is to know every reason; people hear those that they asked for.
-    let tell = |narrator: &mut Narrator, event: &JobEvent| match event {
-        JobEvent::Weighed(_) if !args.explain => Ok(()),
-        event => narrator.event(event),
+    if let Some(journal) = &mut journal {
+        journal.set_job(job.id())?;
+    }
+    let asked = Asked { node, events, job, journal, ledger };
+    asked.see_through(args, Narrator::new(global.json)).await
+}
+
+/// Goes on with the answer that a process before this one did not complete. What it stored is written first.
+async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Failed> {
+    let mut journal = Journal::load(state.path())?;
+    let mut narrator = Narrator::new(global.json);
+    narrator.stored(&journal.text())?;
+    if let Some(end) = &journal.ended {
+        return match end.exit {
+            0 => Ok(Exit::Done),
+            _ => Err(Failed::new(Exit::of(end.exit), "ended", format!("it ended before: {}", end.message))),
+        };
+    }
+    go_the_way(&mut args, journal.way.clone());
+    let ledger = ledger(global, &args)?;
+    let path = state.path().display().to_string();
+    let past = Past { tape: None, state: Some(state), stored: journal.stored() };
+    let (node, _) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
+    let events = node.events();
+    let mut restored = node.restored();
+    // A process that died before it wrote down its job has one job only.
+    let at = restored.iter().position(|job| journal.job.is_none_or(|id| job.id() == id));
+    let Some(job) = at.map(|at| restored.swap_remove(at)) else {
+        node.stop().await;
+        let text =
+            format!("nothing in {path} was submitted: ask again, with another directory or after removing this one");
+        return Err(Failed::new(Exit::Config, "nothing_to_resume", text));
     };
-    let followed = follow(job, &mut Narrator::new(global.json), &mut signals, tell).await;
-    let booked = match (&followed, &mut ledger) {
-        (Ok(Followed { ended, .. }), Some(ledger)) => book(ledger, id, &model, ended.as_ref()),
-        _ => Ok(()),
-    };
+    if journal.job.is_none() {
+        journal.set_job(job.id())?;
+    }
+    Asked { node, events, job, journal: Some(journal), ledger }.see_through(&args, narrator).await
+}
+
+fn ledger(global: &Global, args: &Ask) -> Result<Option<Ledger>, Failed> {
+    let mut settings = Settings::load(global, &args.node)?;
+    settings.add_ledger(args.ledger.as_deref())?;
+    settings.ledger()
+}
+
+/// How the network is reached, and what else a resumed job needs to know.
+fn way(args: &Ask) -> Way {
+    let NodeArgs { bootstrap, network, mdns, dht, set, .. } = &args.node;
+    Way {
+        bootstrap: bootstrap.clone(),
+        providers: args.wanted.provider.clone(),
+        network: network.clone(),
+        mdns: *mdns,
+        dht: *dht,
+        set: set.clone(),
+        model: args.wanted.model.clone(),
+        ledger: args.ledger.clone(),
+    }
+}
+
+/// The way of the process before, where this one was not told another.
+fn go_the_way(args: &mut Ask, way: Way) {
+    if args.node.bootstrap.is_empty() && args.wanted.provider.is_empty() {
+        args.node.bootstrap = way.bootstrap;
+        args.wanted.provider = way.providers;
+    }
+    args.node.network = args.node.network.take().or(way.network);
+    args.node.mdns = args.node.mdns.or(way.mdns);
+    args.node.dht = args.node.dht.or(way.dht);
+    args.node.set.splice(..0, way.set);
+    args.wanted.model = way.model;
+    args.ledger = args.ledger.take().or(way.ledger);
+}
+
+/// A job that was submitted, and where it is written down.
+struct Asked {
+    node: Node,
+    events: Events,
+    job: Job,
+    journal: Option<Journal>,
+    ledger: Option<Ledger>,
+}
+
+impl Asked {
+    /// Follows the job to its end. What comes is stored before it is told, and how it ended before the node may forget it.
+    async fn see_through(self, args: &Ask, mut narrator: Narrator) -> Result<Exit, Failed> {
+        let Asked { node, events, mut job, mut journal, mut ledger } = self;
+        let mut signals = Signals::listen()?;
+        let tell = |narrator: &mut Narrator, event: &JobEvent| {
+            journal.as_mut().map_or(Ok(()), |journal| journal.event(event))?;
+            match event {
+                // A recording is to know every reason; people hear those that they asked for.
+                JobEvent::Weighed(_) if !args.explain => Ok(()),
+                event => narrator.event(event),
+            }
+        };
+        let followed = follow(&mut job, &mut narrator, &mut signals, tell).await;
+        let booked = match (&followed, &mut ledger) {
+            (Ok(Followed { ended, .. }), Some(ledger)) => {
+                book(ledger, job.id(), &node::model(&args.wanted.model)?, ended.as_ref())
+            }
+            _ => Ok(()),
+        };
+        if let (Ok(Followed { ended, .. }), Some(journal)) = (&followed, &mut journal) {
+            journal.end(End::of(ended.as_ref().map(drop)))?;
+        }
+        drop(job);
+        say_goodbye(&node, events, args, followed, booked).await
+    }
+}
+
+async fn say_goodbye(
+    node: &Node,
+    events: Events,
+    args: &Ask,
+    followed: Result<Followed, Failed>,
+    booked: Result<(), LedgerError>,
+) -> Result<Exit, Failed> {
     // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
     match followed {
         Ok(Followed { ended: Err(error), told: Ok(()) }) => {
@@ -63,7 +180,7 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
                 writeln!(io::stderr(), "haggle: {unbooked}")?;
             }
             let failed = Failed::from(haggle::Error::Job(error));
-            Err(node::explain_nobody(&node, events, &args.wanted, failed).await)
+            Err(node::explain_nobody(node, events, &args.wanted, failed).await)
         }
         Ok(Followed { told, .. }) => {
             node.stop().await;
@@ -102,7 +219,7 @@ impl Followed {
 
 /// Tells of a job until it ends, each event by `tell`. Ctrl-C cancels it, and it is still told what it came to.
 pub(crate) async fn follow(
-    mut job: Job,
+    job: &mut Job,
     narrator: &mut Narrator,
     signals: &mut Signals,
     mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,

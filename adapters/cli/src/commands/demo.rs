@@ -83,13 +83,13 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
         sampling: Sampling { seed: 1, ..Sampling::default() },
         ..JobSpec::new(model()?, Prompt::Raw(args.prompt.clone()), MAX_TOKENS)
     };
-    let job = requester.submit(spec).await?;
+    let mut job = requester.submit(spec).await?;
     let mut narrator = Narrator::on_stdout(stage.json, names);
     let mut signals = Signals::listen()?;
     narrator.opening(&args.prompt);
     let mut story =
         Story { stage, providers: &mut providers, fails: !args.no_failure && found > 1, tokens: 0, waits: false };
-    let ended = follow(job, &mut narrator, &mut signals, |narrator, event| story.tell(narrator, event)).await?;
+    let ended = follow(&mut job, &mut narrator, &mut signals, |narrator, event| story.tell(narrator, event)).await?;
     let undisturbed = story.fails;
     requester.stop().await;
     for provider in providers {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed> {
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, None).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, node::Past::default()).await?;
     let criteria = Criteria { limit: args.limit, ..criteria };
     let events = node.events();
     let model = criteria.model.clone();

@@ -9,3 +9,4 @@ pub(crate) mod ledger;
 pub(crate) mod quote;
 pub(crate) mod replay;
 pub(crate) mod serve;
+pub(crate) mod trust;

@@ -20,7 +20,7 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
         (Some(prompt), _) => Prompt::Raw(prompt.clone()).encode().len() as u64,
         (None, bytes) => bytes.unwrap_or(SOME_BYTES),
     };
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, None).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, node::Past::default()).await?;
     let events = node.events();
     let spec = QuoteSpec {
         criteria,

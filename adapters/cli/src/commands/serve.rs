@@ -9,6 +9,7 @@ use haggle::{
     Node, Sale,
     core::money::Price,
     engine::{Engine, TINY_STORIES, upstream::Upstream},
+    state::State,
 };
 use serde_json::{Value, json};
 
@@ -54,11 +55,18 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         ..Sale::new(engine)
     };
     let (running, ledger) = (settings.running()?, settings.ledger()?);
-    let key = node::lasting_key(&settings, &args.node, "provider")?;
+    let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
+    let key = match &state {
+        Some(state) if args.node.key.is_none() => state.key().map_err(haggle::Error::from)?,
+        _ => node::lasting_key(&settings, &args.node, "provider")?,
+    };
     let (slots, announced) = (config.slots, config.announce_addresses.clone());
     let mut signals = Signals::listen()?;
-    let builder = node::record(Node::builder(config), &args.record)?;
-    let node = node::start(builder.key(key).sell(sale)).await?;
+    let mut builder = node::record(Node::builder(config), &args.record)?.key(key).sell(sale);
+    if let Some(state) = state {
+        builder = builder.state(state);
+    }
+    let node = node::start(builder).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     let told = Told { sales: &sales, price_in, price_out, context, slots, announced, addresses };
     if global.json {

@@ -9,6 +9,7 @@ mod market;
 #[cfg(target_os = "linux")]
 mod mdns;
 mod models;
+mod persistence;
 mod relay;
 #[path = "../../../engine/tests/it/server.rs"]
 #[expect(dead_code, reason = "the engine's tests use the rest")]

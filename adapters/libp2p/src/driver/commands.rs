@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::{Driver, Found, Order, desk::Waits};
 use crate::{
     Error, Job, Node, Offer, id,
-    job::{Consumed, Note},
+    job::{Consumed, Note, Unclaimed},
 };
 
 /// A request of a handle.
@@ -51,6 +51,10 @@ impl Driver {
             Note::Consumed(job) => self.requester.consumed(now, job, self.desk.take_consumed(job)),
             // A job that is over needs no cancel.
             Note::Cancel(job) => drop(self.requester.cancel(now, job)),
+            Note::Concluded(job) => {
+                self.requester.concluded(job);
+                self.keep_later();
+            }
             // Nobody will take what waits in the channel.
             Note::Detach(job) => self.requester.consumed(now, job, self.desk.detach(job)),
         }
@@ -88,11 +92,13 @@ impl Driver {
             }
             Some(Command::Ban(peer, reply)) => {
                 let banned = id::to_core(&peer).map_or(Ok(()), |peer| self.requester.ban(peer));
+                self.keep_at_once();
                 let _ = reply.send(banned.map_err(Error::from));
             }
             Some(Command::Allow(peer)) => {
                 if let Some(peer) = id::to_core(&peer) {
                     self.requester.allow(&peer);
+                    self.keep_at_once();
                 }
             }
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
@@ -113,11 +119,17 @@ impl Driver {
 
     pub(super) fn submit(&mut self, now: Instant, spec: JobSpec, node: Node) -> Result<Job, Error> {
         let job = self.requester.submit(now, spec)?;
+        self.keep_at_once();
+        Ok(self.open(job).handle(node))
+    }
+
+    /// The place where a job's events wait for its handle.
+    pub(super) fn open(&mut self, job: JobId) -> Unclaimed {
         let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
         let consumed = Arc::new(Consumed::default());
         let ending = items.clone();
         self.desk.open(job, Waits::Job { items, ending, consumed: consumed.clone(), unread: 0, detached: false });
-        Ok(Job::new(job, node, events, consumed, self.note.clone()))
+        Unclaimed { job, events, consumed, note: self.note.clone() }
     }
 
     /// Ends every job, typed, on both sides.

@@ -58,6 +58,8 @@ pub(super) enum After {
     Consumed(JobId, u64),
     /// The application is behind by more than a window: the core's credit did not hold.
     Cancel(JobId),
+    /// Nobody waits for the ending.
+    Concluded(JobId),
 }
 
 impl Desk {
@@ -110,8 +112,7 @@ impl Desk {
     /// Tells the application, and those who listen to the node, of an event of the core.
     pub(super) fn on_event(&mut self, event: Event<'_>) -> Option<After> {
         if let Event::Ended { job, ending } = event {
-            self.on_end(job, ending);
-            return None;
+            return self.on_end(job, ending).then_some(After::Concluded(job));
         }
         if let Event::Discovered { peer, advert } = &event {
             let peer = id::to_libp2p(peer)?;
@@ -159,27 +160,28 @@ impl Desk {
         }
     }
 
-    fn on_end(&mut self, job: JobId, Ending { outcome, bill }: Ending) {
+    /// Tells how a job ended; `true` if nobody will ever say that it was taken in.
+    fn on_end(&mut self, job: JobId, Ending { outcome, bill }: Ending) -> bool {
         let code = match &outcome {
             Outcome::Finished(_) => "finished",
             Outcome::Failed(failure) => failure.code(),
         };
         self.shared.metrics.count("haggle_jobs_ended_total", code, 1);
         self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone() });
-        let Some(Entry { waits, span }) = self.jobs.remove(&job) else { return };
+        let Some(Entry { waits, span }) = self.jobs.remove(&job) else { return true };
         span.in_scope(|| tracing::info!(outcome = code, tokens = bill.tokens, owed = bill.owed as u64, "ended"));
         let failed = |failure| JobError { failure, bill: bill.clone() };
         match (waits, outcome) {
-            (Waits::Job { mut ending, .. }, outcome) => {
+            (Waits::Job { mut ending, detached, .. }, outcome) => {
                 let item = match outcome {
                     Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }) => {
                         Ok(JobEvent::Finished(Receipt { reason, prompt_tokens, tokens, bill }))
                     }
-                    Outcome::Finished(_) => return,
+                    Outcome::Finished(_) => return true,
                     Outcome::Failed(failure) => Err(failed(failure)),
                 };
                 // It fails only if nobody listens any more.
-                let _ = ending.try_send(item);
+                return ending.try_send(item).is_err() || detached;
             }
             (Waits::Quote(reply), Outcome::Finished(Finished::Quotes(quotes))) => {
                 let _ = reply.send(Ok(quotes.iter().filter_map(Offer::from_core).collect()));
@@ -194,6 +196,7 @@ impl Desk {
             // The core ends a request in its own kind; a dropped reply says `Stopped`.
             (Waits::Quote(_) | Waits::Discovery(_), Outcome::Finished(_)) => {}
         }
+        true
     }
 }
 

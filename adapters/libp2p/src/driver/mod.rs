@@ -15,6 +15,7 @@
 mod commands;
 mod desk;
 mod engines;
+mod keeper;
 mod pieces;
 mod serving;
 mod shovel;
@@ -34,8 +35,8 @@ use futures::{
     select,
 };
 use haggle_core::{
-    Input, Instant, Limits, Machine, Model, Output, Policy, Provider, QueryId, Requester, machine::QueryOutcome,
-    provider::Service,
+    Input, Instant, Limits, Machine, Millis, Model, Output, Policy, Provider, QueryId, Requester, SnapshotError,
+    machine::QueryOutcome, provider::Service,
 };
 use haggle_engine::Engine;
 use haggle_flight::{Recorded, Tape};
@@ -45,10 +46,19 @@ use self::{
     commands::Stop,
     desk::{After, Desk},
     engines::Engines,
+    keeper::Keeper,
     shovel::FromStream,
     streams::{Key, Streams},
 };
-use crate::{Error, Node, NodeEvent, Scope, alarm::Alarm, id, job::Note, sessions, shared::Shared};
+use crate::{
+    Error, Node, NodeEvent, Scope,
+    alarm::Alarm,
+    id,
+    job::Note,
+    sessions,
+    shared::Shared,
+    state::{Bytes, CLOCK_START, PROVIDER, REQUESTER, State, StoredAnswer},
+};
 
 pub(crate) use self::commands::Command;
 pub use self::{desk::Found, streams::Spawn};
@@ -71,6 +81,10 @@ pub struct Parts {
     pub spawn: Spawn,
     /// Where every step is recorded, if anywhere.
     pub tape: Option<Tape>,
+    /// Where the node's state is kept, if it is; what is there is restored.
+    pub state: Option<State>,
+    /// What the application has stored of answers.
+    pub stored: Vec<StoredAnswer>,
 }
 
 /// What the driver cannot do with streams alone.
@@ -97,6 +111,9 @@ pub enum Order {
 /// The machines of one node, their streams and their engines.
 pub struct Driver {
     clock: Clock,
+    /// What the core's clock showed when this one was read.
+    started: Millis,
+    keeper: Option<Keeper>,
     requester: Recorded<Requester>,
     provider: Option<Recorded<Provider>>,
     tape: Option<Tape>,
@@ -131,19 +148,53 @@ impl Driver {
         };
         let shared = Arc::new(Shared::new(parts.me, parts.network));
         let window = parts.limits.window_tokens as usize;
-        let provider = match parts.service.models.is_empty() {
-            true => None,
-            false => {
-                let provider = Recorded::provider(parts.service, parts.limits.clone(), seed()?, parts.tape.as_ref());
+        let started = parts.state.as_ref().map_or(Millis::ZERO, |_| CLOCK_START);
+        let now = Instant::from_millis(started.0);
+        let state = parts.state.as_ref();
+        let kept = |name| state.map_or(Ok(None), |state| state.load(name));
+        let damaged = |name, error| match (error, state) {
+            (SnapshotError::Config(error), _) => Error::from(field("")(error)),
+            (error, Some(state)) => state.damaged(name, error).into(),
+            (_, None) => Error::Stopped,
+        };
+        let tape = parts.tape.as_ref();
+        if tape.is_some() && state.is_some() {
+            let problem = "cannot be together with a state directory: a recording begins without a past".into();
+            return Err(crate::ConfigError { path: "record".into(), problem }.into());
+        }
+        let provider = match (parts.service.models.is_empty(), kept(PROVIDER)?) {
+            (true, _) => None,
+            (false, None) => {
+                let provider = Recorded::provider(parts.service, parts.limits.clone(), seed()?, tape);
                 Some(provider.map_err(field(""))?)
             }
+            (false, Some((bytes, away))) => {
+                let restored = Provider::restore((now, away), &bytes, parts.service, parts.limits.clone(), seed()?);
+                Some(Recorded::unrecorded(restored.map_err(|error| damaged(PROVIDER, error))?))
+            }
         };
+        let requester = match (state, kept(REQUESTER)?) {
+            (Some(_), Some((bytes, away))) => {
+                let stored: Vec<Bytes<'_>> = parts.stored.iter().map(Bytes::of).collect();
+                let stored: Vec<_> = stored.iter().map(Bytes::stored).collect();
+                let restored = Requester::restore((now, away), &bytes, &stored, parts.policy, parts.limits, seed()?);
+                Recorded::unrecorded(restored.map_err(|error| damaged(REQUESTER, error))?)
+            }
+            (Some(_), None) => {
+                let mut fresh = Requester::new(parts.policy, parts.limits, seed()?).map_err(field("limits."))?;
+                fresh.keep_endings();
+                Recorded::unrecorded(fresh)
+            }
+            (None, _) => Recorded::requester(parts.policy, parts.limits, seed()?, tape).map_err(field("limits."))?,
+        };
+        let jobs: Vec<_> = requester.jobs().collect();
         let (command, commands) = mpsc::channel(COMMANDS);
         let (note, notes) = mpsc::unbounded();
-        let driver = Driver {
+        let mut driver = Driver {
             clock: Clock::now(),
-            requester: Recorded::requester(parts.policy, parts.limits, seed()?, parts.tape.as_ref())
-                .map_err(field("limits."))?,
+            started,
+            keeper: parts.state.map(Keeper::new),
+            requester,
             provider,
             tape: parts.tape,
             engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
@@ -159,6 +210,9 @@ impl Driver {
             draining: Vec::new(),
             stop: Stop::default(),
         };
+        let restored: Vec<_> = jobs.into_iter().map(|job| driver.open(job)).collect();
+        shared.restored().extend(restored);
+        driver.keep(false);
         Ok((driver, Node::new(command, shared)))
     }
 
@@ -169,6 +223,7 @@ impl Driver {
         }
         self.pump_requester(sessions);
         self.pump_provider(sessions);
+        self.keep(false);
         if let Some(error) = self.tape.as_ref().and_then(Tape::take_error) {
             self.on_failure("record", format!("nothing is recorded any more: {error}"));
         }
@@ -193,8 +248,10 @@ impl Driver {
         let requester = self.requester.poll_timeout();
         let provider = self.provider.as_ref().and_then(Machine::poll_timeout);
         let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).min();
-        let due = due.and_then(|at| self.clock.checked_add(Duration::from_millis(at.as_millis())));
-        let due = due.into_iter().chain(self.stop.until).min();
+        let due = due.map(|at| at.since(Instant::from_millis(self.started.0)));
+        let due = due.and_then(|after| self.clock.checked_add(Duration::from_millis(after.0)));
+        let kept = self.keeper.as_ref().and_then(|keeper| keeper.due);
+        let due = due.into_iter().chain(self.stop.until).chain(kept).min();
         select! {
             from = self.streams.received().next() => from.into_iter().for_each(|from| self.on_stream(from)),
             from = self.engines.reports().next() => from.into_iter().for_each(|from| self.on_engine(from)),
@@ -300,7 +357,8 @@ impl Driver {
 
     /// The core's clock.
     pub(crate) fn now(&self) -> Instant {
-        Instant::from_millis(u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let elapsed = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Instant::from_millis(elapsed).after(self.started)
     }
 
     pub(crate) fn tell(&self, event: NodeEvent) {
@@ -309,6 +367,7 @@ impl Driver {
 
     /// Tells those who wait that the node is no more. Call it after the swarm was dropped.
     pub fn finish(mut self) {
+        self.keep(true);
         self.close_books();
         self.shared.connected().clear();
         self.shared.listening().clear();
@@ -342,13 +401,19 @@ impl Driver {
                     self.orders.push_back(Order::StartQuery { query, model: model.clone() });
                 }
                 Output::CancelQuery(query) => self.orders.push_back(Order::CancelQuery(query)),
-                Output::Event(event) => after = self.desk.on_event(event),
+                Output::Event(event) => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.heard(&event);
+                    }
+                    after = self.desk.on_event(event);
+                }
             }
             if let Some(input) = failed {
                 self.requester.handle_input(now, input);
             }
             match after {
                 Some(After::Consumed(job, n)) => self.requester.consumed(now, job, n),
+                Some(After::Concluded(job)) => self.requester.concluded(job),
                 Some(After::Cancel(job)) => drop(self.requester.cancel(now, job)),
                 None => {}
             }

@@ -12,6 +12,9 @@ use crate::{NodeEvent, config::millis, id, sessions};
 
 impl Driver {
     pub(super) fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.served(&event);
+        }
         match event {
             ProviderEvent::Start { attempt, work } => {
                 if !self.engines.compute(attempt, work)

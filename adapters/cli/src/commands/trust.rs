@@ -1,0 +1,194 @@
+//! Who is trusted, in a state directory that no node uses: bans, scores, and how providers have served.
+
+use std::{fs, io, path::Path};
+
+use haggle::{
+    Error,
+    core::{
+        PeerId as CorePeerId, Refusal,
+        peers::{
+            bans::{BanCause, BanRecord},
+            book::Reliability,
+        },
+        time::Millis,
+    },
+    id,
+    libp2p::PeerId,
+    state::{State, wall_clock},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    args::{Bans, Global, OnePeer, SomePeer, StateDir},
+    exit::{Exit, Failed},
+    narrator::print_json,
+};
+
+/// The first line of a file of bans: remaining times count from there.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    haggle_bans: u32,
+    exported_at_ms: u64,
+}
+
+/// A ban in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    peer: String,
+    cause: BanCause,
+    remaining_ms: u64,
+    remembered_ms: u64,
+    proven: bool,
+}
+
+const VERSION: u32 = 1;
+/// More cannot be in a file of bans.
+const MAX_FILE: u64 = 16 << 20;
+
+pub(crate) fn bans(global: &Global, args: &Bans) -> Result<Exit, Failed> {
+    let state = open(&args.dir)?;
+    if let Some(file) = &args.import {
+        let (records, away) = read(file)?;
+        state.trust(|requester, now| requester.import_bans(now, away, &records))?.map_err(Error::from)?;
+    }
+    let records = state.trust(|requester, now| requester.bans(now))?;
+    let lines: Vec<Line> = records.iter().filter_map(line).collect();
+    if let Some(file) = &args.export {
+        let header = json!(Header { haggle_bans: VERSION, exported_at_ms: wall_clock() });
+        let lines = std::iter::once(header).chain(lines.iter().map(|line| json!(line)));
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        fs::write(file, text).map_err(|error| bad_file(file, &error))?;
+        return Ok(Exit::Done);
+    }
+    for line in &lines {
+        match global.json {
+            true => print_json(&json!(line))?,
+            false => say(&told(line))?,
+        }
+    }
+    if lines.is_empty() && !global.json {
+        say("nobody is banned")?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn ban(global: &Global, args: &OnePeer) -> Result<Exit, Failed> {
+    let peer = core(&args.peer)?;
+    open(&args.dir)?.trust(|requester, _| requester.ban(peer))?.map_err(Error::from)?;
+    done(global, "banned", &args.peer)
+}
+
+pub(crate) fn allow(global: &Global, args: &OnePeer) -> Result<Exit, Failed> {
+    let peer = core(&args.peer)?;
+    open(&args.dir)?.trust(|requester, _| requester.allow(&peer))?;
+    done(global, "allowed", &args.peer)
+}
+
+pub(crate) fn reliability(global: &Global, args: &SomePeer) -> Result<Exit, Failed> {
+    let wanted = args.peer.as_ref().map(core).transpose()?;
+    let known = open(&args.dir)?.trust(|requester, now| {
+        let peers: Vec<CorePeerId> =
+            wanted.map_or_else(|| requester.known_peers().copied().collect(), |peer| vec![peer]);
+        let known = |peer: CorePeerId| Some((id::to_libp2p(&peer)?, requester.reliability(now, &peer)?));
+        peers.into_iter().filter_map(known).collect::<Vec<_>>()
+    })?;
+    for (peer, known) in &known {
+        match global.json {
+            true => print_json(&json!({"peer": peer.to_string(), "reliability": known}))?,
+            false => say(&served(peer, known))?,
+        }
+    }
+    if known.is_empty() && !global.json {
+        say("nothing is known")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn open(dir: &StateDir) -> Result<State, Failed> {
+    Ok(State::open(&dir.state).map_err(Error::from)?)
+}
+
+fn core(peer: &PeerId) -> Result<CorePeerId, Failed> {
+    id::to_core(peer).ok_or_else(|| Failed::from(Error::from(Refusal::NoSuchOffer)))
+}
+
+fn done(global: &Global, what: &str, peer: &PeerId) -> Result<Exit, Failed> {
+    match global.json {
+        true => print_json(&json!({"event": what, "peer": peer.to_string()}))?,
+        false => say(&format!("{peer} is {what}"))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn line(record: &BanRecord) -> Option<Line> {
+    Some(Line {
+        peer: id::to_libp2p(&record.peer)?.to_string(),
+        cause: record.cause,
+        remaining_ms: record.remaining.0,
+        remembered_ms: record.remembered.0,
+        proven: record.proven,
+    })
+}
+
+fn told(line: &Line) -> String {
+    let left = line.remaining_ms.div_ceil(1000);
+    match line.cause {
+        BanCause::Manual => format!("{}  by hand", line.peer),
+        _ if left == 0 => format!("{}  was banned, and has to prove itself", line.peer),
+        BanCause::Fatal => format!("{}  broke the protocol: {left} s", line.peer),
+        BanCause::Score => format!("{}  score: {left} s", line.peer),
+    }
+}
+
+fn served(peer: &PeerId, known: &Reliability) -> String {
+    let counts = known.counts;
+    let standing = json!(known.standing);
+    format!(
+        "{peer}  {}, score {}: {} attempts, {} whole answers, {} failures, {} violations, first token in about {} ms",
+        standing.as_str().unwrap_or_default(),
+        known.score / 1000,
+        counts.attempts,
+        counts.verified_ends,
+        counts.failures,
+        counts.violations,
+        known.expected.0,
+    )
+}
+
+/// Reads a file of bans, and how long ago it was written.
+fn read(file: &Path) -> Result<(Vec<BanRecord>, Millis), Failed> {
+    let wrong_text = |why: String| bad_file(file, &io::Error::new(io::ErrorKind::InvalidData, why));
+    let wrong = |number: usize, why: &dyn std::fmt::Display| wrong_text(format!("line {}: {why}", number + 1));
+    if fs::metadata(file).map_err(|error| bad_file(file, &error))?.len() > MAX_FILE {
+        return Err(wrong_text("it is too long".into()));
+    }
+    let text = fs::read_to_string(file).map_err(|error| bad_file(file, &error))?;
+    let mut lines = text.lines().enumerate();
+    let (number, first) = lines.next().unwrap_or((0, ""));
+    let header: Header = serde_json::from_str(first).map_err(|error| wrong(number, &error))?;
+    if header.haggle_bans != VERSION {
+        return Err(wrong(number, &format!("format {} is not known", header.haggle_bans)));
+    }
+    let mut records = Vec::new();
+    for (number, line) in lines {
+        let Line { peer, cause, remaining_ms, remembered_ms, proven } =
+            serde_json::from_str(line).map_err(|error| wrong(number, &error))?;
+        let peer = peer.parse::<PeerId>().ok().and_then(|peer| id::to_core(&peer));
+        let peer = peer.ok_or_else(|| wrong(number, &"not a peer"))?;
+        let (remaining, remembered) = (Millis(remaining_ms), Millis(remembered_ms));
+        records.push(BanRecord { peer, cause, remaining, remembered, proven });
+    }
+    Ok((records, Millis(wall_clock().saturating_sub(header.exported_at_ms))))
+}
+
+fn bad_file(file: &Path, error: &io::Error) -> Failed {
+    Failed::usage("bans_file", format!("cannot use {}: {error}", file.display()))
+}
+
+fn say(line: &str) -> io::Result<()> {
+    use io::Write;
+    writeln!(io::stdout(), "{line}")
+}

@@ -1,0 +1,225 @@
+//! The answer of `ask --state` on disk: `answer.txt` holds its text, `journal.jsonl` where each piece of it ends.
+//!
+//! A piece is written to the text first, then to the journal; only then is it taken, and the provider may forget it. So
+//! whenever the process dies, text beyond the journal is cut off, and the rest is told again. Both files survive the
+//! process, not a loss of power: they are not synced with every token.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use haggle::{
+    JobError, JobEvent, JobId,
+    core::event::TakeOver,
+    state::{StoredAnswer, StoredPiece},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Failed};
+
+/// How the network was reached: a resumed job is looked for in the same way.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Way {
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) providers: Vec<String>,
+    pub(crate) network: Option<String>,
+    pub(crate) mdns: Option<bool>,
+    pub(crate) dht: Option<bool>,
+    pub(crate) set: Vec<String>,
+    pub(crate) model: String,
+    pub(crate) ledger: Option<PathBuf>,
+}
+
+/// A line of the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Asked(Way),
+    Job(JobId),
+    Piece {
+        peer: String,
+        n: u32,
+        bytes: usize,
+        ids: Option<Vec<u32>>,
+    },
+    /// Another provider began anew: the text does, too.
+    Restart,
+    Ended(End),
+}
+
+/// How the job ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct End {
+    pub(crate) code: String,
+    pub(crate) exit: u8,
+    pub(crate) message: String,
+}
+
+impl End {
+    /// How a job ended.
+    pub(crate) fn of(ended: Result<(), &JobError>) -> Self {
+        match ended {
+            Ok(()) => End { code: "finished".into(), exit: 0, message: String::new() },
+            Err(error) => {
+                let failed = Failed::from(haggle::Error::Job(error.clone()));
+                End { code: failed.code.into(), exit: failed.exit as u8, message: failed.message }
+            }
+        }
+    }
+}
+
+/// An answer that is being written.
+pub(crate) struct Journal {
+    text: File,
+    lines: File,
+    path: PathBuf,
+    pub(crate) way: Way,
+    pub(crate) job: Option<JobId>,
+    pub(crate) ended: Option<End>,
+    pieces: Vec<StoredPiece>,
+}
+
+impl Journal {
+    /// Begins a new one, in place of one that is complete.
+    pub(crate) fn begin(folder: &Path, way: Way) -> Result<Self, Failed> {
+        let is_there = folder.join(LINES).try_exists().map_err(|error| unusable(folder, &error))?;
+        if is_there && Journal::load(folder)?.ended.is_none() {
+            let text = format!(
+                "{} holds an answer that is not complete: go on with it by --resume, or choose another directory",
+                folder.display()
+            );
+            return Err(Failed::new(Exit::Config, "unfinished", text));
+        }
+        let mut journal = Journal::open(folder, true)?;
+        journal.write(&Line::Asked(way.clone())).map_err(|error| unusable(&journal.path, &error))?;
+        journal.way = way;
+        Ok(journal)
+    }
+
+    /// Reads one back, and cuts off what was not written to its end.
+    pub(crate) fn load(folder: &Path) -> Result<Self, Failed> {
+        let mut journal = Journal::open(folder, false)?;
+        let path = journal.path.clone();
+        journal.read().map_err(|error| unusable(&path, &error))?;
+        Ok(journal)
+    }
+
+    fn open(folder: &Path, anew: bool) -> Result<Self, Failed> {
+        let open = |name: &str| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(anew).truncate(anew);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(folder.join(name)).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    let text = format!("there is no answer in {} to go on with: ask first", folder.display());
+                    Failed::new(Exit::Config, "nothing_to_resume", text)
+                }
+                _ => unusable(&folder.join(name), &error),
+            })
+        };
+        // The journal last: where it is, the text is.
+        let (text, lines) = (open(TEXT)?, open(LINES)?);
+        let path = folder.join(LINES);
+        Ok(Journal { text, lines, path, way: Way::default(), job: None, ended: None, pieces: Vec::new() })
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let (mut written, mut text) = (String::new(), String::new());
+        self.lines.read_to_string(&mut written)?;
+        let mut bytes = Vec::new();
+        self.text.read_to_end(&mut bytes)?;
+        let whole = written.rfind('\n').map_or(0, |at| at + 1);
+        let mut ends = Vec::new();
+        for (number, line) in written[..whole].lines().enumerate() {
+            let line = serde_json::from_str(line).map_err(|error| damaged(format!("line {}: {error}", number + 1)))?;
+            match line {
+                Line::Asked(way) => self.way = way,
+                Line::Job(job) => self.job = Some(job),
+                Line::Restart => {
+                    self.pieces.clear();
+                    ends.clear();
+                }
+                Line::Piece { peer, n, bytes, ids } => {
+                    let peer = peer.parse().map_err(|_| damaged(format!("line {}: not a peer", number + 1)))?;
+                    self.pieces.push(StoredPiece { peer, n, text: String::new(), ids });
+                    ends.push(ends.last().copied().unwrap_or(0_usize).saturating_add(bytes));
+                }
+                Line::Ended(end) => self.ended = Some(end),
+            }
+        }
+        let known = ends.last().copied().unwrap_or(0);
+        let stored = bytes.get(..known).ok_or_else(|| damaged(format!("{TEXT} is shorter than {known} bytes")))?;
+        text.push_str(str::from_utf8(stored).map_err(|_| damaged(format!("{TEXT} is not UTF-8")))?);
+        let mut from = 0;
+        for (piece, end) in self.pieces.iter_mut().zip(ends) {
+            piece.text = text.get(from..end).ok_or_else(|| damaged(format!("{TEXT} was changed")))?.to_owned();
+            from = end;
+        }
+        // What was being written when the process died.
+        self.lines.set_len(whole as u64)?;
+        self.lines.seek(io::SeekFrom::End(0))?;
+        self.text.set_len(known as u64)?;
+        self.text.seek(io::SeekFrom::End(0))?;
+        Ok(())
+    }
+
+    /// What is stored of the answer.
+    pub(crate) fn stored(&self) -> Vec<StoredAnswer> {
+        self.job.map(|job| StoredAnswer { job, pieces: self.pieces.clone() }).into_iter().collect()
+    }
+
+    /// The text so far.
+    pub(crate) fn text(&self) -> String {
+        self.pieces.iter().map(|piece| piece.text.as_str()).collect()
+    }
+
+    /// The job that writes the answer.
+    pub(crate) fn set_job(&mut self, job: JobId) -> io::Result<()> {
+        self.job = Some(job);
+        self.write(&Line::Job(job))
+    }
+
+    /// Stores what an event brought: text first, then its record.
+    pub(crate) fn event(&mut self, event: &JobEvent) -> io::Result<()> {
+        match event {
+            JobEvent::Tokens { peer, n, text, ids, .. } => {
+                self.text.write_all(text.as_bytes())?;
+                self.write(&Line::Piece { peer: peer.to_string(), n: *n, bytes: text.len(), ids: ids.clone() })
+            }
+            JobEvent::TakenOver { how: TakeOver::Restarted, .. } => {
+                self.write(&Line::Restart)?;
+                self.text.set_len(0)?;
+                self.text.seek(io::SeekFrom::Start(0)).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores how the job ended.
+    pub(crate) fn end(&mut self, end: End) -> io::Result<()> {
+        self.write(&Line::Ended(end))?;
+        self.text.sync_all()?;
+        self.lines.sync_all()
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        self.lines.write_all(&bytes)
+    }
+}
+
+const TEXT: &str = "answer.txt";
+const LINES: &str = "journal.jsonl";
+
+fn unusable(path: &Path, error: &io::Error) -> Failed {
+    let text =
+        format!("cannot use {}: {error}; move it away to begin anew, or choose another directory", path.display());
+    Failed::new(Exit::Config, "journal", text)
+}

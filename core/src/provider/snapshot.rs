@@ -1,0 +1,95 @@
+//! What of a provider outlives its process: which attempts it had, so that none is computed twice.
+//!
+//! What was computed is lost with the process. Whoever resumes is told so at once, and goes on elsewhere.
+
+use alloc::vec::Vec;
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    id::{JobId, PeerId},
+    limits::Limits,
+    snapshot::{self, Kind, SnapshotError, Taken, require},
+    time::{Instant, Millis},
+};
+
+use super::{Provider, Service};
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+struct State {
+    #[n(0)]
+    typical: Millis,
+    #[n(1)]
+    lost: Vec<Lost>,
+}
+
+/// An attempt that was lost with its process.
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+struct Lost {
+    #[n(0)]
+    peer: PeerId,
+    #[n(1)]
+    job: JobId,
+    #[n(2)]
+    attempt: u32,
+    /// Nobody asks for it later.
+    #[n(3)]
+    until: Instant,
+}
+
+/// The name of an attempt.
+pub(super) type Name = (PeerId, JobId, u32);
+
+impl Provider {
+    /// Everything that is to outlive the process, as bytes. Take one, and have it stored, before what follows
+    /// [`crate::ProviderEvent::Start`] leaves the node, and when an attempt is over.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Vec<u8> {
+        let now = self.now.max(now);
+        let until = now.after(self.service.detached_ttl);
+        let open = self.by_name.keys().map(|name| (*name, until));
+        let before = self.lost.iter().filter(|(_, until)| now < **until).map(|(name, until)| (*name, *until));
+        let lost = |((peer, job, attempt), until)| Lost { peer, job, attempt, until };
+        let state = State { typical: self.typical, lost: open.chain(before).map(lost).collect() };
+        snapshot::seal(Kind::Provider, now, &state)
+    }
+
+    /// The provider that a snapshot was taken of, `away` ago. It has no jobs: an attempt of then is answered with
+    /// `Gone{Evicted}`, and not computed again when it is awarded again.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: nothing was restored.
+    pub fn restore(
+        (now, away): (Instant, Millis),
+        bytes: &[u8],
+        service: Service,
+        limits: Limits,
+        seed: [u8; 32],
+    ) -> Result<Self, SnapshotError> {
+        let state: State = snapshot::open(Kind::Provider, bytes, Taken::ago(now, away))?;
+        let mut provider = Self::new(service, limits, seed)?;
+        provider.now = now;
+        provider.typical = state.typical;
+        for Lost { peer, job, attempt, until } in state.lost {
+            let until = until.min(now.after(provider.service.detached_ttl));
+            require(provider.lost.insert((peer, job, attempt), until).is_none())?;
+        }
+        provider.lost.retain(|_, until| now < *until);
+        if provider.lost.len() > provider.most_lost() {
+            return Err(SnapshotError::TooLarge);
+        }
+        Ok(provider)
+    }
+
+    /// Whether an attempt was lost with an earlier process.
+    pub(super) fn was_lost(&self, name: &Name) -> bool {
+        self.lost.get(name).is_some_and(|until| self.now < *until)
+    }
+
+    /// Open jobs of this process and, each for as long as it may be asked for, of those before it.
+    fn most_lost(&self) -> usize {
+        16 * self.limits.jobs as usize
+    }
+}

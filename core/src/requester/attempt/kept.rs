@@ -1,0 +1,208 @@
+//! The current attempt in a snapshot.
+
+use alloc::string::String;
+
+use minicbor::{Decode, Encode};
+
+use super::{Attempt, Link, Stage, Times};
+use crate::{
+    digest::TextHash,
+    event::{BillLine, Quote},
+    id::PeerId,
+    limits::Policy,
+    money::Tariff,
+    peers::book::Permit,
+    requester::run::{Prefix, Run},
+    snapshot::{SnapshotError, require, wide},
+    time::{Instant, Millis},
+    window::Window,
+    wire::{MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, message::Exactness},
+};
+
+/// Epochs that one restore skips: a snapshot may be older than the last streams of its attempt.
+const EPOCHS: u32 = 1024;
+
+/// An attempt as it is kept: without its stream, which is lost with the process.
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+pub(in crate::requester) struct Kept {
+    #[n(0)]
+    pub(in crate::requester) number: u32,
+    #[n(1)]
+    pub(in crate::requester) peer: PeerId,
+    #[n(2)]
+    epoch: u32,
+    #[n(3)]
+    offer: Option<u64>,
+    #[n(4)]
+    tariff: Tariff,
+    #[cbor(n(5), with = "wide")]
+    pub(in crate::requester) cost: u128,
+    #[n(6)]
+    eta: Millis,
+    #[n(7)]
+    class: Exactness,
+    #[n(8)]
+    pub(in crate::requester) permit: Permit,
+    #[cbor(n(9), with = "minicbor::bytes")]
+    terms: [u8; 32],
+    #[n(10)]
+    stage: Stage,
+    #[n(11)]
+    was_accepted: bool,
+    #[n(12)]
+    prefix: Prefix,
+    #[n(13)]
+    from: u64,
+    #[n(14)]
+    evidence: String,
+    #[n(15)]
+    max_tokens: u64,
+    #[n(16)]
+    text_bytes: u64,
+    #[n(17)]
+    new_bytes: u64,
+    #[n(18)]
+    end: u64,
+    #[n(19)]
+    window_tokens: u32,
+    #[n(20)]
+    window_bytes: u32,
+}
+
+impl Kept {
+    /// What is owed for it if nothing more comes.
+    pub(in crate::requester) fn line(&self) -> BillLine {
+        let tokens = self.end.saturating_sub(self.from);
+        BillLine {
+            attempt: self.number,
+            peer: self.peer,
+            tariff: self.tariff,
+            reread: self.prefix.tokens,
+            tokens,
+            text_bytes: self.new_bytes,
+            owed: self.tariff.owed(tokens),
+        }
+    }
+}
+
+impl Attempt {
+    pub(in crate::requester) fn keep(&self) -> Kept {
+        Kept {
+            number: self.number,
+            peer: self.peer,
+            epoch: self.epoch,
+            offer: self.quote.offer,
+            tariff: self.quote.tariff,
+            cost: self.reserved,
+            eta: self.quote.eta,
+            class: self.class,
+            permit: self.permit.clone(),
+            terms: self.terms,
+            stage: self.stage,
+            was_accepted: self.was_accepted,
+            prefix: self.prefix.clone(),
+            from: self.from,
+            evidence: self.evidence.clone(),
+            max_tokens: self.max_tokens,
+            text_bytes: self.text_bytes,
+            new_bytes: self.new_bytes,
+            end: self.window.end(),
+            window_tokens: self.window.max_tokens(),
+            window_bytes: self.window.max_bytes(),
+        }
+    }
+
+    /// The attempt that was kept, with its stream lost just now. `run` and its `text` are as it left them.
+    pub(in crate::requester) fn restore(
+        now: Instant,
+        policy: &Policy,
+        mut kept: Kept,
+        run: &Run,
+        text: &str,
+    ) -> Result<Self, SnapshotError> {
+        if run.text().is_empty() {
+            // It was forgotten: nobody continues it.
+            kept.prefix.id_bytes = 0;
+        }
+        let Kept { prefix, from, end, evidence, .. } = &kept;
+        let overlap = from.checked_sub(prefix.tokens).ok_or(SnapshotError::Impossible)?;
+        let known = text.len().checked_sub(evidence.len()).and_then(|known| text.split_at_checked(known));
+        let (written, due) = known.ok_or(SnapshotError::Impossible)?;
+        let written_tokens = end.checked_sub(prefix.tokens).ok_or(SnapshotError::Impossible)?;
+        require(kept.permit.peer() == &kept.peer && kept.number > 0 && kept.epoch > 0)?;
+        require(
+            due == evidence.as_str() && prefix.text_bytes <= written.len() && text.is_char_boundary(prefix.text_bytes),
+        )?;
+        require(prefix.id_bytes <= run.ids().len() && u64::from(prefix.overlap) == overlap)?;
+        require(*end.max(from) == run.tokens() && written_tokens <= kept.max_tokens)?;
+        require(evidence.is_empty() || end < from)?;
+        require(kept.new_bytes <= kept.text_bytes && kept.text_bytes <= text.len() as u64)?;
+        require((1..=MAX_WINDOW_TOKENS).contains(&kept.window_tokens))?;
+        require((1..=MAX_WINDOW_BYTES).contains(&kept.window_bytes))?;
+        require(matches!(kept.stage, Stage::Streaming) == (written_tokens > 0))?;
+        let mut text_hash = TextHash::default();
+        text_hash.update(written.as_bytes());
+        let mut attempt = Self {
+            number: kept.number,
+            peer: kept.peer,
+            link: Link::Suspended { retry: now },
+            epoch: kept.epoch.saturating_add(EPOCHS),
+            cuts: 0,
+            dials: 0,
+            grace: Instant::MAX,
+            quote: Quote { peer: kept.peer, offer: kept.offer, tariff: kept.tariff, cost: kept.cost, eta: kept.eta },
+            class: kept.class,
+            permit: kept.permit,
+            reserved: kept.cost,
+            terms: kept.terms,
+            was_accepted: kept.was_accepted,
+            ended: false,
+            stage: kept.stage,
+            body_sent: 0,
+            differs: false,
+            from: kept.from,
+            evidence: kept.evidence,
+            max_tokens: kept.max_tokens,
+            text_bytes: kept.text_bytes,
+            new_bytes: kept.new_bytes,
+            text_hash,
+            // What was told before the crash is stored or told again: the provider need not keep it.
+            window: Window::new(kept.end, kept.window_tokens, kept.window_bytes),
+            consumed: kept.end,
+            prefix: kept.prefix,
+            ack_due: None,
+            times: Times {
+                idle: policy.idle,
+                token_gap: policy.token_gap,
+                ack_delay: policy.ack_delay,
+                keepalive: policy.keepalive,
+                heard: now,
+                token: now,
+                sent: now,
+            },
+        };
+        attempt.cut(now, policy.detached_ttl);
+        Ok(attempt)
+    }
+
+    /// Takes what the application has stored since the attempt was kept. Says whether the provider may have written it.
+    pub(in crate::requester) fn catch_up(&mut self, now: Instant, n: u32, text: &str) -> bool {
+        let evidence = core::mem::take(&mut self.evidence);
+        let overlap = self.from.saturating_sub(self.window.end());
+        self.text_bytes = self.text_bytes.saturating_add((evidence.len() + text.len()) as u64);
+        self.new_bytes = self.new_bytes.saturating_add(text.len() as u64);
+        let end = self.window.end().saturating_add(overlap).saturating_add(u64::from(n));
+        let written = end.saturating_sub(self.prefix.tokens);
+        if n == 0 || written > self.max_tokens || written > self.text_bytes {
+            return false;
+        }
+        [evidence.as_bytes(), text.as_bytes()].into_iter().for_each(|bytes| self.text_hash.update(bytes));
+        self.window = Window::new(end, self.window.max_tokens(), self.window.max_bytes());
+        self.consumed = end;
+        self.was_accepted = true;
+        self.stage = Stage::Streaming;
+        self.times.token = now;
+        true
+    }
+}
