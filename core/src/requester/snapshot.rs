@@ -277,8 +277,9 @@ impl Requester {
         Ok(requester)
     }
 
-    /// From now on the ending of an answer is part of snapshots until [`Self::concluded`]: what was not stored before the
-    /// process died is told again.
+    /// For a node whose state is stored; call it before the first job. From now on the ending of an answer is part of snapshots
+    /// until [`Self::concluded`], so that what was not stored before the process died is told again, and the text of every
+    /// answer is kept, whatever its failover.
     pub fn keep_endings(&mut self) {
         self.endings.get_or_insert_default();
     }

@@ -12,6 +12,7 @@ use crate::{
         directory::serves,
     },
     retry::Pushback,
+    spec::Failover,
     time::Millis,
     wire::{
         self, MAX_BODY_PIECE, Message,
@@ -340,6 +341,11 @@ impl Requester {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let before = job.run.bytes();
         job.run.push(n, text, ids);
+        // Only who continues it, or a process that comes back, reads it again.
+        let is_read = matches!(&job.goal, Goal::Answer(answer) if answer.failover == Failover::Continue);
+        if !is_read && self.endings.is_none() {
+            job.forgot_run = true;
+        }
         let full = self.held.saturating_add(job.run.bytes()) > self.limits.node_bytes.saturating_add(before);
         if full || job.body_bytes() > self.limits.body_bytes {
             job.forgot_run = true;

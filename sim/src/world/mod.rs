@@ -481,6 +481,12 @@ impl World {
 
     fn submit_nth(&mut self, nth: usize, node: u32, mut spec: JobSpec) -> Result<JobId, Refusal> {
         spec.explain |= self.explain;
+        if self.stores {
+            self.command(node, |requester, _| {
+                requester.keep_endings();
+                Ok(())
+            })?;
+        }
         let (ask, deadline) = (Ask::Job(spec.clone()), spec.deadline);
         let job = self.ask(node, ask, deadline, Some(&spec.clone()), |requester, now| requester.submit(now, spec))?;
         self.submissions[nth] = Some(job);
