@@ -145,6 +145,45 @@ fn every_way_of_failover_goes_on_after_the_requester_died() {
 }
 
 #[test]
+fn a_snapshot_older_than_the_last_streams_is_no_older_than_the_provider() {
+    let (mut world, provider, me) = pair(7, cheap().engine(haggle_sim::EngineScript { token: 20, ..engine(60) }));
+    world.stores = true;
+    let id = world.submit(me, haggle_sim::job(MODEL, PROMPT, 60, 1_000_000)).unwrap();
+    while world.job(id).tokens < 5 && world.step() {}
+    let early = world.checkpoint(me);
+    // Each resumption has a higher epoch, and the snapshot knows of none.
+    for resumed in 1..4 {
+        let tokens = world.job(id).tokens;
+        let cut = Fault { at: world.now(), what: FaultKind::Cut(provider, me) };
+        world.apply(&Schedule { faults: vec![cut] });
+        while (world.job(id).count("job:resumed") < resumed || world.job(id).tokens == tokens) && world.step() {}
+    }
+    world.crash(me);
+    world.recover(me, &early).unwrap();
+    let world = judged(world, "an early snapshot");
+    assert_eq!((is_answered(world.job(id)), &world.job(id).text), (true, &whole(60)), "{:?}", world.job(id).ending);
+    assert_eq!(world.job(id).awarded().len(), 1);
+}
+
+#[test]
+fn an_award_that_no_snapshot_knows_of_does_not_stand_in_the_way_of_the_next() {
+    let (mut world, provider, me) = pair(8, cheap().slots(2).engine(engine(12)));
+    world.stores = true;
+    let id = world.submit(me, spec()).unwrap();
+    let mut before = world.checkpoint(me);
+    while world.provider(provider).open_jobs() == 0 && world.step() {
+        if world.job(id).awarded().is_empty() {
+            before = world.checkpoint(me);
+        }
+    }
+    assert_eq!(world.job(id).tokens, 0);
+    world.crash(me);
+    world.recover(me, &before).unwrap();
+    let world = judged(world, "before the award");
+    assert_eq!((is_answered(world.job(id)), &world.job(id).text), (true, &whole(12)), "{:?}", world.job(id).ending);
+}
+
+#[test]
 fn an_ending_that_was_not_stored_is_told_again() {
     let (mut world, _, me) = pair(5, cheap().engine(engine(12)));
     world.stores = true;
@@ -249,7 +288,8 @@ fn a_provider_that_comes_back_says_that_the_job_is_gone_and_computes_nothing_twi
             let checkpoint = fork.checkpoint(first);
             let was_open = fork.provider(first).open_jobs();
             fork.crash(first);
-            fork.run_until(fork.now() + 50);
+            // At once, so that it is asked again; or later, when it was given up.
+            fork.run_until(fork.now() + 50 * (moments % 2));
             fork.recover(first, &checkpoint).unwrap();
             let fork = judged(fork, &format!("seed {seed}"));
             let job = fork.job(id);
