@@ -1,7 +1,7 @@
 //! The smallest adapter there can be: the core over [`std::net::TcpStream`], with threads and without async.
 //!
 //! **Nothing is encrypted and nobody is authenticated here**: it is for reading, and works on 127.0.0.1 only. All that an
-//! adapter has to do is in [`Node::run`] and [`Node::obey`]: what happens becomes an input, an order becomes I/O. A stream is
+//! adapter has to do is in `Node::run` and `Node::obey`: what happens becomes an input, an order becomes I/O. A stream is
 //! a connection of its own; a seller's peer id is the address it listens on, a buyer's is its IP address.
 
 use std::{
