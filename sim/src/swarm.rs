@@ -22,8 +22,9 @@ use crate::{
 
 /// When a seed's faults end, in ms.
 pub const CALM_AT: u64 = 60_000;
-/// When everything that began before is long over, in ms: then a last job has to be served.
-const PROBE_AT: u64 = CALM_AT + 1_500_000;
+/// So long after the calm, or after the last sleeper's waking, everything that began before is over, in ms: then a last
+/// job has to be served.
+const PROBE_AFTER: u64 = 1_500_000;
 
 /// The random world of a seed.
 #[must_use]
@@ -76,8 +77,12 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         let strangers: Vec<NodeId> = providers.iter().chain(&hostile).copied().filter(|_| jobs.chance(1, 12)).collect();
         plan.jobs.push(JobPlan { at, node, exclude: strangers, ..job(&mut jobs) });
     }
+    if with_hostile {
+        let nodes: Vec<NodeId> = providers.iter().chain(&requesters).chain(&hostile).copied().collect();
+        plan.faults = faults(seed, &nodes, &providers, &requesters, plan.jobs.len() as u64);
+    }
     plan.jobs.push(JobPlan {
-        at: PROBE_AT,
+        at: all_awake(&plan.faults) + PROBE_AFTER,
         node: probing,
         prompt: PromptPlan::Text("Is anybody still there after all of this?".into()),
         max_tokens: 20,
@@ -86,12 +91,16 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         must_finish: true,
         ..JobPlan::default()
     });
-    if with_hostile {
-        let nodes: Vec<NodeId> = providers.iter().chain(&requesters).chain(&hostile).copied().collect();
-        let jobs = plan.jobs.len() as u64 - 1;
-        plan.faults = faults(seed, &nodes, &providers, &requesters, jobs);
-    }
     plan
+}
+
+/// When the faults are over and whoever slept is awake, in ms. A sleeper may take up a job only then.
+fn all_awake(faults: &[Fault]) -> u64 {
+    let wakes = faults.iter().map(|fault| match fault.what {
+        FaultKind::Sleep(_, ms) => fault.at + ms,
+        _ => 0,
+    });
+    wakes.max().unwrap_or(0).max(CALM_AT)
 }
 
 /// Every so many seeds are run twice, to see that they run alike, and healed in the middle.

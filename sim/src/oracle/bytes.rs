@@ -46,8 +46,9 @@ pub(super) struct AttemptBook {
     costs: BTreeMap<u64, (u64, u64)>,
     /// The sum of these costs.
     held: u64,
-    /// The same chunks: end and hash of the text as it was first sent.
-    texts: BTreeMap<u64, (u64, u64)>,
+    /// Hash of the text as it was first sent, by first token and end: a provider that was started anew and awarded
+    /// again cuts the same answer into other chunks.
+    texts: BTreeMap<(u64, u64), u64>,
     /// The provider echoed the terms of an Award.
     echoed: bool,
     /// The newest epoch that the provider took.
@@ -232,10 +233,10 @@ impl Judge {
                 }
                 Message::Chunk { seq, n, text, ids } => {
                     let known = self.attempts.entry((from, job, attempt)).or_default();
-                    known.texts.entry(seq).or_insert_with(|| (seq + u64::from(n), hash_of(text)));
+                    known.texts.entry((seq, seq + u64::from(n))).or_insert_with(|| hash_of(text));
                     let acked = known.acked;
                     while let Some(first) = known.texts.first_entry()
-                        && first.get().0 <= acked
+                        && first.key().1 <= acked
                     {
                         first.remove();
                     }
@@ -326,8 +327,8 @@ impl Judge {
     pub(super) fn was_sent(&self, job: JobId, attempt: u32, peer: PeerId, end: u64, text: &str) -> bool {
         let Some(known) = self.attempts.get(&(peer, job, attempt)) else { return false };
         let (prefix, texts) = (known.prefix, &known.texts);
-        let sent = texts.range(..end).next_back();
-        sent.is_some_and(|(start, (own_end, hash))| *own_end == end && (*hash == hash_of(text) || *start < prefix + 16))
+        let mut sent = texts.range(..(end, 0)).rev().filter(|((_, own_end), _)| *own_end == end);
+        sent.any(|((start, _), hash)| *hash == hash_of(text) || *start < prefix + 16)
     }
 
     pub(crate) fn stream_gone(&mut self, stream: u64) {
