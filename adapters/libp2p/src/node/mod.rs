@@ -1,0 +1,236 @@
+//! A node: the handle.
+
+mod builder;
+mod run;
+mod sale;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::{
+    SinkExt,
+    channel::{mpsc, oneshot},
+};
+use haggle_core::{Criteria, JobId, JobSpec, money::Amount, peers::book::Reliability, spec::QuoteSpec, time::Millis};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    Config, ConfigError, Error, Events, Found, Job, Offer, Reachability,
+    config::{contact, millis},
+    driver::Command,
+    runtime::Runtime,
+    shared::Shared,
+};
+
+pub use builder::Builder;
+pub use sale::Sale;
+pub(crate) use sale::service;
+
+/// A node of the market: it buys, and sells what it was given to sell. Clones are the same node.
+///
+/// A node stops by [`stop`](Node::stop), or when its last handle and the last job of it are dropped.
+#[derive(Clone, Debug)]
+pub struct Node {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// A node as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its id.
+    pub peer_id: PeerId,
+    /// The network it belongs to.
+    pub network: String,
+    /// Where it listens, each with its id at the end.
+    pub listen_addresses: Vec<Multiaddr>,
+    /// Who is connected.
+    pub connected_peers: Vec<PeerId>,
+}
+
+/// What a node does for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that are not over: they receive their body, wait or compute.
+    pub jobs: usize,
+    /// Tokens written since the start, those of jobs that run included.
+    pub tokens: u64,
+}
+
+impl Node {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Node { commands, shared }
+    }
+
+    /// Puts a node together step by step.
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
+    }
+
+    /// Starts a node that only buys.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub async fn start<R: Runtime>(config: Config, runtime: R) -> Result<Self, Error> {
+        Node::builder(config).start(runtime).await
+    }
+
+    /// Stops the node: every job ends, typed, on both sides, and the sockets are closed. Stopping twice is no error.
+    pub async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.send(Command::Stop(reply)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// Takes no further jobs of others from now on, announces its models no more, and waits until the jobs that run have
+    /// ended. After `patience` those that are left are ended, typed. Said again, it can only shorten the time.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn drain(&self, patience: Duration) -> Result<(), Error> {
+        let (reply, drained) = oneshot::channel();
+        self.send(Command::Drain(millis(patience), reply)).await?;
+        drained.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Has a prompt answered by a provider that is found, asked and awarded.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the job cannot be taken as it is; what happens later comes with the [`Job`].
+    pub async fn submit(&self, spec: JobSpec) -> Result<Job, Error> {
+        let node = self.clone();
+        self.ask(|reply| Command::Submit(spec, node, reply)).await
+    }
+
+    /// The jobs that were restored from the state directory, once: they go on where the process before was. Dropping one
+    /// cancels it.
+    pub fn restored(&self) -> Vec<Job> {
+        let unclaimed = std::mem::take(&mut *self.shared.restored());
+        unclaimed.into_iter().map(|job| job.handle(self.clone())).collect()
+    }
+
+    /// Asks for offers, the best first, and awards none.
+    ///
+    /// # Errors
+    /// [`Error::Job`] if nobody made one.
+    pub async fn quote(&self, spec: QuoteSpec) -> Result<Vec<Offer>, Error> {
+        self.ask(|reply| Command::Quote(spec, reply)).await
+    }
+
+    /// Finds who serves a model, the best posted price first. `deadline` is for the whole search; without one, the
+    /// policy's.
+    ///
+    /// # Errors
+    /// [`Error::Job`] if nobody was found; it says whether every source of peers answered.
+    pub async fn discover(&self, criteria: Criteria, deadline: Option<Millis>) -> Result<Found, Error> {
+        self.ask(|reply| Command::Discover(criteria, deadline, reply)).await
+    }
+
+    /// Makes a provider known, by an address that ends in `/p2p/` and its id. It is asked in every search from now on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is no such address.
+    pub async fn connect(&self, address: &str) -> Result<PeerId, Error> {
+        let (peer, address) = contact(address)
+            .map_err(|problem| ConfigError { path: "address".into(), problem: format!("{address:?} {problem}") })?;
+        self.send(Command::AddAddress(peer, address)).await?;
+        Ok(peer)
+    }
+
+    /// Bounds what all jobs of this node together may come to owe.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn set_account_budget(&self, budget: Option<Amount>) -> Result<(), Error> {
+        self.send(Command::SetAccountBudget(budget)).await
+    }
+
+    /// How a provider has served this node so far; `None` if nothing is known of it.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn reliability(&self, peer: PeerId) -> Result<Option<Reliability>, Error> {
+        self.ask(|reply| Command::Reliability(peer, reply)).await
+    }
+
+    /// Never asks a provider again, until it is allowed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if as many are banned as the limit allows.
+    pub async fn ban(&self, peer: PeerId) -> Result<(), Error> {
+        self.ask(|reply| Command::Ban(peer, reply)).await
+    }
+
+    /// Lifts every ban of a provider, and forgets what it was banned for.
+    ///
+    /// # Errors
+    /// The node was stopped.
+    pub async fn allow(&self, peer: PeerId) -> Result<(), Error> {
+        self.send(Command::Allow(peer)).await
+    }
+
+    pub(crate) async fn award(&self, job: JobId, peer: PeerId) -> Result<(), Error> {
+        self.ask(|reply| Command::Award(job, peer, reply)).await
+    }
+
+    /// What happens at the node from now on.
+    pub fn events(&self) -> Events {
+        self.shared.subscribers.subscribe()
+    }
+
+    /// The node's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.me
+    }
+
+    /// Who is connected.
+    pub fn connected_peers(&self) -> Vec<PeerId> {
+        self.shared.connected().iter().copied().collect()
+    }
+
+    /// Where the node listens, each address with the node's id at its end.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.shared.listening().iter().cloned().collect()
+    }
+
+    /// The node as it is now.
+    pub fn node_info(&self) -> NodeInfo {
+        NodeInfo {
+            peer_id: self.peer_id(),
+            network: self.shared.network.clone(),
+            listen_addresses: self.listen_addresses(),
+            connected_peers: self.connected_peers(),
+        }
+    }
+
+    /// What it does for others at this moment.
+    pub fn load(&self) -> Load {
+        Load {
+            jobs: self.shared.serving.load(Ordering::Relaxed),
+            tokens: self.shared.metrics.value("haggle_tokens_served_total", ""),
+        }
+    }
+
+    /// What it has learned of how others reach it.
+    pub fn reachability(&self) -> Reachability {
+        self.shared.reachability()
+    }
+
+    /// Counters and gauges in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.text(self.shared.gauges())
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.clone().send(command).await.map_err(|_| Error::Stopped)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| Error::Stopped)?
+    }
+}

@@ -1,0 +1,178 @@
+//! The swarm of a node of our own, and the one loop that runs it.
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt, channel::oneshot, select};
+use futures_timer::Delay;
+use haggle_core::{Instant as CoreInstant, Model, bootstrap::Bootstrap};
+use libp2p::{Multiaddr, Swarm, connection_limits, identify, identity::Keypair, multiaddr::Protocol, swarm};
+
+use crate::{
+    Config, Error, NodeEvent, address,
+    alarm::Alarm,
+    config::{Settings, millis},
+    discovery,
+    driver::{Driver, seed},
+    groups,
+    network::{self, Behaviour, Network},
+    runtime::{Mdns, Runtime, TransportLimits},
+    sessions,
+};
+
+/// A swarm as the configuration wants it. Call it inside the runtime: it opens sockets.
+pub(super) fn swarm<R: Runtime>(
+    runtime: &R,
+    key: &Keypair,
+    config: &Config,
+    settings: &Settings,
+) -> Result<Swarm<Behaviour<R::Mdns>>, Error> {
+    let me = key.public().to_peer_id();
+    let transport_limits = TransportLimits { dial_timeout: config.dial_timeout, ..TransportLimits::default() };
+    let transport = runtime.transport(key, &transport_limits).map_err(Error::Runtime)?;
+    let connections = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(128))
+        .with_max_pending_outgoing(Some(128))
+        .with_max_established(Some(config.max_connections))
+        .with_max_established_per_peer(Some(config.max_connections_per_peer));
+    let identity = identify::Config::new(sessions::PROTOCOL.to_string(), key.public())
+        .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
+        // What peers say of themselves is remembered by the sessions, after it was checked.
+        .with_cache_size(0);
+    let query_timeout = Duration::from_millis(settings.policy.query_timeout.0);
+    let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
+    let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose()?;
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(connections),
+        groups: groups::Behaviour::new(settings.groups),
+        sessions: sessions::Behaviour::new(
+            me,
+            sessions::Config {
+                open_timeout: config.dial_timeout,
+                max_inbound_per_peer: config.limits.streams_per_peer,
+                max_inbound: config.limits.streams,
+                ..sessions::Config::default()
+            },
+        ),
+        identify: identify::Behaviour::new(identity),
+        kad: config.enable_dht.then(kad).into(),
+        mdns: mdns.into(),
+    };
+    let tasks = runtime.clone();
+    let swarm_config = swarm::Config::with_executor(move |task| tasks.spawn(task))
+        .with_idle_connection_timeout(config.idle_connection_timeout);
+    Ok(Swarm::new(transport, behaviour, me, swarm_config))
+}
+
+/// Listens, tells that the node is ready, and runs it.
+pub(super) async fn run<M: Mdns>(
+    mut swarm: Swarm<Behaviour<M>>,
+    driver: Driver,
+    config: Config,
+    settings: Settings,
+    models: Vec<Model>,
+    ready: oneshot::Sender<Result<(), Error>>,
+) {
+    let prepared = seed().and_then(|seed| {
+        let nodes = network::by_peer(settings.bootstrap.clone()).len();
+        let schedule = Bootstrap::new(CoreInstant::ZERO, nodes, millis(config.dial_timeout), &settings.policy, seed);
+        let parts = network::Parts {
+            network: config.network,
+            bootstrap: settings.bootstrap,
+            providers: settings.providers,
+            announced: !settings.announce.is_empty(),
+            mdns: config.enable_mdns,
+            models,
+            schedule,
+        };
+        let mut network = Network::new(parts, &mut swarm);
+        listen(&settings.listen, &mut swarm, &mut network)?;
+        settings.announce.iter().for_each(|address| swarm.add_external_address(address.clone()));
+        Ok(network)
+    });
+    match prepared {
+        Ok(network) => {
+            driver.tell(NodeEvent::Started { peer: *swarm.local_peer_id() });
+            drive(swarm, driver, network, ready).await;
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+fn listen<M: Mdns>(
+    addresses: &[Multiaddr],
+    swarm: &mut Swarm<Behaviour<M>>,
+    network: &mut Network,
+) -> Result<(), Error> {
+    for wanted in addresses {
+        let failed = |source| Error::Listen { address: wanted.to_string(), source };
+        free(wanted).map_err(failed)?;
+        let id = swarm.listen_on(wanted.clone()).map_err(|error| match error {
+            libp2p::TransportError::Other(source) => failed(source),
+            error => failed(std::io::Error::other(error.to_string())),
+        })?;
+        network.listening(id, wanted);
+    }
+    Ok(())
+}
+
+/// libp2p shares its ports (SO_REUSEPORT): two nodes on one port would both start, and each get half of the connections.
+fn free(address: &Multiaddr) -> std::io::Result<()> {
+    let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+    match (address::ip(address), port) {
+        (Some(ip), Some(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// A peer that does not take our last words has so long to change its mind.
+const HANG_UP: Duration = Duration::from_secs(1);
+
+/// The one loop of a node.
+async fn drive<M: Mdns>(
+    mut swarm: Swarm<Behaviour<M>>,
+    mut driver: Driver,
+    mut network: Network,
+    ready: oneshot::Sender<Result<(), Error>>,
+) {
+    let mut alarm = Alarm::default();
+    let mut ready = Some(ready);
+    loop {
+        while let Some(order) = driver.pump(&mut swarm.behaviour_mut().sessions) {
+            network.on_order(order, &mut swarm, &mut driver);
+        }
+        if network.is_ready()
+            && let Some(ready) = ready.take()
+        {
+            let _ = ready.send(Ok(()));
+        }
+        if driver.is_over() {
+            break;
+        }
+        let due: Option<Instant> = network.due();
+        select! {
+            event = swarm.select_next_some() => network.on_event(event, &mut swarm, &mut driver),
+            () = driver.next().fuse() => {}
+            () = alarm.at(due).fuse() => network.on_timeout(&mut swarm, &mut driver),
+        }
+    }
+    hang_up(&mut swarm).await;
+    drop(swarm);
+    driver.finish();
+}
+
+/// Closes every connection: only then has all that was said left the machine.
+async fn hang_up<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>) {
+    for peer in swarm.connected_peers().copied().collect::<Vec<_>>() {
+        let _ = swarm.disconnect_peer_id(peer);
+    }
+    let mut patience = Delay::new(HANG_UP).fuse();
+    while swarm.connected_peers().next().is_some() {
+        select! {
+            _ = swarm.select_next_some() => {}
+            () = patience => return,
+        }
+    }
+}

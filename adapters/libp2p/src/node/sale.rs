@@ -1,0 +1,108 @@
+//! What a node sells.
+
+use std::sync::Arc;
+
+use haggle_core::{
+    Model,
+    money::Price,
+    provider::{Service, Serving},
+    time::Millis,
+    wire::message::{Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
+};
+use haggle_engine::{Engine, ExactKind};
+
+use crate::{Config, ConfigError, config::millis};
+
+/// A model that a node sells.
+#[derive(Clone)]
+pub struct Sale {
+    /// What computes it. Several sales may share one engine.
+    pub engine: Arc<dyn Engine>,
+    /// The name under which it is found; the engine's own if empty.
+    pub name: String,
+    /// Other names it answers to, at most 8.
+    pub aliases: Vec<String>,
+    /// Micro-units per 1,000,000 tokens read.
+    pub price_in: Price,
+    /// Micro-units per 1,000,000 tokens written.
+    pub price_out: Price,
+    /// Bytes of a prompt that are counted as one token read; a prompt is priced before it is seen.
+    pub bytes_per_token: u32,
+    /// Expected time to the first token.
+    pub eta: Millis,
+    /// The lowest bid taken, in thousandths of the posted price; 1000 does not haggle.
+    pub floor_permille: u32,
+}
+
+impl Sale {
+    /// An engine's model, free of charge; the rest by assignment.
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Sale {
+            engine,
+            name: String::new(),
+            aliases: Vec::new(),
+            price_in: 0,
+            price_out: 0,
+            bytes_per_token: 4,
+            eta: Millis::from_secs(1),
+            floor_permille: 1_000,
+        }
+    }
+
+    fn name(&self) -> &str {
+        if self.name.is_empty() { &self.engine.info().name } else { &self.name }
+    }
+
+    fn serving(&self) -> Result<Serving, ConfigError> {
+        let info = self.engine.info();
+        let model = |name: &str| {
+            Model::new(name.as_bytes()).ok_or_else(|| ConfigError {
+                path: "model".into(),
+                problem: format!("{name:?} cannot be a model's name; it must have 1 to 128 bytes"),
+            })
+        };
+        if self.aliases.len() > MAX_ALIASES {
+            return Err(ConfigError { path: "aliases".into(), problem: format!("must be at most {MAX_ALIASES}") });
+        }
+        let kind = match info.exactness.kind {
+            ExactKind::None => ExactnessKind::None,
+            ExactKind::Greedy => ExactnessKind::Greedy,
+            ExactKind::Seeded => ExactnessKind::Seeded,
+        };
+        Ok(Serving {
+            advert: ModelAdvert {
+                model: model(self.name())?,
+                aliases: self.aliases.iter().map(|alias| model(alias)).collect::<Result<_, _>>()?,
+                context: info.context,
+                price_in: self.price_in,
+                bytes_per_token: self.bytes_per_token,
+                price_out: self.price_out,
+                eta: self.eta,
+                can_continue: info.can_continue,
+                exactness: Exactness { kind, class: info.exactness.class },
+            },
+            floor_permille: self.floor_permille,
+        })
+    }
+}
+
+impl std::fmt::Debug for Sale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sale").field("name", &self.name()).field("price_out", &self.price_out).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
+    if sales.len() > MAX_MODELS {
+        return Err(ConfigError { path: "models".into(), problem: format!("must be at most {MAX_MODELS}") });
+    }
+    let models = sales.iter().map(Sale::serving).collect::<Result<Vec<_>, _>>()?;
+    Ok(Service {
+        models,
+        slots: config.slots,
+        queue: config.queue,
+        detached_ttl: millis(config.job_ttl),
+        stall: millis(config.stall_timeout),
+        ..Service::default()
+    })
+}
