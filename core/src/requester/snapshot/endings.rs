@@ -1,0 +1,163 @@
+//! Endings of answers, kept until the application has stored them.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    event::{Bill, BillLine, Ending, Event, Failure, Finished, Interrupted, Outcome},
+    id::JobId,
+    snapshot::{SnapshotError, require},
+    wire::message::EndReason,
+};
+
+use super::{
+    super::{
+        Requester,
+        job::{Goal, Job},
+        run::Run,
+    },
+    kept::{KeptLine, kept_lines},
+    stored::{Known, Stored},
+};
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct KeptEnding {
+    #[n(0)]
+    id: JobId,
+    #[n(1)]
+    run: Run,
+    #[n(2)]
+    how: How,
+    #[n(3)]
+    lines: Vec<KeptLine>,
+    #[n(4)]
+    before: u32,
+}
+
+/// How an answer ended of which tokens were delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(map)]
+enum How {
+    #[n(0)]
+    Finished {
+        #[n(0)]
+        reason: EndReason,
+        #[n(1)]
+        prompt_tokens: u64,
+    },
+    #[n(1)]
+    Interrupted(#[n(0)] Interrupted),
+    #[n(2)]
+    Cancelled,
+    #[n(3)]
+    Deadline,
+    #[n(4)]
+    Context,
+    #[n(5)]
+    BadRequest,
+}
+
+/// An answer that ended, until its application has stored that.
+#[derive(Clone, Hash, Debug)]
+pub(in crate::requester) struct Concluded {
+    run: Run,
+    how: How,
+    lines: Vec<BillLine>,
+    before: u32,
+}
+
+impl Requester {
+    /// For a node whose state is stored; call it before the first job. From now on the ending of an answer is part of snapshots
+    /// until [`Self::concluded`], so that what was not stored before the process died is told again, and the text of every
+    /// answer is kept, whatever its failover.
+    pub fn keep_endings(&mut self) {
+        self.endings.get_or_insert_default();
+    }
+
+    /// The application has stored how a job ended, or does not care to: it is forgotten.
+    pub fn concluded(&mut self, job: JobId) {
+        if let Some(ending) = self.endings.as_mut().and_then(|endings| endings.remove(&job)) {
+            self.held = self.held.saturating_sub(ending.run.bytes());
+        }
+    }
+
+    /// Endings that wait to be concluded.
+    pub(in crate::requester) fn kept_endings(&self) -> usize {
+        self.endings.as_ref().map_or(0, BTreeMap::len)
+    }
+
+    /// Keeps how an answer ended.
+    pub(in crate::requester) fn keep_ending(&mut self, id: JobId, job: Job, ending: &Ending) {
+        let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(&ending.outcome))
+        else {
+            return;
+        };
+        self.held = self.held.saturating_add(job.run.bytes());
+        endings.insert(id, Concluded { run: job.run, how, lines: ending.bill.lines.clone(), before: job.before });
+    }
+
+    pub(super) fn restore_ending(&mut self, kept: KeptEnding, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
+        let KeptEnding { id, mut run, how, lines, before } = kept;
+        require(run.is_possible())?;
+        let lines = kept_lines(lines)?;
+        let known = Known::of(id, stored, &lines, None, before)?;
+        let missing = known.is_missing(&run);
+        let (true, true) = (known.agrees(&run), known.tokens <= run.tokens()) else {
+            return Err(SnapshotError::Disagrees { job: id });
+        };
+        run.set_consumed(known.tokens);
+        let writer = lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
+        if let Some(peer) = writer {
+            self.tell_again(id, peer, &run, (known.tokens, known.text.len()), (run.tokens(), run.text().len()));
+        }
+        let outcome = match how {
+            // What is missing nobody has any more.
+            _ if missing => Outcome::Failed(Failure::Interrupted(Interrupted::Lost)),
+            how => how.outcome(run.tokens()),
+        };
+        let ending = Ending { outcome, bill: Bill::of(lines.clone()) };
+        self.tell(Event::Ended { job: id, ending });
+        self.held = self.held.saturating_add(run.bytes());
+        self.endings.get_or_insert_default().insert(id, Concluded { run, how, lines, before });
+        Ok(())
+    }
+}
+
+impl How {
+    /// `None` for what ended before anybody was awarded: nothing of it is lost.
+    const fn of(outcome: &Outcome) -> Option<Self> {
+        Some(match outcome {
+            Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
+                Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens }
+            }
+            Outcome::Failed(Failure::Interrupted(why)) => Self::Interrupted(*why),
+            Outcome::Failed(Failure::Cancelled) => Self::Cancelled,
+            Outcome::Failed(Failure::Deadline) => Self::Deadline,
+            Outcome::Failed(Failure::Context) => Self::Context,
+            Outcome::Failed(Failure::BadRequest) => Self::BadRequest,
+            _ => return None,
+        })
+    }
+
+    const fn outcome(self, tokens: u64) -> Outcome {
+        Outcome::Failed(match self {
+            Self::Finished { reason, prompt_tokens } => {
+                return Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens });
+            }
+            Self::Interrupted(why) => Failure::Interrupted(why),
+            Self::Cancelled => Failure::Cancelled,
+            Self::Deadline => Failure::Deadline,
+            Self::Context => Failure::Context,
+            Self::BadRequest => Failure::BadRequest,
+        })
+    }
+}
+
+impl Concluded {
+    pub(super) fn keep(&self, id: JobId) -> KeptEnding {
+        let lines = self.lines.iter().map(KeptLine::of).collect();
+        KeptEnding { id, run: self.run.clone(), how: self.how, lines, before: self.before }
+    }
+}

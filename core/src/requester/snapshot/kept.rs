@@ -1,0 +1,253 @@
+//! How jobs and their bills are written down.
+
+use alloc::{string::String, vec::Vec};
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    event::{BillLine, Interrupted, TakeOver},
+    id::{JobId, PeerId},
+    limits::Policy,
+    money::{Account, Amount, Tariff},
+    peers::book::{KeptPeers, Lift},
+    snapshot::{SnapshotError, require, wide},
+    spec::{Choose, Criteria, Failover, Haggle},
+    time::Instant,
+    wire::message::{BodyKind, MAX_STOP_BYTES, MAX_STOPS, Sampling},
+};
+
+use super::{
+    super::{
+        attempt,
+        job::{Answer, Goal, Job, Phase, Talk, TalkState},
+        run::Run,
+    },
+    LOST,
+    endings::KeptEnding,
+};
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+pub(super) struct State {
+    #[cbor(n(0), with = "wide")]
+    pub(super) owed: u128,
+    #[n(1)]
+    pub(super) quota: u32,
+    #[n(2)]
+    pub(super) peers: KeptPeers,
+    #[n(3)]
+    pub(super) jobs: Vec<KeptJob>,
+    #[n(4)]
+    pub(super) farewells: Vec<KeptFarewell>,
+    #[n(5)]
+    pub(super) endings: Vec<KeptEnding>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+pub(super) struct KeptJob {
+    #[n(0)]
+    pub(super) id: JobId,
+    #[n(1)]
+    criteria: Criteria,
+    #[n(2)]
+    max_tokens: u64,
+    #[n(3)]
+    haggle: Haggle,
+    #[n(4)]
+    until: Instant,
+    #[n(5)]
+    kind: BodyKind,
+    #[cbor(n(6), with = "minicbor::bytes")]
+    prompt: Vec<u8>,
+    #[n(7)]
+    sampling: Sampling,
+    #[n(8)]
+    stop: Vec<String>,
+    #[n(9)]
+    budget: Amount,
+    #[n(10)]
+    time_value: Amount,
+    #[n(11)]
+    choose: Choose,
+    #[n(12)]
+    failover: Failover,
+    #[n(13)]
+    attempts: u32,
+    #[n(14)]
+    tries: u32,
+    #[n(15)]
+    before: u32,
+    #[n(16)]
+    run: Run,
+    #[n(17)]
+    forgot_run: bool,
+    #[n(18)]
+    how: TakeOver,
+    #[n(19)]
+    broken: Option<Interrupted>,
+    #[n(20)]
+    rounds: u32,
+    #[n(21)]
+    lines: Vec<KeptLine>,
+    /// Providers that are not asked again.
+    #[n(22)]
+    out: Vec<PeerId>,
+    #[n(23)]
+    explain: bool,
+    /// The pause before it goes on.
+    #[n(24)]
+    pause: Option<Instant>,
+    #[n(25)]
+    attempt: Option<attempt::Kept>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct KeptLine {
+    #[n(0)]
+    attempt: u32,
+    #[n(1)]
+    peer: PeerId,
+    #[n(2)]
+    tariff: Tariff,
+    #[n(3)]
+    reread: u64,
+    #[n(4)]
+    tokens: u64,
+    #[n(5)]
+    text_bytes: u64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+pub(super) struct KeptFarewell {
+    #[n(0)]
+    pub(super) job: JobId,
+    #[n(1)]
+    pub(super) attempt: u32,
+    #[n(2)]
+    pub(super) peer: PeerId,
+    #[n(3)]
+    pub(super) until: Instant,
+}
+
+impl KeptJob {
+    /// Questions for prices and providers are not kept: they end with the process that asked.
+    pub(super) fn of(id: JobId, job: &Job) -> Option<Self> {
+        let Goal::Answer(answer) = &job.goal else { return None };
+        let (pause, attempt) = match &job.phase {
+            Phase::Waiting { until } => (Some(*until), None),
+            Phase::Awarded(attempt) => (None, Some(attempt.keep())),
+            Phase::Searching { .. } | Phase::Asking { .. } | Phase::Choosing => (None, None),
+        };
+        Some(Self {
+            id,
+            criteria: job.criteria.clone(),
+            max_tokens: job.max_tokens,
+            haggle: job.haggle,
+            until: job.until,
+            kind: answer.kind,
+            prompt: answer.prompt.clone(),
+            sampling: answer.sampling,
+            stop: answer.stop.clone(),
+            budget: answer.budget,
+            time_value: answer.time_value,
+            choose: answer.choose,
+            failover: answer.failover,
+            attempts: job.attempts,
+            tries: job.tries,
+            before: job.before,
+            run: job.run.clone(),
+            forgot_run: job.forgot_run,
+            how: job.how,
+            broken: job.broken,
+            rounds: job.rounds,
+            lines: job.lines.iter().map(KeptLine::of).collect(),
+            out: job.talks.iter().filter(|(_, talk)| talk.failed).map(|(peer, _)| *peer).collect(),
+            explain: job.explain,
+            pause,
+            attempt,
+        })
+    }
+
+    /// The job, and its attempt, which is still to be taken up.
+    pub(super) fn job(self, now: Instant, policy: &Policy) -> Result<(Job, Option<attempt::Kept>), SnapshotError> {
+        let stops_fit = self.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
+        require(self.stop.len() <= MAX_STOPS && stops_fit && !self.prompt.is_empty())?;
+        require(self.max_tokens > 0 && self.run.is_possible() && self.run.tokens() <= self.max_tokens)?;
+        require(!matches!(self.haggle, Haggle::Bid(permille) if !(1..1000).contains(&permille)))?;
+        require(self.tries <= self.attempts && self.before <= self.attempts && self.attempts < 1 << 30)?;
+        require(self.rounds < 1 << 30 && self.lines.len() <= self.attempts as usize && self.lines.len() <= MAX_LINES)?;
+        let current = self.attempt.as_ref();
+        require(current.is_none_or(|attempt| attempt.number <= self.attempts && self.tries > 0))?;
+        require(current.is_none() || self.pause.is_none())?;
+        let lines = kept_lines(self.lines)?;
+        let mut account = Account::new(Some(self.budget));
+        lines.iter().for_each(|line| account.settle(line.owed, line.owed));
+        let out = Talk { state: TalkState::Out, failed: true, ..Talk::new(LOST, 0) };
+        let mut criteria = self.criteria;
+        criteria.only.sort_unstable();
+        criteria.only.dedup();
+        let job = Job {
+            goal: Goal::Answer(Answer {
+                kind: self.kind,
+                prompt: self.prompt,
+                sampling: self.sampling,
+                stop: self.stop,
+                budget: self.budget,
+                time_value: self.time_value,
+                choose: self.choose,
+                failover: self.failover,
+            }),
+            not_before: if criteria.refresh { now } else { Instant::ZERO },
+            criteria,
+            max_tokens: self.max_tokens,
+            haggle: self.haggle,
+            since: now,
+            until: self.until.min(now.after(policy.job_deadline)),
+            phase: self.pause.map_or(Phase::Searching { window: None }, |until| Phase::Waiting { until }),
+            talks: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
+            unaffordable: None,
+            last_out: None,
+            account,
+            attempts: self.attempts + SKIPPED,
+            tries: self.tries,
+            before: self.before,
+            run: self.run,
+            forgot_run: self.forgot_run,
+            stale: 0,
+            how: self.how,
+            lift: Lift::Nothing,
+            busy: None,
+            rounds: self.rounds,
+            broken: self.broken,
+            lines,
+            explain: self.explain,
+        };
+        Ok((job, self.attempt))
+    }
+}
+
+/// Numbers of attempts that one restore skips: some may have been awarded since the snapshot, and a provider that knows one
+/// would refuse another under its name.
+const SKIPPED: u32 = 16;
+/// More lines no bill has: attempts are bounded.
+const MAX_LINES: usize = 4096;
+
+impl KeptLine {
+    pub(super) const fn of(line: &BillLine) -> Self {
+        let BillLine { attempt, peer, tariff, reread, tokens, text_bytes, owed: _ } = *line;
+        Self { attempt, peer, tariff, reread, tokens, text_bytes }
+    }
+
+    const fn line(self) -> BillLine {
+        let Self { attempt, peer, tariff, reread, tokens, text_bytes } = self;
+        BillLine { attempt, peer, tariff, reread, tokens, text_bytes, owed: tariff.owed(tokens) }
+    }
+}
+
+pub(super) fn kept_lines(kept: Vec<KeptLine>) -> Result<Vec<BillLine>, SnapshotError> {
+    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < 1 << 50))?;
+    Ok(kept.into_iter().map(KeptLine::line).collect())
+}
