@@ -34,6 +34,20 @@ impl<'a> Cursor<'a> {
         taken
     }
 
+    /// All that is left, whole and cut into pieces: eight bytes say how long these are, in turn.
+    pub(crate) fn pieces(&mut self) -> (&'a [u8], Vec<&'a [u8]>) {
+        let lengths: Vec<usize> = (0..8).map(|_| usize::from(self.byte())).collect();
+        let stream = self.bytes(usize::MAX);
+        let (mut pieces, mut rest) = (Vec::new(), stream);
+        for length in lengths.iter().cycle().take(stream.len() * 8 + 8) {
+            let (piece, after) = rest.split_at((*length).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces.push(rest);
+        (stream, pieces)
+    }
+
     /// A number of any size: mostly small, sometimes all of 64 bits, sometimes at the edge.
     pub(crate) fn number(&mut self) -> u64 {
         match self.byte() {

@@ -17,16 +17,7 @@ pub fn upstream(data: &[u8]) {
     let kind = cursor.byte();
     let prefix = (kind & 2 > 0).then(|| ("word ".to_owned(), u32::from(kind & 4) + 1));
     let asked = Asked { max_tokens: u32::from(cursor.byte()) + 1, context: 64, prefix };
-    let lengths: Vec<usize> = (0..8).map(|_| usize::from(cursor.byte())).collect();
-    let stream = cursor.bytes(usize::MAX);
-    let mut pieces = Vec::new();
-    let mut rest = stream;
-    for length in lengths.iter().cycle().take(stream.len() * 8 + 8) {
-        let (piece, after) = rest.split_at((*length).min(rest.len()));
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces.push(rest);
+    let (stream, pieces) = cursor.pieces();
     assert_eq!(events(&[stream]), events(&pieces));
     let whole = kind & 1 > 0;
     let steps = steps(&asked, whole, &[stream]);

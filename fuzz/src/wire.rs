@@ -18,16 +18,7 @@ pub fn decode(data: &[u8]) {
 /// Any chunking yields the same frames. The first bytes say how long the pieces are.
 pub fn deframe(data: &[u8]) {
     let mut cursor = Cursor::new(data);
-    let lengths: Vec<usize> = (0..8).map(|_| usize::from(cursor.byte())).collect();
-    let stream = cursor.bytes(usize::MAX);
-    let mut pieces = Vec::new();
-    let mut rest = stream;
-    for length in lengths.iter().cycle().take(stream.len() * 8 + 8) {
-        let (piece, after) = rest.split_at((*length).min(rest.len()));
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces.push(rest);
+    let (stream, pieces) = cursor.pieces();
     assert_eq!(frames(&[stream]), frames(&pieces));
 }
 

@@ -12,7 +12,7 @@ use crate::{
     money::Tariff,
     time::Millis,
     wire::{
-        Prompt,
+        DecodeError, FrameError, Prompt,
         message::{Advert, DeclineReason, EndReason, ReleaseReason, Sampling},
     },
 };
@@ -259,6 +259,18 @@ pub enum Violation {
     /// A body of another size or digest than awarded.
     #[n(10)]
     Body,
+}
+
+impl From<FrameError> for Violation {
+    fn from(_: FrameError) -> Self {
+        Self::Frame
+    }
+}
+
+impl From<DecodeError> for Violation {
+    fn from(_: DecodeError) -> Self {
+        Self::Decode
+    }
 }
 
 /// How a job ended. Every accepted job has exactly one.

@@ -27,13 +27,13 @@ use crate::{
     event::{ProviderEvent, ServedReason, Violation},
     id::{AttemptId, Model, PeerId, StreamId},
     limits::{ConfigError, Limits},
-    machine::{Cause, Input, Machine, Output, Timeout},
+    machine::{Cause, Input, Machine, Output, Timeout, next_message},
     outbox::Outbox,
     rand::Rng,
     refusal::Refusal,
     time::{Instant, Millis},
     wire::{
-        self, Deframer, Message,
+        Deframer, Message,
         message::{Advert, EndReason},
     },
 };
@@ -347,17 +347,14 @@ impl Provider {
             if !self.streams.contains_key(&stream) {
                 return;
             }
-            match deframer.next(&mut bytes) {
+            match next_message(&mut deframer, &mut bytes) {
                 Ok(None) => break None,
-                Err(_) => break Some(Violation::Frame),
-                Ok(Some(payload)) => match wire::decode(payload) {
-                    Err(_) => break Some(Violation::Decode),
-                    Ok(message) => {
-                        if let Err(violation) = self.on_message(stream, payload, message) {
-                            break Some(violation);
-                        }
+                Ok(Some((payload, message))) => {
+                    if let Err(violation) = self.on_message(stream, payload, message) {
+                        break Some(violation);
                     }
-                },
+                }
+                Err(violation) => break Some(violation),
             }
         };
         match broken {

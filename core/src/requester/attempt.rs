@@ -121,6 +121,13 @@ struct Times {
     sent: Instant,
 }
 
+impl Times {
+    const fn begin(now: Instant, policy: &Policy) -> Self {
+        let Policy { idle, token_gap, ack_delay, keepalive, .. } = *policy;
+        Self { idle, token_gap, ack_delay, keepalive, heard: now, token: now, sent: now }
+    }
+}
+
 impl Attempt {
     #[expect(clippy::too_many_arguments, reason = "each is a different fact about the award")]
     pub(super) fn new(
@@ -168,15 +175,7 @@ impl Attempt {
             window: Window::new(start, limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes),
             consumed: start,
             ack_due: None,
-            times: Times {
-                idle: policy.idle,
-                token_gap: policy.token_gap,
-                ack_delay: policy.ack_delay,
-                keepalive: policy.keepalive,
-                heard: now,
-                token: now,
-                sent: now,
-            },
+            times: Times::begin(now, policy),
         }
     }
 

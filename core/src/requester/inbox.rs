@@ -3,8 +3,8 @@
 use crate::{
     event::{PassedOver, Violation},
     id::{JobId, StreamId},
-    machine::StreamFailure,
-    wire::{self, Message},
+    machine::{StreamFailure, next_message},
+    wire::Message,
 };
 
 use super::{Key, Requester, Role, Stream, job::Phase};
@@ -47,17 +47,14 @@ impl Requester {
         let broken = loop {
             // A handler may have ended the stream: what follows on it is not read.
             let Some(role) = self.streams.get(&stream).map(|state| state.role) else { return };
-            match deframer.next(&mut bytes) {
+            match next_message(&mut deframer, &mut bytes) {
                 Ok(None) => break None,
-                Err(_) => break Some(Violation::Frame),
-                Ok(Some(payload)) => match wire::decode(payload) {
-                    Err(_) => break Some(Violation::Decode),
-                    Ok(message) => {
-                        if let Err(violation) = self.on_message(stream, role, message) {
-                            break Some(violation);
-                        }
+                Ok(Some((_, message))) => {
+                    if let Err(violation) = self.on_message(stream, role, message) {
+                        break Some(violation);
                     }
-                },
+                }
+                Err(violation) => break Some(violation),
             }
         };
         match broken {

@@ -172,15 +172,7 @@ impl Attempt {
             consumed: kept.end,
             prefix: kept.prefix,
             ack_due: None,
-            times: Times {
-                idle: policy.idle,
-                token_gap: policy.token_gap,
-                ack_delay: policy.ack_delay,
-                keepalive: policy.keepalive,
-                heard: now,
-                token: now,
-                sent: now,
-            },
+            times: Times::begin(now, policy),
         };
         attempt.cut(now, policy.detached_ttl);
         Ok(attempt)
