@@ -94,13 +94,18 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
     plan
 }
 
-/// When the faults are over and whoever slept is awake, in ms. A sleeper may take up a job only then.
+/// When the faults are over, whoever slept is awake, and no clock stands still, in ms: a sleeper may take up a job only
+/// then, and a provider whose clock was set back gives up nothing before it has caught up.
 fn all_awake(faults: &[Fault]) -> u64 {
+    let stands = faults.iter().map(|fault| match fault.what {
+        FaultKind::ClockStep(_, by) => by.min(0).unsigned_abs(),
+        _ => 0,
+    });
     let wakes = faults.iter().map(|fault| match fault.what {
         FaultKind::Sleep(_, ms) => fault.at + ms,
         _ => 0,
     });
-    wakes.max().unwrap_or(0).max(CALM_AT)
+    wakes.max().unwrap_or(0).max(CALM_AT) + stands.sum::<u64>()
 }
 
 /// Every so many seeds are run twice, to see that they run alike, and healed in the middle.
