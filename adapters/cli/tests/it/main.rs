@@ -5,7 +5,9 @@
 mod books;
 mod flight;
 mod input;
+mod line;
 mod market;
+mod matrix;
 #[cfg(target_os = "linux")]
 mod mdns;
 mod models;

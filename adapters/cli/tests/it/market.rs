@@ -10,7 +10,7 @@ use crate::{
 const PROMPT: &str = "Once upon a time";
 
 /// Asks until somebody is found: what was announced takes a moment to arrive, and until then the search truly is empty.
-fn once_found(folder: &Folder, args: &[&str]) -> Over {
+pub(crate) fn once_found(folder: &Folder, args: &[&str]) -> Over {
     let until = Instant::now() + PATIENCE;
     loop {
         let over = run(folder.haggle(args));

@@ -40,7 +40,9 @@ pub(super) fn swarm<R: Runtime>(
     let identity = identify::Config::new(sessions::PROTOCOL.to_string(), key.public())
         .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
         // What peers say of themselves is remembered by the sessions, after it was checked.
-        .with_cache_size(0);
+        .with_cache_size(0)
+        // Who announces other addresses cannot be reached at those it listens on.
+        .with_hide_listen_addrs(!config.announce_addresses.is_empty());
     let query_timeout = Duration::from_millis(settings.policy.query_timeout.0);
     let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
     let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose()?;
