@@ -1,20 +1,22 @@
 //! One node's swarm: what happens there becomes facts for the driver, what the driver cannot do with streams is done here.
 
+mod dht;
+mod reach;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use haggle_core::{
-    Instant as CoreInstant, Model, QueryId,
+    Instant as CoreInstant, Model,
     bootstrap::{Bootstrap, BootstrapInput, BootstrapOutput},
-    machine::QueryOutcome,
     wire::dht_key,
 };
 use libp2p::{
     Multiaddr, PeerId, Swarm, connection_limits,
-    core::{Endpoint, transport::ListenerId},
-    identify, kad,
+    core::transport::ListenerId,
+    identify, kad, ping,
     swarm::{
         ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -22,8 +24,9 @@ use libp2p::{
     },
 };
 
+use self::reach::Sought;
 use crate::{
-    NodeEvent, address,
+    address,
     config::Contact,
     discovery::{
         KAD_PROTOCOL, ProviderStore,
@@ -35,6 +38,8 @@ use crate::{
     sessions,
 };
 
+pub(crate) use self::reach::pings;
+
 /// All that a node speaks. Sessions come first: they dial with what the others know of a peer at that moment.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
@@ -43,22 +48,15 @@ pub(crate) struct Behaviour<M: Mdns> {
     pub(crate) groups: groups::Behaviour,
     pub(crate) sessions: sessions::Behaviour,
     pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
     pub(crate) kad: Toggle<kad::Behaviour<ProviderStore>>,
     pub(crate) mdns: Toggle<M>,
 }
 
-/// Nodes on the local network answer a question within this time.
-const MDNS_SETTLES: Duration = Duration::from_secs(2);
 /// Nodes of the local network that are remembered.
 const MAX_LOCAL: usize = 256;
 /// Addresses that are believed of one peer.
 const MAX_ADDRESSES: usize = 8;
-/// In a DHT no larger than this, every new node may be among the closest to any key of ours.
-const SMALL_DHT: usize = 20;
-/// This node's models are announced to new nodes no more often than this.
-const ANNOUNCE_PAUSE: Duration = Duration::from_secs(60);
-/// The same in a small DHT.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a network is made of.
 pub(crate) struct Parts {
@@ -90,6 +88,9 @@ pub(crate) struct Network {
     announcing: HashSet<kad::QueryId>,
     /// One of the announcements under way has reached a node.
     heard: bool,
+    /// What was announced is not true any more.
+    has_moved: bool,
+    sought: Sought,
     /// Others are told other addresses than those listened on.
     own_addresses: bool,
     listeners: HashMap<ListenerId, Listener>,
@@ -132,6 +133,8 @@ impl Network {
             announce_at: None,
             announcing: HashSet::new(),
             heard: false,
+            has_moved: false,
+            sought: Sought::default(),
             own_addresses: parts.announced,
             listeners: HashMap::new(),
         };
@@ -205,7 +208,11 @@ impl Network {
         driver: &mut Driver,
     ) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Sessions(event)) => driver.on_session(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Sessions(event)) => {
+                self.seek(&event, swarm);
+                driver.on_session(event);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event, swarm),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, swarm, driver),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, swarm, driver),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_local(event.into(), swarm, driver),
@@ -219,6 +226,9 @@ impl Network {
                 self.bootstrap_input(peer_id, BootstrapInput::Connected);
                 driver.on_connected(peer_id);
                 self.ask_dht(swarm);
+                if self.has_moved {
+                    self.plan_announcement(swarm);
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.remotes.remove(&connection_id);
@@ -231,6 +241,7 @@ impl Network {
             SwarmEvent::NewListenAddr { listener_id, address } => self.listens(listener_id, address, swarm, driver),
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 swarm.remove_external_address(&address);
+                self.moved(swarm);
                 driver.on_not_listening(&address.with_p2p(*swarm.local_peer_id()).unwrap_or_else(|address| address));
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
@@ -267,6 +278,7 @@ impl Network {
         let for_others = !(wildcard && loopback);
         if for_others && !self.own_addresses {
             swarm.add_external_address(address.clone());
+            self.moved(swarm);
         }
         driver.on_listening(address.with_p2p(*swarm.local_peer_id()).unwrap_or_else(|address| address));
     }
@@ -350,154 +362,4 @@ impl Network {
             Local::Gone(peers) => self.local.retain(|peer| !peers.contains(peer)),
         }
     }
-
-    // The DHT.
-
-    fn on_kad<M: Mdns>(&mut self, event: kad::Event, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
-        match event {
-            kad::Event::RoutingUpdated { is_new_peer, .. } => {
-                if is_new_peer {
-                    self.plan_announcement(swarm);
-                }
-                self.ask_dht(swarm);
-            }
-            kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::StartProviding(_), stats, .. } => {
-                self.announcing.remove(&id);
-                // Without a node that answered, nobody heard of it.
-                self.heard |= stats.num_successes() > 0;
-                if self.announcing.is_empty() && std::mem::take(&mut self.heard) {
-                    driver.tell(NodeEvent::Announced { keys: self.keys.len() });
-                }
-            }
-            kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetProviders(result), step, stats } => {
-                if let Ok(kad::GetProvidersOk::FoundProviders { key, providers }) = &result {
-                    self.found(id, key, providers, swarm, driver);
-                }
-                if step.last
-                    && let Some((_, search)) = self.searches.by_dht(id)
-                {
-                    search.dht = match result {
-                        Err(kad::GetProvidersError::Timeout { .. }) => Dht::TimedOut,
-                        Ok(_) if stats.num_successes() > 0 || self.bootstrap.is_empty() => Dht::Done,
-                        // Nobody was reached: asked again as soon as somebody is.
-                        Ok(_) => Dht::Unreached,
-                    };
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Tells a search of providers, after their addresses have been told to the swarm: Kademlia knows them only as long as
-    /// its query runs.
-    fn found<M: Mdns>(
-        &mut self,
-        id: kad::QueryId,
-        key: &kad::RecordKey,
-        providers: &HashSet<PeerId>,
-        swarm: &mut Swarm<Behaviour<M>>,
-        driver: &mut Driver,
-    ) {
-        let Some((query, search)) = self.searches.by_dht(id) else { return };
-        let fresh = search.fresh(providers.iter().copied());
-        // Whoever told us can be no further outside than our furthest connection is; believe no more than that.
-        let seen = self
-            .remotes
-            .values()
-            .min_by_key(|remote| address::ip(remote).map_or(address::Scope::Global, address::scope_of));
-        for peer in &fresh {
-            let addresses = addresses_in_dht(swarm, key, peer);
-            let believed = addresses.into_iter().filter(|claimed| {
-                seen.is_some_and(|seen| address::believable(&address::split_peer(claimed.clone()).0, seen))
-            });
-            for address in believed.take(MAX_ADDRESSES) {
-                swarm.add_peer_address(*peer, address);
-            }
-        }
-        driver.peers_found(query, fresh);
-    }
-
-    /// A new node is in the DHT: it may be among the closest to a key of ours.
-    fn plan_announcement<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>) {
-        let Some(kad) = swarm.behaviour_mut().kad.as_mut().filter(|_| !self.keys.is_empty()) else { return };
-        let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
-        let pause = if known > SMALL_DHT { ANNOUNCE_PAUSE } else { SHORT_PAUSE };
-        let now = Instant::now();
-        let earliest = self.announced.map_or(now, |last| now.max(last + pause));
-        self.announce_at = Some(self.announce_at.map_or(earliest, |at| at.min(earliest)));
-    }
-
-    /// What is not served any more is withdrawn here; who was told before sees it in the advert.
-    fn set_models<M: Mdns>(&mut self, models: &[Model], swarm: &mut Swarm<Behaviour<M>>) {
-        let key = |model| kad::RecordKey::new(&dht_key(&self.network, model));
-        let keys: Vec<_> = models.iter().map(key).collect();
-        if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
-            self.keys.iter().filter(|key| !keys.contains(key)).for_each(|key| kad.stop_providing(key));
-        }
-        self.keys = keys;
-        self.plan_announcement(swarm);
-    }
-
-    fn announce<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
-        let Some(kad) = swarm.behaviour_mut().kad.as_mut() else { return };
-        self.announced = Some(Instant::now());
-        self.announce_at = None;
-        for key in &self.keys {
-            match kad.start_providing(key.clone()) {
-                Ok(id) => drop(self.announcing.insert(id)),
-                Err(error) => driver.on_failure("announce", error.to_string()),
-            }
-        }
-    }
-
-    /// Announces this node no more. What others hold of it runs out by itself: nobody can take it back from them.
-    fn withdraw<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>) {
-        self.announce_at = None;
-        let keys = std::mem::take(&mut self.keys);
-        if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
-            keys.iter().for_each(|key| kad.stop_providing(key));
-        }
-    }
-
-    fn search<M: Mdns>(&mut self, query: QueryId, model: &Model, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
-        let entered = !self.bootstrap.is_empty();
-        let kad = swarm.behaviour_mut().kad.as_mut();
-        let dht =
-            if kad.is_some_and(|kad| entered || kad.kbuckets().next().is_some()) { Dht::Unreached } else { Dht::Done };
-        if dht == Dht::Done && !self.mdns && self.providers.is_empty() {
-            return driver.query_done(query, QueryOutcome::NoSource);
-        }
-        let key = kad::RecordKey::new(&dht_key(&self.network, model));
-        let mut search = Search::new(key, dht, self.mdns.then(|| self.started + MDNS_SETTLES));
-        driver.peers_found(query, search.fresh(self.providers.iter().chain(&self.local).copied()));
-        self.searches.start(query, search);
-        self.ask_dht(swarm);
-        self.end_searches(driver);
-    }
-
-    /// Asks the DHT for every search that could not yet, if there is somebody to be asked.
-    fn ask_dht<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>) {
-        let reached = !self.remotes.is_empty() || self.bootstrap.is_empty();
-        let Some(kad) = swarm.behaviour_mut().kad.as_mut().filter(|_| reached) else { return };
-        for (_, search) in self.searches.iter_mut().filter(|(_, search)| search.dht == Dht::Unreached) {
-            search.dht = Dht::Asked(kad.get_providers(search.key.clone()));
-        }
-    }
-
-    fn end_searches(&mut self, driver: &mut Driver) {
-        for (query, outcome) in self.searches.ended(Instant::now()) {
-            driver.query_done(query, outcome);
-        }
-    }
-}
-
-/// The addresses that running queries and this node's own store have for a provider.
-fn addresses_in_dht<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>, key: &kad::RecordKey, peer: &PeerId) -> Vec<Multiaddr> {
-    use kad::store::RecordStore;
-    let Some(kad) = swarm.behaviour_mut().kad.as_mut() else { return Vec::new() };
-    // What Kademlia would offer if the peer were dialled now; no connection has this id.
-    let id = ConnectionId::new_unchecked(usize::MAX);
-    let offered = kad.handle_pending_outbound_connection(id, Some(*peer), &[], Endpoint::Dialer).unwrap_or_default();
-    let held = kad.store_mut().providers(key).into_iter().filter(|record| record.provider == *peer);
-    offered.into_iter().chain(held.flat_map(|record| record.addresses)).collect()
 }

@@ -41,6 +41,8 @@ pub(super) fn swarm<R: Runtime>(
         .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
         // What peers say of themselves is remembered by the sessions, after it was checked.
         .with_cache_size(0)
+        // Who is connected hears at once of a new address.
+        .with_push_listen_addr_updates(true)
         // Who announces other addresses cannot be reached at those it listens on.
         .with_hide_listen_addrs(!config.announce_addresses.is_empty());
     let query_timeout = Duration::from_millis(settings.policy.query_timeout.0);
@@ -59,6 +61,7 @@ pub(super) fn swarm<R: Runtime>(
             },
         ),
         identify: identify::Behaviour::new(identity),
+        ping: network::pings(),
         kad: config.enable_dht.then(kad).into(),
         mdns: mdns.into(),
     };

@@ -23,6 +23,7 @@ use super::{
     Config, Event, FromHandler, Handler, OpenError, OpenId, Refusal, SessionStream, ToHandler,
     gate::{Gate, OutboundSlot, Slot},
     handler::Negotiated,
+    stream::{Gone, Life},
 };
 use crate::bucket::Bucket;
 
@@ -61,6 +62,9 @@ struct Peer {
 struct Connection {
     id: ConnectionId,
     negotiating: Vec<OpenId>,
+    /// It did not answer in time, and may be dead. Nothing is opened on it until it answers something.
+    doubted: bool,
+    life: Life,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,13 @@ enum Dial {
     Mine(ConnectionId),
     /// Somebody else in the swarm dials this peer; its end is ours.
     Others,
+}
+
+impl Peer {
+    /// True if streams can be opened to it without a dial, as far as is known.
+    fn is_connected(&self) -> bool {
+        self.connections.iter().any(|connection| !connection.doubted)
+    }
 }
 
 impl Behaviour {
@@ -165,7 +176,7 @@ impl Behaviour {
         let negotiating: usize = peer.connections.iter().map(|connection| connection.negotiating.len()).sum();
         let taken = peer.gate.outbound() as usize + negotiating;
         let mut room = (self.config.max_outbound_per_peer as usize).saturating_sub(taken);
-        for connection in &mut peer.connections {
+        for connection in peer.connections.iter_mut().filter(|connection| !connection.doubted) {
             while room > 0 && connection.negotiating.len() < self.config.max_negotiating {
                 let Some(open) = peer.waiting.pop_front() else { return };
                 room -= 1;
@@ -177,21 +188,26 @@ impl Behaviour {
                 });
             }
         }
-        if peer.connections.is_empty() && !peer.waiting.is_empty() && peer.dial == Dial::None {
-            let opts = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing).build();
+        if !peer.is_connected() && !peer.waiting.is_empty() && peer.dial == Dial::None {
+            // Beside a connection that may be dead another one is made.
+            let condition = match peer.connections.is_empty() {
+                true => PeerCondition::DisconnectedAndNotDialing,
+                false => PeerCondition::NotDialing,
+            };
+            let opts = DialOpts::peer_id(id).condition(condition).build();
             peer.dial = Dial::Mine(opts.connection_id());
             self.out.push_back(ToSwarm::Dial { opts });
         }
     }
 
-    fn answer(&mut self, id: OpenId, result: Result<Stream, OpenError>) {
+    fn answer(&mut self, id: OpenId, result: Result<(Stream, Gone), OpenError>) {
         // An open that was cancelled or timed out is not there any more.
         let Some(peer) = self.opens.remove(&id) else { return };
         let event = match result {
-            Ok(stream) => {
+            Ok((stream, gone)) => {
                 let node = self.node.clone();
                 let slot = OutboundSlot::take(&self.peer(peer).gate, &node);
-                Event::Opened { id, peer, stream: SessionStream::outbound(stream, slot) }
+                Event::Opened { id, peer, stream: SessionStream::outbound(stream, gone, slot) }
             }
             Err(error) => Event::OpenFailed { id, peer, error },
         };
@@ -200,17 +216,25 @@ impl Behaviour {
 
     fn negotiated(&mut self, peer: PeerId, connection: ConnectionId, id: OpenId, result: Result<Stream, OpenError>) {
         let connections = self.peers.get_mut(&peer).map(|peer| &mut peer.connections);
+        let mut gone = None;
         if let Some(connection) = connections.into_iter().flatten().find(|c| c.id == connection) {
             connection.negotiating.retain(|open| *open != id);
+            connection.doubted = matches!(result, Err(OpenError::TimedOut));
+            gone = Some(connection.life.gone());
         }
-        self.answer(id, result);
+        let gone = gone.ok_or_else(|| OpenError::ConnectionLost("closed".into()));
+        self.answer(id, result.and_then(|stream| Ok((stream, gone?))));
         self.advance(peer);
     }
 
-    fn accept(&mut self, id: PeerId, stream: Stream) {
+    fn accept(&mut self, id: PeerId, connection: ConnectionId, stream: Stream) {
         let (max_peer, max_node) = (self.config.max_inbound_per_peer, self.config.max_inbound);
         let node = self.node.clone();
         let peer = self.peer(id);
+        // Its connection may have closed on the way here, and the stream with it.
+        let Some(connection) = peer.connections.iter_mut().find(|c| c.id == connection) else { return };
+        connection.doubted = false;
+        let gone = connection.life.gone();
         let fruitless = peer.gate.take_fruitless();
         let reason = if !peer.resets.take(fruitless, Instant::now()) {
             Some(Refusal::TooManyResets)
@@ -223,14 +247,22 @@ impl Behaviour {
         };
         let event = match reason {
             Some(reason) => Event::Refused { peer: id, reason },
-            None => Event::Inbound { peer: id, stream: SessionStream::inbound(stream, Slot::take(&peer.gate, &node)) },
+            None => {
+                let slot = Slot::take(&peer.gate, &node);
+                Event::Inbound { peer: id, stream: SessionStream::inbound(stream, gone, slot) }
+            }
         };
         self.out.push_back(ToSwarm::GenerateEvent(event));
     }
 
     fn connected(&mut self, event: ConnectionEstablished<'_>) {
         let peer = self.peer(event.peer_id);
-        peer.connections.push(Connection { id: event.connection_id, negotiating: Vec::new() });
+        peer.connections.push(Connection {
+            id: event.connection_id,
+            negotiating: Vec::new(),
+            doubted: false,
+            life: Life::new(),
+        });
         peer.dial = Dial::None;
         self.advance(event.peer_id);
     }
@@ -255,12 +287,13 @@ impl Behaviour {
             peer.dial = Dial::Others;
         } else if mine {
             peer.dial = Dial::None;
-            if peer.connections.is_empty() {
+            if !peer.is_connected() {
                 let error = reason(error);
                 for open in std::mem::take(&mut peer.waiting) {
                     self.answer(open, Err(error.clone()));
                 }
-                self.peers.retain(|other, peer| *other != id || Arc::strong_count(&peer.gate) > 1);
+                let unused = |peer: &Peer| peer.connections.is_empty() && Arc::strong_count(&peer.gate) == 1;
+                self.peers.retain(|other, peer| *other != id || !unused(peer));
             }
         } else if peer.dial == Dial::Others {
             // It may have tried one bad address only; we try all that are known.
@@ -277,12 +310,14 @@ impl Behaviour {
             }
             self.deadlines.pop_front();
             let mut error = OpenError::TimedOut;
-            if let Some(peer) = self.opens.get(&id).and_then(|peer| self.peers.get_mut(peer))
-                && let Some(at) = peer.waiting.iter().position(|waiting| *waiting == id)
-            {
-                peer.waiting.remove(at);
-                if !peer.connections.is_empty() {
-                    error = OpenError::Busy;
+            if let Some(peer) = self.opens.get(&id).and_then(|peer| self.peers.get_mut(peer)) {
+                if let Some(at) = peer.waiting.iter().position(|waiting| *waiting == id) {
+                    peer.waiting.remove(at);
+                    if peer.is_connected() {
+                        error = OpenError::Busy;
+                    }
+                } else if let Some(silent) = peer.connections.iter_mut().find(|c| c.negotiating.contains(&id)) {
+                    silent.doubted = true;
                 }
             }
             self.answer(id, Err(error));
@@ -389,7 +424,7 @@ impl NetworkBehaviour for Behaviour {
         match event {
             Negotiated::Opened(id, stream) => self.negotiated(peer, connection, id, Ok(stream)),
             Negotiated::Failed(id, error) => self.negotiated(peer, connection, id, Err(error)),
-            Negotiated::Inbound(stream) => self.accept(peer, stream),
+            Negotiated::Inbound(stream) => self.accept(peer, connection, stream),
         }
     }
 

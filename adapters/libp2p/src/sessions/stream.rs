@@ -1,13 +1,39 @@
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{
+    AsyncRead, AsyncWrite, FutureExt,
+    channel::oneshot,
+    future::{FusedFuture, Shared},
+};
 use libp2p::Stream;
 
 use super::gate::{OutboundSlot, Slot};
+
+/// Ready when a connection is gone.
+pub(super) type Gone = Shared<oneshot::Receiver<Infallible>>;
+
+/// The life of a connection: dropped with it.
+#[derive(Debug)]
+pub(super) struct Life {
+    _end: oneshot::Sender<Infallible>,
+    gone: Gone,
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        let (end, gone) = oneshot::channel();
+        Life { _end: end, gone: gone.shared() }
+    }
+
+    pub(super) fn gone(&self) -> Gone {
+        self.gone.clone()
+    }
+}
 
 /// A stream to a peer whose key was proved.
 ///
@@ -16,6 +42,7 @@ use super::gate::{OutboundSlot, Slot};
 #[derive(Debug)]
 pub struct SessionStream {
     stream: Stream,
+    gone: Gone,
     /// Inbound streams only.
     slot: Option<Slot>,
     /// Outbound streams only.
@@ -23,18 +50,27 @@ pub struct SessionStream {
 }
 
 impl SessionStream {
-    pub(super) fn outbound(stream: Stream, slot: OutboundSlot) -> Self {
-        SessionStream { stream, slot: None, _outbound: Some(slot) }
+    pub(super) fn outbound(stream: Stream, gone: Gone, slot: OutboundSlot) -> Self {
+        SessionStream { stream, gone, slot: None, _outbound: Some(slot) }
     }
 
-    pub(super) fn inbound(stream: Stream, slot: Slot) -> Self {
-        SessionStream { stream, slot: Some(slot), _outbound: None }
+    pub(super) fn inbound(stream: Stream, gone: Gone, slot: Slot) -> Self {
+        SessionStream { stream, gone, slot: Some(slot), _outbound: None }
     }
 }
 
 impl AsyncRead for SessionStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let mut read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Yamux tells its streams nothing when this side closes the connection, be it because the other is dead.
+        if read.is_pending() && (self.gone.is_terminated() || self.gone.poll_unpin(cx).is_ready()) {
+            // The last bytes may have come in between.
+            read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            if read.is_pending() {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        let n = ready!(read)?;
         if n > 0
             && let Some(slot) = &mut self.slot
         {

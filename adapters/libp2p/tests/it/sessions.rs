@@ -5,6 +5,7 @@ use haggle::{
     libp2p::{
         Multiaddr, PeerId, Swarm,
         identity::Keypair,
+        multiaddr::Protocol,
         swarm::{self, SwarmEvent},
     },
     runtime::{Runtime, Tokio, TransportLimits},
@@ -21,6 +22,7 @@ pub(crate) struct Peer {
     id: PeerId,
     address: Multiaddr,
     opens: mpsc::UnboundedSender<(PeerId, Multiaddr, oneshot::Sender<Opened>)>,
+    hang_ups: mpsc::UnboundedSender<PeerId>,
     events: mpsc::UnboundedReceiver<Happened>,
     task: JoinHandle<()>,
 }
@@ -65,7 +67,8 @@ impl Peer {
         let id = *swarm.local_peer_id();
         let (opens, wanted) = mpsc::unbounded();
         let (happened, events) = mpsc::unbounded();
-        Peer { id, address, opens, events, task: tokio::spawn(serve(swarm, wanted, happened)) }
+        let (hang_ups, unwanted) = mpsc::unbounded();
+        Peer { id, address, opens, hang_ups, events, task: tokio::spawn(serve(swarm, wanted, unwanted, happened)) }
     }
 
     fn open(&self, to: &Peer) -> oneshot::Receiver<Opened> {
@@ -82,6 +85,7 @@ impl Peer {
 async fn serve(
     mut swarm: Swarm<Behaviour>,
     mut wanted: mpsc::UnboundedReceiver<(PeerId, Multiaddr, oneshot::Sender<Opened>)>,
+    mut unwanted: mpsc::UnboundedReceiver<PeerId>,
     happened: mpsc::UnboundedSender<Happened>,
 ) {
     let mut waiting = BTreeMap::new();
@@ -97,6 +101,7 @@ async fn serve(
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
+            peer = unwanted.next() => drop(peer.map(|peer| swarm.disconnect_peer_id(peer))),
             event = swarm.select_next_some() => {
                 let told = match event {
                     SwarmEvent::Behaviour(Event::Opened { id, stream, .. }) => {
@@ -387,6 +392,89 @@ async fn a_lost_connection_answers_and_the_next_open_dials_again() {
         assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)), "the stream ends with the connection");
         let other = Peer::start(roomy()).await;
         caller.open(&other).await.expect("an answer").expect("another peer is not concerned");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_hears_the_end_of_its_streams_too() {
+    bounded(async {
+        let caller = Peer::start(roomy()).await;
+        let mut host = Peer::start(roomy()).await;
+        let mut stream = caller.open(&host).await.expect("an answer").expect("a stream");
+        stream.write_all(b"hello").await.expect("written");
+        stream.flush().await.expect("flushed");
+        let mut inbound = loop {
+            if let Happened::Inbound(stream) = host.events.next().await.expect("runs") {
+                break stream;
+            }
+        };
+        inbound.write_all(b"hello").await.expect("written");
+        inbound.flush().await.expect("flushed");
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).await.expect("read");
+        // In a task of its own: nothing wakes it but what is tested.
+        let (sleeps, asleep) = oneshot::channel();
+        let read = tokio::spawn(async move {
+            let mut last = [0];
+            let mut read = stream.read(&mut last);
+            assert!(futures::poll!(&mut read).is_pending());
+            let _ = sleeps.send(());
+            read.await
+        });
+        asleep.await.expect("nothing came");
+        caller.hang_ups.unbounded_send(host.id).expect("runs");
+        assert!(matches!(read.await.expect("no panic"), Ok(0) | Err(_)));
+    })
+    .await;
+}
+
+/// Passes connections on to a port. The first of them falls silent when that is said: it stays open, and nothing passes.
+async fn relay_to(port: u16) -> (Multiaddr, oneshot::Sender<()>) {
+    use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().expect("a port").port());
+    let (silence, silenced) = oneshot::channel::<()>();
+    let mut silenced = Some(silenced);
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(("127.0.0.1", port)).await.expect("the target listens");
+            let silenced = silenced.take();
+            tokio::spawn(async move {
+                let silent = async {
+                    match silenced {
+                        Some(silenced) => drop(silenced.await),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = copy_bidirectional(&mut from, &mut to) => {}
+                    () = silent => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (at.parse().expect("an address"), silence)
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_replaced_by_another() {
+    bounded(async {
+        let caller = Peer::start(Config { open_timeout: Duration::from_secs(1), ..roomy() }).await;
+        let mut host = Peer::start(roomy()).await;
+        let port = |part| if let Protocol::Tcp(port) = part { Some(port) } else { None };
+        let (address, silence) = relay_to(host.address.iter().find_map(port).expect("a port")).await;
+        let _stream = caller.open_at(host.id, address).await.expect("an answer").expect("a stream");
+        silence.send(()).expect("the relay runs");
+        let again = || caller.open_at(host.id, Multiaddr::empty());
+        let silent = again().await.expect("an answer");
+        assert!(matches!(silent, Err(OpenError::TimedOut)), "{silent:?}");
+        again().await.expect("an answer").expect("a stream on another connection");
+        let mut connections = 0;
+        while let Some(Some(happened)) = futures::FutureExt::now_or_never(host.events.next()) {
+            connections += usize::from(matches!(happened, Happened::Connected));
+        }
+        assert_eq!(connections, 2);
     })
     .await;
 }
