@@ -98,12 +98,15 @@ fn connect(shared: &Arc<Shared>, from: TcpStream, to: TcpStream) {
 
 impl Shared {
     /// Passes bytes on until one side ends, or the trouble strikes: then both threads of the connection let go of it.
-    fn pass(&self, mut from: &TcpStream, mut to: &TcpStream, counts: bool, before: usize) {
+    fn pass(&self, mut from: &TcpStream, mut to: &TcpStream, counts: bool, mut before: usize) {
         let mut buffer = [0; 16 << 10];
         loop {
             let read = from.read(&mut buffer);
-            if self.struck.load(Ordering::SeqCst) > before && !self.survives(from) {
-                return;
+            if self.struck.load(Ordering::SeqCst) > before {
+                before = usize::MAX;
+                if !self.survives(from) {
+                    return;
+                }
             }
             let n = match read {
                 Ok(0) => break,

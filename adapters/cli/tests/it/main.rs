@@ -11,6 +11,8 @@ mod matrix;
 #[cfg(target_os = "linux")]
 mod mdns;
 mod models;
+#[cfg(target_os = "linux")]
+mod moves;
 mod persistence;
 mod relay;
 #[path = "../../../engine/tests/it/server.rs"]
@@ -18,5 +20,6 @@ mod relay;
 mod server;
 mod settings;
 mod signals;
+mod troubles;
 mod upstream;
 mod world;

@@ -1,7 +1,7 @@
 //! Every runtime sells to every runtime, as processes of their own: found by the DHT, haggled, cut in mid-answer, resumed.
 //!
 //! This build's runtimes are those of its features; all pairs over both transports are played by
-//! `cargo test -p haggle-cli --features smol,async-std --test it -- --ignored --nocapture matrix`.
+//! `cargo test -p haggle-cli --features smol,async-std --test it -- --ignored --nocapture matrix`
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ pub(crate) struct Play<'a> {
 pub(crate) struct Played {
     pub(crate) over: Over,
     pub(crate) line: Line,
-    took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Play<'_> {
