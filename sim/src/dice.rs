@@ -24,6 +24,8 @@ pub enum Purpose {
     Lookup,
     /// When a seed's world is healed.
     Heal,
+    /// How a seed's nodes are set, beyond what their shape says.
+    Knob,
 }
 
 /// A source of draws: from whom, to whom, what for.

@@ -70,6 +70,9 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         add(NodePlan::Pest(PestPlan { how, target, streams }));
     }
     let probing = add(NodePlan::Requester(RequesterPlan::default()));
+    if with_hostile {
+        turn_knobs(seed, &mut plan.nodes[..probing.0 as usize]);
+    }
     let mut jobs = Draws::new(seed, Stream::new(0, 0, Purpose::Job));
     for _ in 0..=jobs.below(8) {
         let node = requesters[jobs.below(requesters.len() as u64) as usize];
@@ -229,6 +232,18 @@ fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterPlan {
     };
     let account_budget = shape.chance(1, 4).then(|| shape.below(2_000));
     RequesterPlan { limits, account_budget, pace, ..RequesterPlan::default() }
+}
+
+/// Settings that few worlds touch, drawn apart.
+fn turn_knobs(seed: u64, nodes: &mut [NodePlan]) {
+    let mut knobs = Draws::new(seed, Stream::new(0, 0, Purpose::Knob));
+    for node in nodes {
+        if let NodePlan::Requester(requester) = node
+            && knobs.chance(1, 2)
+        {
+            requester.policy.max_retries = knobs.below(3) as u32;
+        }
+    }
 }
 
 /// What is asked for; when and by whom is drawn apart.

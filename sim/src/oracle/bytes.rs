@@ -32,6 +32,8 @@ pub(super) struct StreamBook {
     unasked: u64,
     body_sent: u64,
     body_credit: u64,
+    /// The last Award here was declined: nothing is attached to the stream.
+    is_declined: bool,
 }
 
 /// What a provider has sent of an attempt, over all its streams.
@@ -209,6 +211,7 @@ impl Judge {
             self.reach_message(&message, core);
             self.asks(stream, from, &message);
             let book = self.streams.entry(stream).or_default();
+            book.is_declined |= matches!(message, Message::Decline(_)) && book.attempt.is_some();
             let Some((job, attempt)) = book.attempt else { continue };
             self.subject = Some(job);
             match message {
@@ -329,6 +332,15 @@ impl Judge {
         let (prefix, texts) = (known.prefix, &known.texts);
         let mut sent = texts.range(..(end, 0)).rev().filter(|((_, own_end), _)| *own_end == end);
         sent.any(|((start, _), hash)| *hash == hash_of(text) || *start < prefix + 16)
+    }
+
+    /// A provider of the core resets a stream; `honest`: its requester is of the core too. One that is awarded may be
+    /// silent for too long, or be fenced by a newer one; any other is reset only for what breaks the protocol.
+    pub(crate) fn provider_resets(&mut self, stream: u64, from: PeerId, honest: bool) {
+        let is_attached = self.streams.get(&stream).is_some_and(|book| book.attempt.is_some() && !book.is_declined);
+        if honest && !is_attached && !self.is_noisy {
+            self.fail(Rule::Blame, format_args!("{from:?} resets the stream of a peer that kept the protocol"));
+        }
     }
 
     pub(crate) fn stream_gone(&mut self, stream: u64) {

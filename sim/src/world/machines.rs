@@ -259,6 +259,7 @@ impl World {
             }
             Order::Reset(stream) => {
                 self.trace.record(self.now, node, node, record::ORDER, &[2]);
+                self.judge_reset(node, role, stream);
                 self.close(node, role, stream, true);
             }
             Order::StartQuery(query, model) => self.start_query(node, query, &model),
@@ -267,6 +268,12 @@ impl World {
                 self.dht.live.remove(&(node, query));
             }
         }
+    }
+
+    fn judge_reset(&mut self, node: u32, role: Role, stream: StreamId) {
+        let Some(conn) = self.conn_of(node, role, stream).filter(|_| role == Role::Provider) else { return };
+        let other = self.conns.get(conn).map(|record| record.ends[0].role);
+        self.judge.provider_resets(conn, peer_id(node), other == Some(Role::Requester));
     }
 
     fn start_query(&mut self, node: u32, query: QueryId, model: &Model) {

@@ -451,7 +451,7 @@ impl World {
         record.ends.iter().position(|end| end.node == node && end.role == role)
     }
 
-    fn conn_of(&self, node: u32, role: Role, id: StreamId) -> Option<u64> {
+    pub(super) fn conn_of(&self, node: u32, role: Role, id: StreamId) -> Option<u64> {
         let node = &self.nodes[node as usize];
         match role {
             Role::Requester => node.requester.as_ref()?.streams.get(&id).copied(),
