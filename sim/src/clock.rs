@@ -26,6 +26,11 @@ impl NodeClock {
         Instant::from_millis(own)
     }
 
+    /// The latest that a machine was told, or is about to be.
+    pub(crate) fn latest(&self, now: u64) -> u64 {
+        self.latest.max(self.shows(now))
+    }
+
     /// What it shows.
     pub(crate) fn shows(&self, now: u64) -> u64 {
         if self.ppm == 0 {
@@ -48,6 +53,13 @@ impl NodeClock {
     /// The world's time when a span has passed for a machine that begins to count now.
     pub(crate) fn after(&self, now: u64, span: u64) -> u64 {
         self.when(self.shows(now).max(self.latest).saturating_add(span))
+    }
+
+    /// Sets it forward if it shows less.
+    pub(crate) fn begin_after(&mut self, now: u64, own: u64) {
+        if self.shows(now) < own {
+            (self.world, self.own) = (now, own);
+        }
     }
 
     /// Sets it forward or back; how much later a machine's deadlines come at worst.

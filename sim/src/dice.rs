@@ -26,6 +26,10 @@ pub enum Purpose {
     Heal,
     /// How a seed's nodes are set, beyond what their shape says.
     Knob,
+    /// Which crashes a seed meets.
+    Crash,
+    /// Whether a node stores its state though nothing asks for it.
+    Disk,
 }
 
 /// A source of draws: from whom, to whom, what for.

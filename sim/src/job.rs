@@ -47,6 +47,8 @@ pub struct Job {
     pub(crate) delivered: u64,
     pub(crate) consumed: u64,
     pub(crate) app_due: bool,
+    /// Its node came back from a crash.
+    pub(crate) recovered: bool,
     /// The run's pieces as they were told, if the application stores them: who, how many, bytes of text, ids.
     pub(crate) pieces: Vec<(PeerId, u32, usize, Option<Vec<u8>>)>,
 }
@@ -67,6 +69,7 @@ impl Job {
             delivered: 0,
             consumed: 0,
             app_due: false,
+            recovered: false,
             pieces: Vec::new(),
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     clock::NodeClock,
     engine::{Answer, EngineScript},
     script::Script,
+    world::Checkpoint,
 };
 
 /// A node of a world.
@@ -182,6 +183,14 @@ impl<M: Machine> Side<M> {
     }
 }
 
+/// Where a node stores its state.
+#[derive(Clone, Default)]
+pub(crate) struct Disk {
+    pub(crate) stored: Checkpoint,
+    /// How often it was asked whether to store what need not be stored at once.
+    pub(crate) asked: u64,
+}
+
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) alive: bool,
@@ -190,6 +199,10 @@ pub(crate) struct Node {
     pub(crate) asleep_until: u64,
     /// How many times as long its engine takes.
     pub(crate) slow: u64,
+    /// What it has stored, if it does store its state.
+    pub(crate) disk: Option<Box<Disk>>,
+    /// Its process crashed, and will be back.
+    pub(crate) crashed: bool,
     /// How often it was restarted: what belongs to an earlier life is stale.
     pub(crate) life: u32,
     pub(crate) requester: Option<Box<Side<Requester>>>,

@@ -57,10 +57,12 @@ pub(crate) enum Group {
     Cheat,
     Pest,
     Answer,
+    /// Crashes, by the phase of a job at that time; and what came back.
+    Recovery,
 }
 
 /// Each group with its places, in order.
-const GROUPS: [(Group, usize); 20] = [
+const GROUPS: [(Group, usize); 21] = [
     (Group::Event, PHASES.len() * EVENTS.len()),
     (Group::PassedOver, PASSED_OVER.len()),
     (Group::Failure, FAILURES.len()),
@@ -81,6 +83,7 @@ const GROUPS: [(Group, usize); 20] = [
     (Group::Cheat, CHEATS.len()),
     (Group::Pest, PESTS.len()),
     (Group::Answer, ANSWERS.len()),
+    (Group::Recovery, PHASES.len() + RECOVERED.len()),
 ];
 
 /// Where each group begins.
@@ -127,6 +130,11 @@ const PROVIDER_EVENTS: [&str; 10] = [
     "accepted",
 ];
 const ANSWERS: [&str; 6] = ["stop", "length", "of two providers", "of three", "after a resume", "free"];
+const RECOVERED: [&str; 3] = ["a requester returns", "a provider returns", "an ending is told again"];
+/// Places of [`Group::Recovery`] behind the phases.
+pub(crate) const REQUESTER: usize = PHASES.len();
+pub(crate) const PROVIDER: usize = PHASES.len() + 1;
+pub(crate) const TOLD_AGAIN: usize = PHASES.len() + 2;
 const MESSAGES: [&str; 19] = [
     "describe",
     "advert",
@@ -366,6 +374,8 @@ fn name(group: Group, place: usize) -> String {
         Group::Deadline => format!("{} {:?}", side(CAUSES.len()), CAUSES[place % CAUSES.len()]),
         Group::Input => format!("{} {}", side(INPUTS.len()), INPUTS[place % INPUTS.len()]),
         Group::FaultDuring => of(&PHASES, place),
+        Group::Recovery if place < PHASES.len() => format!("a crash when {}", PHASES[place]),
+        Group::Recovery => of(&RECOVERED, place - PHASES.len()),
         Group::Cheat => of(&CHEATS, place),
         Group::Pest => of(&PESTS, place),
         Group::Answer => of(&ANSWERS, place),

@@ -57,6 +57,9 @@ pub enum FaultKind {
     Split(NodeId, NodeId, u32),
     /// A node dies; others see their streams end after so many ms, or never.
     Kill(NodeId, #[serde(with = "maybe")] Option<u64>),
+    /// A node's process dies with its memory, and is back so many ms later with what it had stored. Nodes that meet this
+    /// store their state as they go: at once where it must not be lost, else from time to time.
+    Crash(NodeId, u64),
     /// A node comes back without memory; if it lives, it dies first.
     Restart(NodeId),
     /// Engines of a node have this trouble in every attempt that starts from now on.
@@ -90,7 +93,7 @@ pub enum FaultKind {
 }
 
 /// Every kind's name.
-pub(crate) const NAMES: [&str; 28] = [
+pub(crate) const NAMES: [&str; 29] = [
     "cut",
     "half-cut",
     "cut-after",
@@ -119,6 +122,7 @@ pub(crate) const NAMES: [&str; 28] = [
     "slow",
     "unpublish",
     "publish",
+    "crash",
 ];
 
 impl FaultKind {
@@ -139,6 +143,7 @@ impl FaultKind {
             Self::Bandwidth(..) => "bandwidth",
             Self::Split(..) => "split",
             Self::Kill(..) => "kill",
+            Self::Crash(..) => "crash",
             Self::Restart(..) => "restart",
             Self::Engine(..) => "engine",
             Self::Sleep(..) => "sleep",
@@ -182,6 +187,7 @@ impl FaultKind {
             | Self::ClockStep(..)
             | Self::Publish(_)
             | Self::Split(..)
+            | Self::Crash(..)
             | Self::Restart(_)
             | Self::Price(..)
             | Self::Allow(..)
@@ -214,6 +220,7 @@ impl FaultKind {
             | Self::Ban(a, b)
             | Self::Allow(a, b) => [a, b].into_iter().for_each(visit),
             Self::Kill(node, _)
+            | Self::Crash(node, _)
             | Self::Restart(node)
             | Self::Engine(node, _)
             | Self::Price(node, ..)

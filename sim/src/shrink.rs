@@ -283,6 +283,7 @@ fn shorter(what: FaultKind) -> Vec<FaultKind> {
         FaultKind::Delay(a, b, delay, jitter) if jitter > 0 => vec![FaultKind::Delay(a, b, delay, 0)],
         FaultKind::Delay(a, b, delay, _) => durations(delay).map(|ms| FaultKind::Delay(a, b, ms.max(1), 0)).collect(),
         FaultKind::Kill(node, Some(ms)) => durations(ms).map(|ms| FaultKind::Kill(node, Some(ms))).collect(),
+        FaultKind::Crash(node, ms) => durations(ms).map(|ms| FaultKind::Crash(node, ms)).collect(),
         FaultKind::HalfCut(a, b) => vec![FaultKind::Cut(a, b)],
         _ => Vec::new(),
     }

@@ -22,6 +22,9 @@ use crate::{
 
 /// When a seed's faults end, in ms.
 pub const CALM_AT: u64 = 60_000;
+/// When all come at once, if they do, in ms; and into which part of the time.
+const RUSH_AT: u64 = 15_000;
+const RUSH_IN: u64 = 30;
 /// So long after the calm, or after the last sleeper's waking, everything that began before is over, in ms: then a last
 /// job has to be served.
 const PROBE_AFTER: u64 = 1_500_000;
@@ -70,9 +73,6 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         add(NodePlan::Pest(PestPlan { how, target, streams }));
     }
     let probing = add(NodePlan::Requester(RequesterPlan::default()));
-    if with_hostile {
-        turn_knobs(seed, &mut plan.nodes[..probing.0 as usize]);
-    }
     let mut jobs = Draws::new(seed, Stream::new(0, 0, Purpose::Job));
     for _ in 0..=jobs.below(8) {
         let node = requesters[jobs.below(requesters.len() as u64) as usize];
@@ -83,6 +83,8 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
     if with_hostile {
         let nodes: Vec<NodeId> = providers.iter().chain(&requesters).chain(&hostile).copied().collect();
         plan.faults = faults(seed, &nodes, &providers, &requesters, plan.jobs.len() as u64);
+        plan.faults.extend(crashes(seed, &providers, &requesters));
+        turn_knobs(&mut plan, probing);
     }
     plan.jobs.push(JobPlan {
         at: all_awake(&plan.faults) + PROBE_AFTER,
@@ -234,15 +236,27 @@ fn requester(shape: &mut Draws, may_be_slow: bool) -> RequesterPlan {
     RequesterPlan { limits, account_budget, pace, ..RequesterPlan::default() }
 }
 
-/// Settings that few worlds touch, drawn apart.
-fn turn_knobs(seed: u64, nodes: &mut [NodePlan]) {
-    let mut knobs = Draws::new(seed, Stream::new(0, 0, Purpose::Knob));
-    for node in nodes {
-        if let NodePlan::Requester(requester) = node
-            && knobs.chance(1, 2)
-        {
-            requester.policy.max_retries = knobs.below(3) as u32;
+/// Settings drawn apart: how often requesters try again; and in some worlds all jobs come at once, to providers with little
+/// room whose engines break off often.
+fn turn_knobs(plan: &mut Plan, probing: NodeId) {
+    let mut knobs = Draws::new(plan.seed, Stream::new(0, 0, Purpose::Knob));
+    let is_rush = knobs.chance(1, 4);
+    for (index, node) in plan.nodes[..probing.0 as usize].iter_mut().enumerate() {
+        match node {
+            NodePlan::Requester(requester) if is_rush || knobs.chance(1, 2) => {
+                requester.policy.max_retries = knobs.below(3) as u32;
+            }
+            NodePlan::Provider(provider) if is_rush => {
+                (provider.slots, provider.queue) = (1, knobs.below(2) as u32);
+                provider.engine.trouble_permille = 500;
+                let trouble = Some((knobs.below(5), Trouble::Fail(EndReason::Engine)));
+                plan.faults.push(Fault { at: 0, what: FaultKind::Engine(NodeId(index as u32), trouble) });
+            }
+            _ => {}
         }
+    }
+    for job in plan.jobs.iter_mut().filter(|_| is_rush) {
+        job.at = RUSH_AT + job.at / RUSH_IN;
     }
 }
 
@@ -285,6 +299,22 @@ fn job(draws: &mut Draws) -> JobPlan {
         explain,
         ..JobPlan::default()
     }
+}
+
+/// Processes that die and come back with what they had stored, in some worlds.
+fn crashes(seed: u64, providers: &[NodeId], requesters: &[NodeId]) -> Vec<Fault> {
+    let mut draws = Draws::new(seed, Stream::new(0, 0, Purpose::Crash));
+    let mut faults = Vec::new();
+    for nodes in [requesters, providers] {
+        let crashes = if draws.chance(1, 4) { 1 + draws.below(3) } else { 0 };
+        for _ in 0..crashes {
+            let node = nodes[draws.below(nodes.len() as u64) as usize];
+            let longest = [20, 1000, 20_000][draws.below(3) as usize];
+            let what = FaultKind::Crash(node, 1 + draws.below(longest));
+            faults.push(Fault { at: draws.below(CALM_AT), what });
+        }
+    }
+    faults
 }
 
 /// A random subset of fault kinds, a few faults of each.

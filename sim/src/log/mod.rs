@@ -117,6 +117,11 @@ impl Log {
         self.push(Entry { at, node: Some(node), part, does: "submits", what, peer: None, stream: None, job });
     }
 
+    pub(crate) fn returned(&mut self, at: u64, node: u32) {
+        let (node, what) = (Some(node), "after its crash, with what it had stored".into());
+        self.push(Entry { at, node, part: "world", does: "returns", what, peer: None, stream: None, job: None });
+    }
+
     pub(crate) fn fault(&mut self, at: u64, fault: FaultKind) {
         let nodes = fault.nodes();
         let (node, peer) = (nodes.first().map(|node| node.0), nodes.get(1).map(|node| node.0));

@@ -55,6 +55,8 @@ pub(super) struct AttemptBook {
     echoed: bool,
     /// The newest epoch that the provider took.
     epoch: u32,
+    /// The newest that its requester said.
+    said: u32,
     /// One side told the other that it is over.
     is_over: bool,
 }
@@ -105,9 +107,11 @@ impl Judge {
                     let known = self.attempts.entry((to, award.job, award.attempt)).or_default();
                     known.prefix = award.prefix_tokens;
                     known.acked = known.acked.max(award.prefix_tokens);
+                    self.says_epoch(to, (award.job, award.attempt), epoch, core);
                 }
                 Message::Resume { job, attempt, epoch, .. } => {
                     *book = StreamBook { attempt: Some((*job, *attempt)), epoch: *epoch, ..StreamBook::default() };
+                    self.says_epoch(to, (*job, *attempt), *epoch, core);
                 }
                 Message::Rfq(rfq) if core && !rfq.body_bytes.is_multiple_of(256) => {
                     self.fail(Rule::Secrecy, format_args!("the exact size of a prompt is told: {}", rfq.body_bytes));
@@ -222,10 +226,15 @@ impl Judge {
                         self.takes(from, awarded);
                     }
                     self.attaches(from, (job, attempt), epoch, core);
+                    let forgot = !core || self.forgetful.contains(&from);
                     let known = self.attempts.entry((from, job, attempt)).or_default();
+                    let again = known.sent > known.prefix && accepted.body_credit > 0 && !forgot;
                     let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
                     known.window.get_or_insert(window);
                     known.echoed |= echoed;
+                    if again {
+                        self.fail(Rule::Recovery, format_args!("{job:?}: {from:?} computes attempt {attempt} again"));
+                    }
                 }
                 Message::End(_) | Message::Gone(_) | Message::Decline(_) => {
                     self.attempts.entry((from, job, attempt)).or_default().is_over = true;
@@ -306,6 +315,16 @@ impl Judge {
         }
         if !self.is_skewed && self.now > promise.made.saturating_add(promise.expires_in) {
             self.fail(Rule::Offers, format_args!("{from:?} accepts an offer that expired"));
+        }
+    }
+
+    /// A requester says which epoch of an attempt begins: one that it never said before, not even before a crash.
+    fn says_epoch(&mut self, to: PeerId, (job, attempt): (JobId, u32), epoch: u32, core: bool) {
+        let known = self.attempts.entry((to, job, attempt)).or_default();
+        let newest = known.said;
+        known.said = newest.max(epoch);
+        if core && epoch <= newest {
+            self.fail(Rule::Epoch, format_args!("{job:?}: epoch {epoch} of attempt {attempt} begins, it had {newest}"));
         }
     }
 

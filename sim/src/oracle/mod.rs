@@ -91,6 +91,8 @@ pub enum Rule {
     Fence,
     /// No table grows beyond its limit.
     Bounds,
+    /// What a node stored as it was told to, it can come back with; and nothing is computed twice.
+    Recovery,
 }
 
 /// A broken rule.
@@ -157,6 +159,8 @@ pub(crate) struct Judge {
     pub(crate) points: Points,
     actors: BTreeMap<PeerId, (Group, usize)>,
     offers: BTreeMap<(PeerId, u64), Promise>,
+    /// Who lost everything it knew.
+    forgetful: BTreeSet<PeerId>,
     /// Bytes were changed on their way: who seems to break the protocol may be innocent.
     pub(crate) is_noisy: bool,
     /// Clocks differ, or stood still: what a node takes for time is its own.
@@ -184,6 +188,8 @@ struct Book {
     resumed: bool,
     /// Its node came back from a crash: numbers of attempts are skipped.
     recovered: bool,
+    /// What its node has stored of it: its tries, and whether its last attempt was open.
+    stored: (Tries, bool),
 }
 
 #[derive(Clone, Debug)]
@@ -252,6 +258,7 @@ impl Judge {
             phase: 0,
             resumed: false,
             recovered: false,
+            stored: <(Tries, bool)>::default(),
         };
         if self.jobs.insert(job, book).is_some() {
             self.fail(Rule::Ending, format_args!("{job:?} was minted twice"));
@@ -288,6 +295,7 @@ impl Judge {
         self.jobs.values_mut().filter(|book| book.node == node).for_each(|book| book.died = true);
         // A new life's account knows nothing of the old one's.
         self.closed.remove(&node);
+        self.forgetful.insert(crate::node::peer_id(node));
         self.by_hand.retain(|(owner, _)| *owner != node);
         self.slots_freed(node);
     }
@@ -297,6 +305,23 @@ impl Judge {
         if let Some((used, _)) = self.slots.get_mut(&node) {
             *used = 0;
         }
+    }
+
+    /// The node has stored its state.
+    pub(crate) fn stored(&mut self, node: u32) {
+        self.each_open(node, |book| book.stored = (book.tries.clone(), book.is_open));
+    }
+
+    /// The node's memory is gone: it will know what it had stored.
+    pub(crate) fn crashed(&mut self, node: u32) {
+        let mut phases = Vec::new();
+        for (_, job) in self.open.range((node, JobId([0; 16]))..=(node, JobId([255; 16]))) {
+            if let Some(book) = self.jobs.get_mut(job) {
+                (book.tries, book.is_open) = book.stored.clone();
+                phases.push(usize::from(book.phase));
+            }
+        }
+        phases.into_iter().for_each(|phase| self.reach(Group::Recovery, phase));
     }
 
     /// The application lost so many of the last tokens that it was told: they are to be told again.

@@ -20,7 +20,7 @@ impl Judge {
         self.actors.insert(peer, (group, kind));
     }
 
-    fn reach(&mut self, group: Group, place: usize) {
+    pub(crate) fn reach(&mut self, group: Group, place: usize) {
         self.points.hit(group, place);
     }
 

@@ -325,6 +325,11 @@ impl Plan {
         world.dht.delay = self.lookup_delay;
         world.dht.lookup = self.lookup;
         self.nodes.iter().for_each(|node| self.add_node(&mut world, node));
+        for fault in &self.faults {
+            if let FaultKind::Crash(node, _) = fault.what {
+                world.keep_state(node);
+            }
+        }
         self.links.iter().for_each(|link| world.set_link(link.between.0, link.between.1, link.link));
         for job in &self.jobs {
             world.submit_at(job.at, job.node, self.spec(job));

@@ -144,6 +144,11 @@ impl World {
             return self.push(asleep, INSTANT_END, kind::APP, owner, Happening::App { job: id });
         }
         job.app_due = false;
+        let has_ended = job.ending.is_some();
+        if has_ended {
+            self.conclude(owner, id);
+        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let waiting = job.delivered - job.consumed;
         let (n, again) = match job.pace {
             Pace::AtOnce => (waiting, None),

@@ -70,6 +70,7 @@ impl World {
             }),
             FaultKind::Split(a, b, mean) => self.both(a, b, |link| link.config.split = mean),
             FaultKind::Kill(node, seen_after) => self.kill(node.0, seen_after),
+            FaultKind::Crash(node, away) => self.crash_for(node.0, away),
             FaultKind::Restart(node) => self.restart(node.0),
             FaultKind::Engine(node, trouble) => {
                 if let Some(config) = &mut self.nodes[node.0 as usize].provider_config {
@@ -145,10 +146,14 @@ impl World {
     }
 
     fn kill(&mut self, node: u32, seen_after: Option<u64>) {
-        if !self.nodes[node as usize].alive {
+        let place = &mut self.nodes[node as usize];
+        let was_away = std::mem::take(&mut place.crashed);
+        if !place.alive && !was_away {
             return;
         }
-        self.fall(node, seen_after);
+        if !was_away {
+            self.fall(node, seen_after);
+        }
         self.judge.died(node);
         for job in self.jobs.values_mut().filter(|job| job.node.0 == node && job.ending.is_none()) {
             job.orphaned = true;

@@ -1,11 +1,14 @@
 //! Inputs for the machines, and what becomes of their outputs.
 
 use haggle_core::{
-    Event, Input, Instant, JobId, Machine, Model, Output, PeerId, QueryId, StreamId, event::TakeOver,
+    Event, Input, Instant, JobId, Machine, Model, Output, PeerId, ProviderEvent, QueryId, StreamId, event::TakeOver,
     machine::QueryOutcome,
 };
 
-use super::{Drain, Happening, INSTANT_END, Lane, World, kind};
+use super::{
+    Drain, Happening, INSTANT_END, Lane, World, kind,
+    recovery::{Urgency, told_again, urgency},
+};
 use crate::{
     dice::{Purpose, Stream, rand},
     job::keep,
@@ -79,6 +82,7 @@ impl World {
                     self.hear(node, 0, Heard::Start);
                 }
             }
+            Happening::Return { node, life } => self.come_back(node, life),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Submit { nth, node, spec } => {
                 // A refusal is an answer; the number stays without a job.
@@ -206,18 +210,29 @@ impl World {
     }
 
     fn drain_requester(&mut self, node: u32) -> bool {
-        let Some(side) = &mut self.nodes[node as usize].requester else { return false };
+        let place = &mut self.nodes[node as usize];
+        let stores = self.stores || place.disk.is_some();
+        let Some(side) = &mut place.requester else { return false };
         let order = match side.machine.poll_output() {
             None => return false,
             Some(Output::Event(event)) => {
                 self.trace.record(self.now, node, node, record::EVENT, event.name().as_bytes());
-                self.judge.event(node, &event);
                 if let Some(log) = &mut self.log {
                     log.event(self.now, node, &event);
                 }
-                if let Some((job, at)) = note(&mut self.jobs, self.stores, self.now, &event) {
+                let urgency = if stores { urgency(&event) } else { Urgency::None };
+                // An application that has stored how a job ended takes no notice when it is told again.
+                let due = if told_again(&mut self.judge, &self.jobs, &event) {
+                    None
+                } else {
+                    self.judge.event(node, &event);
+                    note(&mut self.jobs, stores, self.now, &event)
+                };
+                let ended = if let Event::Ended { job, .. } = event { Some((job, self.now + 1)) } else { None };
+                for (job, at) in due.into_iter().chain(ended.filter(|_| stores)) {
                     self.push(at, INSTANT_END, kind::APP, node, Happening::App { job });
                 }
+                self.store_if(node, urgency);
                 return true;
             }
             Some(output) => own(output, &mut self.spare),
@@ -235,7 +250,11 @@ impl World {
                 if let Some(log) = &mut self.log {
                     log.provider_event(self.now, node, &event);
                 }
+                let is_urgent = matches!(event, ProviderEvent::Start { .. } | ProviderEvent::Served { .. });
                 self.provider_event(node, event);
+                if is_urgent {
+                    self.store(node);
+                }
                 return true;
             }
             Some(output) => own(output, &mut self.spare),

@@ -131,6 +131,7 @@ enum Happening {
     App { job: JobId },
     Wake { node: u32, life: u32, conn: u64 },
     Start { node: u32, life: u32 },
+    Return { node: u32, life: u32 },
     Fault(FaultKind),
     Submit { nth: usize, node: u32, spec: Box<JobSpec> },
 }
@@ -216,6 +217,8 @@ impl World {
             clock: NodeClock::default(),
             asleep_until: 0,
             slow: 1,
+            disk: None,
+            crashed: false,
             life: 0,
             requester: None,
             provider: None,
@@ -322,6 +325,7 @@ impl World {
     pub fn ban(&mut self, node: NodeId, peer: PeerId) -> Result<(), Refusal> {
         self.command(node.0, |requester, _| requester.ban(peer))?;
         self.judge.banned(node.0, peer, true);
+        self.store(node.0);
         Ok(())
     }
 
@@ -332,6 +336,7 @@ impl World {
             requester.allow(&peer);
             Ok(())
         });
+        self.store(node.0);
     }
 
     /// Bounds what all jobs of a node together may come to owe.
@@ -426,20 +431,14 @@ impl World {
     /// Gives a node fresh machines, as its process does when it starts.
     fn boot(&mut self, node: u32) {
         let id = NodeId(node);
-        let seed = |machine: u64, life: u32| {
-            let mut seed = [0; 32];
-            for (index, word) in seed.chunks_mut(8).enumerate() {
-                let counter = (u64::from(life) << 8) | (machine << 4) | index as u64;
-                let draw = dice::rand(self.seed, Stream::new(node, node, Purpose::Machine), counter);
-                word.copy_from_slice(&draw.to_le_bytes());
-            }
-            seed
-        };
+        let life = self.nodes[node as usize].life;
+        let seeds = [Role::Requester, Role::Provider].map(|role| self.machine_seed(node, role, life));
         let place = &mut self.nodes[node as usize];
         place.alive = true;
+        place.crashed = false;
         place.runs.clear();
         place.requester = place.requester_config.as_ref().map(|config| {
-            match Requester::new(config.policy.clone(), config.limits.clone(), seed(1, place.life)) {
+            match Requester::new(config.policy.clone(), config.limits.clone(), seeds[0]) {
                 Ok(mut requester) => {
                     requester.set_account_budget(config.account_budget);
                     self.judge.account(node, config.account_budget);
@@ -449,7 +448,7 @@ impl World {
             }
         });
         place.provider = place.provider_config.as_ref().map(|config| {
-            match Provider::new(config.service.clone(), config.limits.clone(), seed(2, place.life)) {
+            match Provider::new(config.service.clone(), config.limits.clone(), seeds[1]) {
                 Ok(provider) => Box::new(Side::new(provider)),
                 Err(error) => panic!("a provider with {error}"),
             }
@@ -468,6 +467,18 @@ impl World {
             self.judge.provider(node, id.peer(), models, config.service.slots);
         }
         self.publish(node);
+        self.begin_storing(node);
+    }
+
+    /// Keys the draws of a machine, others in each life.
+    fn machine_seed(&self, node: u32, role: Role, life: u32) -> [u8; 32] {
+        let mut seed = [0; 32];
+        for (index, word) in seed.chunks_mut(8).enumerate() {
+            let counter = (u64::from(life) << 8) | ((role as u64 + 1) << 4) | index as u64;
+            let draw = dice::rand(self.seed, Stream::new(node, node, Purpose::Machine), counter);
+            word.copy_from_slice(&draw.to_le_bytes());
+        }
+        seed
     }
 
     /// Lets queries find a provider.
@@ -516,6 +527,7 @@ impl World {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
         }
         self.jobs.insert(job, Job::new(NodeId(node), ask, now, pace));
+        self.store(node);
         self.after(node, Role::Requester);
         Ok(job)
     }

@@ -1,22 +1,27 @@
 //! Processes that die, and come back with what they had stored.
 
+use std::collections::BTreeMap;
+
 use haggle_core::{
-    Instant, Provider, Requester, SnapshotError,
+    Event, Instant, JobId, Provider, Requester, SnapshotError,
     requester::{Piece, Stored},
     time::Millis,
 };
 
-use super::World;
+use super::{Happening, World, kind};
 use crate::{
+    dice::{Purpose, Stream, below},
     job::Job,
     net::Role,
     node::{NodeId, Pace, Side},
+    oracle::{Judge, Rule},
+    points::{self, Group},
 };
 
 /// What a node had on its disk at a time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Checkpoint {
-    /// When, in virtual ms.
+    /// When, in ms of its own clock.
     pub at: u64,
     /// Its requester's snapshot, if it buys.
     pub requester: Option<Vec<u8>>,
@@ -24,16 +29,139 @@ pub struct Checkpoint {
     pub provider: Option<Vec<u8>>,
 }
 
+/// Whether what a requester tells has to be on the disk before anything else happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Urgency {
+    None,
+    /// From time to time is enough.
+    Calm,
+    Urgent,
+}
+
+pub(super) const fn urgency(event: &Event<'_>) -> Urgency {
+    match event {
+        Event::Awarded { .. } | Event::Resumed { .. } | Event::TakenOver { .. } | Event::Ended { .. } => {
+            Urgency::Urgent
+        }
+        Event::Tokens { .. } | Event::PassedOver { .. } | Event::Cut { .. } => Urgency::Calm,
+        _ => Urgency::None,
+    }
+}
+
+/// Of what can wait, one in so many is stored.
+const CALM: u64 = 4;
+
+/// Whether a job's ending is told to an application that has stored it already; it has to be the same.
+pub(super) fn told_again(judge: &mut Judge, jobs: &BTreeMap<JobId, Job>, event: &Event<'_>) -> bool {
+    let Event::Ended { job: id, ending } = event else { return false };
+    let Some((_, known)) = jobs.get(id).filter(|job| job.recovered).and_then(|job| job.ending.as_ref()) else {
+        return false;
+    };
+    judge.reach(Group::Recovery, points::TOLD_AGAIN);
+    if known != ending {
+        judge.subject = Some(*id);
+        judge.fail(Rule::Ending, format_args!("{id:?} ended with {known:?}, and is told again as {ending:?}"));
+        judge.subject = None;
+    }
+    true
+}
+
 impl World {
     /// What a node would store now.
     #[must_use]
     pub fn checkpoint(&self, node: NodeId) -> Checkpoint {
-        let now = Instant::from_millis(self.now);
         let place = &self.nodes[node.0 as usize];
+        let at = place.clock.latest(self.now);
+        let now = Instant::from_millis(at);
         Checkpoint {
-            at: self.now,
+            at,
             requester: place.requester.as_ref().map(|side| side.machine.snapshot(now)),
             provider: place.provider.as_ref().map(|side| side.machine.snapshot(now)),
+        }
+    }
+
+    /// From now on a node stores its state as it goes, so that [`FaultKind::Crash`](crate::FaultKind::Crash) costs nobody
+    /// its jobs.
+    pub fn keep_state(&mut self, node: NodeId) {
+        self.nodes[node.0 as usize].disk.get_or_insert_default();
+        self.begin_storing(node.0);
+    }
+
+    /// A new process: what is to be stored from its first job on.
+    pub(super) fn begin_storing(&mut self, node: u32) {
+        let place = &mut self.nodes[node as usize];
+        if let Some(side) = place.requester.as_mut().filter(|_| place.disk.is_some()) {
+            side.machine.keep_endings();
+        }
+        self.store(node);
+    }
+
+    /// Stores a node's state, if it does that at all.
+    pub(super) fn store(&mut self, node: u32) {
+        let place = &self.nodes[node as usize];
+        if place.disk.is_none() || !place.alive {
+            return;
+        }
+        let stored = self.checkpoint(NodeId(node));
+        if let Some(disk) = &mut self.nodes[node as usize].disk {
+            disk.stored = stored;
+        }
+        self.judge.stored(node);
+    }
+
+    /// Stores it if it must be, or if it is about time.
+    pub(super) fn store_if(&mut self, node: u32, urgency: Urgency) {
+        let Some(disk) = &mut self.nodes[node as usize].disk else { return };
+        let is_due = match urgency {
+            Urgency::None => false,
+            Urgency::Calm => {
+                disk.asked += 1;
+                below(self.seed, Stream::new(node, node, Purpose::Disk), disk.asked, CALM) == 0
+            }
+            Urgency::Urgent => true,
+        };
+        if is_due {
+            self.store(node);
+        }
+    }
+
+    /// The application has stored how a job ended.
+    pub(super) fn conclude(&mut self, node: u32, job: JobId) {
+        let place = &mut self.nodes[node as usize];
+        if let Some(side) = place.requester.as_mut().filter(|_| place.disk.is_some()) {
+            side.machine.concluded(job);
+            self.store_if(node, Urgency::Calm);
+        }
+    }
+
+    /// A node that stores its state crashes, and comes back.
+    pub(super) fn crash_for(&mut self, node: u32, away: u64) {
+        let place = &self.nodes[node as usize];
+        if !place.alive || place.disk.is_none() {
+            return;
+        }
+        let life = place.life;
+        self.judge.crashed(node);
+        self.judge.sleeps(node, self.now + away.max(1));
+        self.crash(NodeId(node));
+        self.nodes[node as usize].crashed = true;
+        self.push(self.now + away.max(1), node, kind::WORLD, node, Happening::Return { node, life });
+    }
+
+    /// It comes back, unless something else became of it.
+    pub(super) fn come_back(&mut self, node: u32, life: u32) {
+        let place = &self.nodes[node as usize];
+        let Some(disk) = place.disk.clone().filter(|_| place.crashed && place.life == life) else { return };
+        if let Some(log) = &mut self.log {
+            log.returned(self.now, node);
+        }
+        self.judge
+            .reach(Group::Recovery, if disk.stored.provider.is_some() { points::PROVIDER } else { points::REQUESTER });
+        if let Err(error) = self.recover(NodeId(node), &disk.stored) {
+            self.judge
+                .fail(Rule::Recovery, format_args!("node {node} can not come back with what it had stored: {error}"));
+            // It begins anew, so that the run goes on.
+            self.restart(node);
         }
     }
 
@@ -42,8 +170,12 @@ impl World {
     pub fn crash(&mut self, node: NodeId) {
         self.fall(node.0, Some(1));
         self.judge.slots_freed(node.0);
-        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.node == node && job.ending.is_none()) {
-            self.judge.forgotten(*id, job.forget_untaken());
+        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.node == node) {
+            job.recovered = true;
+            if job.ending.is_none() {
+                self.judge.forgotten(*id, job.forget_untaken());
+                self.judge.consumed(*id, job.consumed);
+            }
         }
     }
 
@@ -52,32 +184,34 @@ impl World {
     /// # Errors
     /// The core's. The node stays dead.
     pub fn recover(&mut self, node: NodeId, stored: &Checkpoint) -> Result<(), SnapshotError> {
-        let (now, away) = (Instant::from_millis(self.now), Millis(self.now - stored.at));
         let life = self.nodes[node.0 as usize].life + 1;
-        let mut seed = [0; 32];
-        seed[..4].copy_from_slice(&life.to_le_bytes());
-        seed[4..8].copy_from_slice(&node.0.to_le_bytes());
-        let place = &self.nodes[node.0 as usize];
+        let seeds = [Role::Requester, Role::Provider].map(|role| self.machine_seed(node.0, role, life));
+        let place = &mut self.nodes[node.0 as usize];
+        // A process has a clock of its own; moments before the crash are to be on it.
+        place.clock.begin_after(self.now, stored.at);
+        let now = place.clock.read(self.now);
+        let away = Millis(now.as_millis().saturating_sub(stored.at));
         let mut requester = None;
         if let (Some(bytes), Some(config)) = (&stored.requester, &place.requester_config) {
-            let own = self.jobs.iter().filter(|(_, job)| job.node == node && job.ending.is_none());
+            let own = self.jobs.iter().filter(|(_, job)| job.node == node);
             let pieces: Vec<Stored<'_>> = own.map(|(id, job)| Stored { job: *id, pieces: job.stored() }).collect();
             let (policy, limits) = (config.policy.clone(), config.limits.clone());
-            let mut machine = Requester::restore((now, away), bytes, &pieces, policy, limits, seed)?;
+            let mut machine = Requester::restore((now, away), bytes, &pieces, policy, limits, seeds[0])?;
             machine.set_account_budget(config.account_budget);
             requester = Some(Box::new(Side::new(machine)));
         }
         let mut provider = None;
         if let (Some(bytes), Some(config)) = (&stored.provider, &place.provider_config) {
             let (service, limits) = (config.service.clone(), config.limits.clone());
-            seed[8] = 1;
-            provider = Some(Box::new(Side::new(Provider::restore((now, away), bytes, service, limits, seed)?)));
+            provider = Some(Box::new(Side::new(Provider::restore((now, away), bytes, service, limits, seeds[1])?)));
         }
         self.nodes[node.0 as usize].life = life;
         self.boot(node.0);
         let place = &mut self.nodes[node.0 as usize];
         place.requester = requester.or(place.requester.take());
         place.provider = provider.or(place.provider.take());
+        // What was restored goes on under new names: that is stored before it is said.
+        self.store(node.0);
         self.after(node.0, Role::Requester);
         self.after(node.0, Role::Provider);
         Ok(())

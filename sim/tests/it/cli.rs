@@ -65,7 +65,7 @@ fn it_replays_traces_and_compares() {
     assert!(code == Some(1) && text.contains("then they part"), "{text}");
     let (code, text) = out(&["trace", "3"]);
     assert!(code == Some(0) && text.lines().all(|line| line.starts_with("{\"at\":") && line.ends_with('}')), "{text}");
-    let (code, text) = out(&["trace", "5", "--form", "chart", "--job", "0"]);
+    let (code, text) = out(&["trace", "3", "--form", "chart", "--job", "0"]);
     assert!(code == Some(0) && text.contains("o----"), "{text}");
     assert_eq!(out(&["shrink", "3"]).0, Some(2), "there is nothing to shrink");
     assert_eq!(out(&["replay", "v1:3:00000000"]).0, Some(2));

@@ -338,3 +338,29 @@ fn scores_and_bans_are_the_same_after_any_time_away() {
         assert_eq!(gone.requester(me).bans(now), stayed.requester(me).bans(now));
     }
 }
+
+#[test]
+fn crashes_are_plan_data_and_cost_nobody_a_job() {
+    let text = r#"
+[[nodes]]
+kind = "provider"
+[[nodes]]
+kind = "requester"
+[[jobs]]
+at = 0
+node = 1
+budget = 1000000
+must_finish = true
+[[faults]]
+at = 800
+what = { crash = [1, 40] }
+[[faults]]
+at = 900
+what = { crash = [1, 500] }
+"#;
+    let plan = haggle_sim::Plan::parse(text).unwrap();
+    assert_eq!(haggle_sim::Plan::parse(&plan.to_text()).unwrap(), plan);
+    let report = plan.run();
+    report.verdict().unwrap();
+    assert_eq!((report.faults.get("crash"), report.finished), (Some(&2), 1));
+}
