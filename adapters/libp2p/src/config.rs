@@ -1,12 +1,18 @@
 //! A node's configuration: the seed's fields with the seed's defaults, and the limits beside them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use haggle_core::{Limits, Policy, time::Millis};
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, connection_limits::ConnectionLimits, multiaddr::Protocol};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{address, discovery::StoreLimits, groups::GroupLimits, runtime};
+use crate::{
+    address,
+    discovery::StoreLimits,
+    groups::GroupLimits,
+    runtime::{self, TransportLimits},
+    sessions,
+};
 
 /// What a node is told at its start. Every field has a default; unknown fields are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +70,11 @@ pub struct Config {
     pub max_connections_per_peer: u32,
     /// Inbound connections of one group of addresses (IPv4 /24, IPv6 /48).
     pub max_connections_per_group: u32,
+    /// Connections that are being made, each way: the next inbound one is refused, the next dial fails.
+    pub max_pending_connections: u32,
+    /// Live streams to one peer: each job has one, further jobs wait. A peer refuses more than its own
+    /// `limits.streams_per_peer`.
+    pub max_streams_to_peer: u32,
     /// Sizes and counts of the protocol.
     pub limits: Limits,
 }
@@ -95,6 +106,8 @@ impl Default for Config {
             max_connections: 1_024,
             max_connections_per_peer: 4,
             max_connections_per_group: 64,
+            max_pending_connections: 128,
+            max_streams_to_peer: 24,
             limits: Limits::default(),
         }
     }
@@ -162,9 +175,17 @@ impl Config {
             ("max_connections", self.max_connections),
             ("max_connections_per_peer", self.max_connections_per_peer),
             ("max_connections_per_group", self.max_connections_per_group),
+            ("max_pending_connections", self.max_pending_connections),
+            ("max_streams_to_peer", self.max_streams_to_peer),
         ] {
             check(field, count > 0, "must be at least 1")?;
         }
+        let streams = self.transport_limits().max_streams.get();
+        check(
+            "max_streams_to_peer",
+            streams <= TransportLimits::MAX_STREAMS,
+            "and limits.streams_per_peer must be at most 4088 together: no connection carries more streams",
+        )?;
         self.limits
             .validate()
             .map_err(|error| refuse(format!("limits.{}", error.field), format!("must be {}", error.must)))?;
@@ -188,6 +209,41 @@ impl Config {
             groups: GroupLimits { max_connections: self.max_connections_per_group, ..GroupLimits::default() },
             store: StoreLimits::default(),
         })
+    }
+}
+
+/// Streams of a connection that are none of jobs: identify's, Kademlia's.
+const OTHER_STREAMS: u32 = 8;
+
+/// What each layer below is allowed.
+impl Config {
+    pub(crate) fn transport_limits(&self) -> TransportLimits {
+        let streams =
+            self.limits.streams_per_peer.saturating_add(self.max_streams_to_peer).saturating_add(OTHER_STREAMS);
+        let max_streams = NonZeroUsize::new(streams as usize).unwrap_or(NonZeroUsize::MIN);
+        TransportLimits { dial_timeout: self.dial_timeout, max_streams, ..TransportLimits::default() }
+    }
+
+    pub(crate) fn session_limits(&self) -> sessions::Config {
+        // A job waits for one stream at a time.
+        let jobs = self.limits.jobs as usize;
+        sessions::Config {
+            open_timeout: self.dial_timeout,
+            max_waiting_per_peer: jobs,
+            max_waiting: jobs.saturating_mul(2),
+            max_outbound_per_peer: self.max_streams_to_peer,
+            max_inbound_per_peer: self.limits.streams_per_peer,
+            max_inbound: self.limits.streams,
+            ..sessions::Config::default()
+        }
+    }
+
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits::default()
+            .with_max_pending_incoming(Some(self.max_pending_connections))
+            .with_max_pending_outgoing(Some(self.max_pending_connections))
+            .with_max_established(Some(self.max_connections))
+            .with_max_established_per_peer(Some(self.max_connections_per_peer))
     }
 }
 
@@ -354,6 +410,7 @@ mod tests {
             job_ttl: span(1_005),
             stall_timeout: span(1_006),
             max_connections_per_group: 13,
+            max_streams_to_peer: 14,
             ..Config::default()
         };
         let settings = config.read(Policy::default()).expect("it can work");
@@ -370,6 +427,7 @@ mod tests {
             job_ttl,
             stall_timeout,
             max_connections_per_group,
+            max_streams_to_peer,
             // Shown by the tests over real sockets and by those of the command line.
             bootstrap_nodes: _,
             providers: _,
@@ -382,8 +440,9 @@ mod tests {
             idle_connection_timeout: _,
             max_connections: _,
             max_connections_per_peer: _,
-            limits: _,
-        } = config;
+            max_pending_connections: _,
+            limits,
+        } = config.clone();
         let Policy { request_timeout: request, max_retries: retries, retry_delay: delay, .. } = settings.policy;
         assert_eq!((request, retries, delay), (millis(request_timeout), max_retries, millis(retry_delay)));
         let patience = (settings.policy.resume_grace, settings.policy.detached_ttl);
@@ -391,6 +450,12 @@ mod tests {
         assert_eq!((service.slots, service.queue), (slots, queue));
         assert_eq!((service.detached_ttl, service.stall), (millis(job_ttl), millis(stall_timeout)));
         assert_eq!(settings.groups.max_connections, max_connections_per_group);
+        let sessions = config.session_limits();
+        assert_eq!((sessions.max_outbound_per_peer, sessions.max_inbound), (max_streams_to_peer, limits.streams));
+        assert_eq!(config.transport_limits().max_streams.get(), 32 + 14 + 8);
+        let (defaults, max_streams) = (Config::default(), TransportLimits::default().max_streams);
+        assert_eq!(defaults.session_limits().max_outbound_per_peer, sessions::Config::default().max_outbound_per_peer);
+        assert_eq!(defaults.transport_limits().max_streams, max_streams, "both say the same");
         let (own, core) = (Config::default(), haggle_core::provider::Service::default());
         let defaults = (own.slots, own.queue, millis(own.job_ttl), millis(own.stall_timeout));
         assert_eq!(defaults, (core.slots, core.queue, core.detached_ttl, core.stall), "both say the same");

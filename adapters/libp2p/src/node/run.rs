@@ -18,7 +18,7 @@ use crate::{
     driver::{Driver, seed},
     groups,
     network::{self, Behaviour, Network},
-    runtime::{Mdns, Runtime, TransportLimits},
+    runtime::{Mdns, Runtime},
     sessions,
 };
 
@@ -30,13 +30,7 @@ pub(super) fn swarm<R: Runtime>(
     settings: &Settings,
 ) -> Result<Swarm<Behaviour<R::Mdns>>, Error> {
     let me = key.public().to_peer_id();
-    let transport_limits = TransportLimits { dial_timeout: config.dial_timeout, ..TransportLimits::default() };
-    let transport = runtime.transport(key, &transport_limits).map_err(Error::Runtime)?;
-    let connections = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(128))
-        .with_max_pending_outgoing(Some(128))
-        .with_max_established(Some(config.max_connections))
-        .with_max_established_per_peer(Some(config.max_connections_per_peer));
+    let transport = runtime.transport(key, &config.transport_limits()).map_err(Error::Runtime)?;
     let identity = identify::Config::new(sessions::PROTOCOL.to_string(), key.public())
         .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
         // What peers say of themselves is remembered by the sessions, after it was checked.
@@ -49,17 +43,9 @@ pub(super) fn swarm<R: Runtime>(
     let kad = || discovery::kademlia(me, !settings.listen.is_empty(), query_timeout, settings.store);
     let mdns = config.enable_mdns.then(|| runtime.mdns(me)).transpose()?;
     let behaviour = Behaviour {
-        limits: connection_limits::Behaviour::new(connections),
+        limits: connection_limits::Behaviour::new(config.connection_limits()),
         groups: groups::Behaviour::new(settings.groups),
-        sessions: sessions::Behaviour::new(
-            me,
-            sessions::Config {
-                open_timeout: config.dial_timeout,
-                max_inbound_per_peer: config.limits.streams_per_peer,
-                max_inbound: config.limits.streams,
-                ..sessions::Config::default()
-            },
-        ),
+        sessions: sessions::Behaviour::new(me, config.session_limits()),
         identify: identify::Behaviour::new(identity),
         ping: network::pings(),
         kad: config.enable_dht.then(kad).into(),

@@ -94,8 +94,13 @@ pub struct TransportLimits {
     pub dial_timeout: Duration,
     /// From the first packet of an inbound connection to the proved key.
     pub accept_timeout: Duration,
-    /// Yamux streams of one connection; each may hold 256 KiB unread.
+    /// Yamux streams of one connection, at most [`MAX_STREAMS`](Self::MAX_STREAMS); each may hold 256 KiB unread.
     pub max_streams: NonZeroUsize,
+}
+
+impl TransportLimits {
+    /// What Yamux can carry at most: 256 KiB a stream, 1 GiB a connection.
+    pub const MAX_STREAMS: usize = 4_096;
 }
 
 impl Default for TransportLimits {
@@ -126,7 +131,7 @@ where
     let mut websocket = websocket::Config::new(for_websocket);
     websocket.set_max_data_size(MAX_WEBSOCKET_FRAME);
     let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(limits.max_streams.get());
+    muxer.set_max_num_streams(limits.max_streams.get().min(TransportLimits::MAX_STREAMS));
     let security = noise::Config::new(key).map_err(io::Error::other)?;
     let upgraded = websocket
         .or_transport(plain)

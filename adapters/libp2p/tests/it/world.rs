@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,8 @@ pub(crate) enum Does {
 pub(crate) struct Script {
     info: ModelInfo,
     does: Does,
+    /// Nothing is written before it is opened.
+    pub(crate) gate: Arc<AtomicBool>,
     /// Generations that live.
     pub(crate) live: Arc<AtomicUsize>,
     /// Tokens written in all.
@@ -54,12 +56,21 @@ impl Script {
             can_continue: false,
             exactness: Exactness { kind: ExactKind::None, class: [0; 32] },
         };
-        Arc::new(Script { info, does, live: Arc::default(), written: Arc::default() })
+        let gate = Arc::new(AtomicBool::new(true));
+        Arc::new(Script { info, does, gate, live: Arc::default(), written: Arc::default() })
+    }
+
+    /// Writes nothing for now.
+    pub(crate) fn held_back() -> Arc<Self> {
+        let script = Script::new(Does::Writes);
+        script.gate.store(false, Ordering::SeqCst);
+        script
     }
 }
 
 struct Writing {
     does: Does,
+    gate: Arc<AtomicBool>,
     started: bool,
     next: u32,
     max: u32,
@@ -82,6 +93,7 @@ impl Engine for Script {
         self.live.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Writing {
             does: self.does,
+            gate: self.gate.clone(),
             started: false,
             next: 0,
             max: request.max_tokens,
@@ -95,6 +107,7 @@ impl Generation for Writing {
     fn step(&mut self, _: u32) -> Step {
         match self.does {
             Does::Hangs => return Step::Waiting,
+            Does::Writes if !self.gate.load(Ordering::SeqCst) => return Step::Waiting,
             Does::FailsAfter(n) if self.next == n => return Step::Failed(Failure::new(Why::Engine, "as scripted")),
             Does::PanicsAfter(n) if self.next == n => panic!("as scripted"),
             _ => {}

@@ -1,7 +1,7 @@
 //! A node that was stopped leaves nothing behind, whenever that was. Threads and sockets belong to a whole process, so
 //! each runtime is tried in one of its own.
 
-use std::{env, fs, process::Command};
+use std::fs;
 
 use haggle::{
     AsyncStd, Smol, Tokio,
@@ -11,8 +11,7 @@ use haggle::{
 use haggle_sim::conformance::{Adapter, Answered, Deed, Said, Scenario, check_stops, play, scenarios};
 
 use super::Market;
-
-const INSIDE: &str = "HAGGLE_TEST_ALONE_IN_ITS_PROCESS";
+use crate::alone;
 
 #[test]
 fn on_tokio_nothing_is_left() {
@@ -27,15 +26,6 @@ fn on_smol_nothing_is_left() {
 #[test]
 fn on_async_std_nothing_is_left() {
     alone("suite::stops::on_async_std_nothing_is_left", || stops(AsyncStd));
-}
-
-fn alone(name: &str, test: impl FnOnce()) {
-    if env::var_os(INSIDE).is_some() {
-        return test();
-    }
-    let me = env::current_exe().expect("this test");
-    let status = Command::new(me).args(["--exact", name, "--nocapture"]).env(INSIDE, "yes").status();
-    assert!(status.expect("a process").success());
 }
 
 fn stops(runtime: impl Runtime) {
