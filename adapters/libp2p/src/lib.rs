@@ -14,7 +14,6 @@ pub mod sessions;
 pub mod state;
 
 mod address;
-mod alarm;
 mod bucket;
 mod error;
 mod event;
@@ -23,6 +22,7 @@ mod metrics;
 mod network;
 mod node;
 mod shared;
+mod timers;
 
 pub use haggle_core as core;
 pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt};
@@ -44,3 +44,4 @@ pub use runtime::Smol;
 #[cfg(feature = "tokio")]
 pub use runtime::Tokio;
 pub use shared::Reachability;
+pub use timers::timers;

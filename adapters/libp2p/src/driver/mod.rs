@@ -1,6 +1,7 @@
 //! The driver translates: the core's orders into I/O, what the network brings into facts. It decides nothing.
 //!
-//! It knows no swarm, only the [`sessions::Behaviour`] inside of one, and is therefore at home in any:
+//! It knows no swarm, only the [`sessions::Behaviour`] inside of one, and is therefore at home in any. [`drive`] is its loop
+//! where providers are known by their addresses; with searches of your own, or orders of your own to the swarm, it is:
 //!
 //! ```text
 //! loop {
@@ -15,7 +16,9 @@
 mod commands;
 mod desk;
 mod engines;
+mod host;
 mod keeper;
+mod parts;
 mod pieces;
 mod serving;
 mod shovel;
@@ -35,10 +38,8 @@ use futures::{
     select,
 };
 use haggle_core::{
-    Input, Instant, Limits, Machine, Millis, Model, Output, Policy, Provider, QueryId, Requester, SnapshotError,
-    machine::QueryOutcome, provider::Service,
+    Input, Instant, Machine, Millis, Model, Output, Provider, QueryId, Requester, SnapshotError, machine::QueryOutcome,
 };
-use haggle_engine::Engine;
 use haggle_flight::{Recorded, Tape};
 use libp2p::{Multiaddr, PeerId};
 
@@ -51,41 +52,16 @@ use self::{
     streams::{Key, Streams},
 };
 use crate::{
-    Error, Node, NodeEvent, Scope,
-    alarm::Alarm,
-    id,
+    Error, Node, NodeEvent, Scope, id,
     job::Note,
     sessions,
     shared::Shared,
-    state::{Bytes, CLOCK_START, PROVIDER, REQUESTER, State, StoredAnswer},
+    state::{Bytes, CLOCK_START, PROVIDER, REQUESTER},
+    timers::Alarm,
 };
 
-pub(crate) use self::commands::Command;
-pub use self::{desk::Found, streams::Spawn};
-
-/// What a driver is made of.
-pub struct Parts {
-    /// This node.
-    pub me: PeerId,
-    /// The network's name.
-    pub network: String,
-    /// Sizes and counts.
-    pub limits: Limits,
-    /// Times and tries.
-    pub policy: Policy,
-    /// What is served; without models the node only buys.
-    pub service: Service,
-    /// The engine of each model that is served.
-    pub engines: Vec<(Model, Arc<dyn Engine>)>,
-    /// How tasks are started.
-    pub spawn: Spawn,
-    /// Where every step is recorded, if anywhere.
-    pub tape: Option<Tape>,
-    /// Where the node's state is kept, if it is; what is there is restored.
-    pub state: Option<State>,
-    /// What the application has stored of answers.
-    pub stored: Vec<StoredAnswer>,
-}
+pub(crate) use self::{commands::Command, host::hang_up};
+pub use self::{desk::Found, host::drive, parts::Parts, streams::Spawn};
 
 /// What the driver cannot do with streams alone.
 #[derive(Clone, Debug, PartialEq, Eq)]

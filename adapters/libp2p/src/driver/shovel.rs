@@ -10,7 +10,8 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite, FutureExt, channel::mpsc};
-use futures_timer::Delay;
+
+use crate::timers::Delay;
 
 /// Bytes that wait for a stream. The driver appends, the stream's task takes all at once: what arrives while a write is
 /// under way leaves together with the next one.

@@ -6,20 +6,19 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, channel::oneshot, select};
-use futures_timer::Delay;
 use haggle_core::{Instant as CoreInstant, Model, bootstrap::Bootstrap};
 use libp2p::{Multiaddr, Swarm, connection_limits, identify, identity::Keypair, multiaddr::Protocol, swarm};
 
 use crate::{
     Config, Error, NodeEvent, address,
-    alarm::Alarm,
     config::{Settings, millis},
     discovery,
-    driver::{Driver, seed},
+    driver::{Driver, hang_up, seed},
     groups,
     network::{self, Behaviour, Network},
     runtime::{Mdns, Runtime},
     sessions,
+    timers::Alarm,
 };
 
 /// A swarm as the configuration wants it. Call it inside the runtime: it opens sockets.
@@ -118,9 +117,6 @@ fn free(address: &Multiaddr) -> std::io::Result<()> {
     }
 }
 
-/// A peer that does not take our last words has so long to change its mind.
-const HANG_UP: Duration = Duration::from_secs(1);
-
 /// The one loop of a node.
 async fn drive<M: Mdns>(
     mut swarm: Swarm<Behaviour<M>>,
@@ -152,18 +148,4 @@ async fn drive<M: Mdns>(
     hang_up(&mut swarm).await;
     drop(swarm);
     driver.finish();
-}
-
-/// Closes every connection: only then has all that was said left the machine.
-async fn hang_up<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>) {
-    for peer in swarm.connected_peers().copied().collect::<Vec<_>>() {
-        let _ = swarm.disconnect_peer_id(peer);
-    }
-    let mut patience = Delay::new(HANG_UP).fuse();
-    while swarm.connected_peers().next().is_some() {
-        select! {
-            _ = swarm.select_next_some() => {}
-            () = patience => return,
-        }
-    }
 }

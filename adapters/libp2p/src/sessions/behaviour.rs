@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures::FutureExt;
-use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Stream,
     core::{Endpoint, transport::PortUse},
@@ -25,7 +24,7 @@ use super::{
     handler::Negotiated,
     stream::{Gone, Life},
 };
-use crate::bucket::Bucket;
+use crate::{bucket::Bucket, timers::Delay};
 
 /// Opens and accepts streams of `/haggle/1`. See the [module](super).
 #[derive(Debug)]

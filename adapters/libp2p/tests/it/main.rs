@@ -12,6 +12,8 @@ mod runtimes;
 mod server;
 mod serving;
 mod sessions;
+#[cfg(target_os = "linux")]
+mod slow;
 mod suite;
 mod trust;
 mod upstream;

@@ -22,6 +22,15 @@ fn the_examples_differ_in_the_runtimes_line_only() {
     }
 }
 
+/// Whoever has a swarm joins the market to it in few lines.
+#[test]
+fn the_example_of_an_own_swarm_is_short() {
+    let text = include_str!("../../examples/own_swarm.rs");
+    let code = text.lines().filter(|line| !line.is_empty() && !line.starts_with("//!") && !line.starts_with("use "));
+    assert!(code.count() <= 40);
+    assert!(text.contains("ping::Behaviour") && text.contains("drive("));
+}
+
 #[test]
 fn what_a_runtime_lacks_is_told_with_those_that_have_it() {
     fn refused(runtime: impl Runtime, name: &str) {

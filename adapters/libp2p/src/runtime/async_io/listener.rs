@@ -10,7 +10,6 @@ use std::{
 
 use async_io::Async;
 use futures::{FutureExt, Stream, future};
-use futures_timer::Delay;
 use if_watch::{IfEvent, smol::IfWatcher};
 use libp2p::{
     Multiaddr,
@@ -22,6 +21,7 @@ use super::{
     ports::Ports,
     tcp::{Event, socket},
 };
+use crate::timers::Delay;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;

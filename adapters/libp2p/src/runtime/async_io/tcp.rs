@@ -14,7 +14,6 @@ use futures::{
     future::{BoxFuture, Ready, select_ok},
     stream::SelectAll,
 };
-use futures_timer::Delay;
 use libp2p::{
     Multiaddr, Transport,
     core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
@@ -22,6 +21,7 @@ use libp2p::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{dns::Target, listener::Listener, ports::Ports};
+use crate::timers::Delay;
 
 pub(super) type Event = TransportEvent<Ready<io::Result<Async<TcpStream>>>, io::Error>;
 

@@ -41,16 +41,16 @@ fn allow_files(wanted: u64) {
 }
 
 /// The memory of this process, and how far it has risen since.
-struct Memory(u64);
+pub(crate) struct Memory(u64);
 
 impl Memory {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         // From here on the kernel's high-water mark is counted anew.
         fs::write("/proc/self/clear_refs", "5").expect("Linux");
         Memory(kib("VmRSS"))
     }
 
-    fn risen(&self) -> u64 {
+    pub(crate) fn risen(&self) -> u64 {
         kib("VmHWM").saturating_sub(self.0) << 10
     }
 

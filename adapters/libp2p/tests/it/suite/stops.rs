@@ -7,6 +7,7 @@ use haggle::{
     AsyncStd, Smol, Tokio,
     core::{JobSpec, PeerId, money::Price},
     runtime::Runtime,
+    timers,
 };
 use haggle_sim::conformance::{Adapter, Answered, Deed, Said, Scenario, check_stops, play, scenarios};
 
@@ -37,6 +38,7 @@ fn stops(runtime: impl Runtime) {
     }
     market.forget();
     market.until(|| !Open::has_engine()).expect("engines end with their nodes");
+    assert_eq!(timers(), 0, "libp2p has its own");
     let mut market = Counted { before: Open::now(), market };
     let stops = check_stops(&mut market).unwrap_or_else(|error| panic!("{error}"));
     assert!(stops > 50, "{stops}");
@@ -47,6 +49,7 @@ fn stops(runtime: impl Runtime) {
 struct Open {
     threads: usize,
     sockets: usize,
+    timers: usize,
 }
 
 impl Open {
@@ -55,7 +58,7 @@ impl Open {
         let is_socket = |path: std::path::PathBuf| path.to_string_lossy().starts_with("socket:");
         let sockets =
             entries("/proc/self/fd").filter_map(|fd| fs::read_link(fd.path()).ok()).filter(|to| is_socket(to.clone()));
-        Open { threads: entries("/proc/self/task").count(), sockets: sockets.count() }
+        Open { threads: entries("/proc/self/task").count(), sockets: sockets.count(), timers: timers() }
     }
 
     /// Every engine has a thread of that name.
@@ -66,7 +69,7 @@ impl Open {
     }
 
     fn no_more_than(self, before: Self) -> bool {
-        self.threads <= before.threads && self.sockets <= before.sockets
+        self.threads <= before.threads && self.sockets <= before.sockets && self.timers <= before.timers
     }
 }
 
