@@ -26,8 +26,7 @@ fn the_examples_differ_in_the_runtimes_line_only() {
 #[test]
 fn the_example_of_an_own_swarm_is_short() {
     let text = include_str!("../../examples/own_swarm.rs");
-    let code = text.lines().filter(|line| !line.is_empty() && !line.starts_with("//!") && !line.starts_with("use "));
-    assert!(code.count() <= 40);
+    assert!(text.lines().filter(|line| !line.is_empty()).count() <= 40);
     assert!(text.contains("ping::Behaviour") && text.contains("drive("));
 }
 

@@ -24,7 +24,9 @@ const FRAMES: usize = 100;
 fn honest_jobs_end_among_hostile_frames() {
     alone("load::hostile::honest_jobs_end_among_hostile_frames", || {
         let streams = size(100_000, 6_400) / FRAMES;
-        play(64, attacked("hostile frames", move |attacker, node| frames(attacker, node, streams)));
+        // Five of eight frames, and more, make the provider tell of something.
+        let told = (streams * FRAMES / 2) as u64;
+        play(64, attacked("hostile frames", told, move |attacker, node| frames(attacker, node, streams)));
     });
 }
 
@@ -32,12 +34,13 @@ fn honest_jobs_end_among_hostile_frames() {
 fn honest_jobs_end_in_storms_of_resets() {
     alone("load::hostile::honest_jobs_end_in_storms_of_resets", || {
         let storms = size(1_000, 40);
-        play(64, attacked("storms of resets", move |attacker, node| resets(attacker, node, storms)));
+        play(64, attacked("storms of resets", 0, move |attacker, node| resets(attacker, node, storms)));
     });
 }
 
-/// A small provider, two honest requesters, and strangers who attack until they are done.
-async fn attacked<F, A>(load: &str, attack: F)
+/// A small provider, two honest requesters, and strangers who attack until they are done; the provider has told of so many
+/// events by then.
+async fn attacked<F, A>(load: &str, told: u64, attack: F)
 where
     F: Fn(Arc<Peer>, Node) -> A,
     A: Future<Output = ()> + Send + 'static,
@@ -63,6 +66,8 @@ where
     let ended: usize = join_all(honest).await.into_iter().map(|ended| ended.expect("every honest job ends well")).sum();
     println!("{load}: {ended} honest jobs");
     until(|| metric(&provider, "haggle_streams_inbound") == 0 && provider.load().jobs == 0).await;
+    let heard = metric(&provider, "haggle_events_total");
+    assert!(heard >= told, "{heard} events: the provider has not read all that was sent");
     let strangers = ATTACKERS + 2;
     // The attackers' own memory counts, too.
     memory.check(load, [caps(&config, strangers, 64, 64), ATTACKERS as u64 * caps(&config, 1, 64, 0)]);
