@@ -11,11 +11,10 @@ const PACE: u64 = 20;
 /// A requester submits a job every so many ms.
 const EVERY: u64 = 8_000;
 
-/// Nodes in crowds of a hundred: 20 providers of a model and 80 requesters who ask for it, one job of 60 tokens each every
+/// An empty world with nodes in crowds of a hundred: 20 providers of a model and 80 requesters who ask for it, one job of 60 tokens each every
 /// 8 s. Jobs are submitted for `seconds`, the first of every requester within the first 8.
 #[must_use]
-pub fn world(nodes: u32, seconds: u64, seed: u64) -> World {
-    let mut world = World::new(seed);
+pub fn world(mut world: World, nodes: u32, seconds: u64) -> World {
     world.max_events = u64::MAX;
     let mut requesters = Vec::new();
     for crowd in 0..nodes / CROWD {

@@ -1,6 +1,9 @@
 //! How fast it is.
 
-use haggle_sim::bench::{Clock, Took, churn, market, messages, resident_bytes};
+use haggle_sim::{
+    World,
+    bench::{Clock, Took, churn, market, messages, resident_bytes},
+};
 
 use super::{Failed, Words};
 
@@ -39,13 +42,15 @@ fn of_messages() {
 
 fn of_market() {
     println!("the real core, inputs of machines a second:");
-    for (nodes, from, until) in [(1000, 16, 80), (100_000, 9, 12)] {
+    for (nodes, from, until, judged) in [(1000, 16, 80, true), (1000, 16, 80, false), (100_000, 9, 12, false)] {
         let clock = Clock::start();
-        let mut world = market::world(nodes, until, 1);
+        let empty = World::new(1);
+        let mut world = market::world(if judged { empty } else { empty.without_oracles() }, nodes, until);
         let built = clock.nanos() / 1_000_000;
         market::run(&mut world, from * 1000);
         let took = Took::measure(|| market::run(&mut world, until * 1000));
-        println!("  {nodes} nodes: {}/s of {}, built in {built} ms", took.per_second(), took.count);
+        let how = if judged { "judged" } else { "without oracles" };
+        println!("  {nodes} nodes, {how}: {}/s of {}, built in {built} ms", took.per_second(), took.count);
     }
 }
 

@@ -81,6 +81,9 @@ impl Judge {
         core: bool,
         unasked: u64,
     ) {
+        if self.is_away {
+            return;
+        }
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
             self.reach_message(&message, core);
@@ -210,6 +213,9 @@ impl Judge {
 
     /// Bytes that a provider of the core, or a script, sends.
     pub(crate) fn provider_sent(&mut self, stream: u64, from: PeerId, bytes: &[u8], core: bool) {
+        if self.is_away {
+            return;
+        }
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
             self.reach_message(&message, core);

@@ -93,6 +93,8 @@ pub enum Rule {
     Bounds,
     /// What a node stored as it was told to, it can come back with; and nothing is computed twice.
     Recovery,
+    /// Somebody looks: a world without oracles proves nothing.
+    Watched,
 }
 
 /// A broken rule.
@@ -165,6 +167,8 @@ pub(crate) struct Judge {
     pub(crate) is_noisy: bool,
     /// Clocks differ, or stood still: what a node takes for time is its own.
     pub(crate) is_skewed: bool,
+    /// It does not look at all.
+    is_away: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -214,6 +218,16 @@ struct Line {
 }
 
 impl Judge {
+    /// From now on nothing is judged, which is said at once.
+    pub(crate) fn look_away(&mut self) {
+        self.is_away = true;
+        self.fail(Rule::Watched, "this world has no oracles: nothing of it is judged");
+    }
+
+    pub(crate) const fn is_away(&self) -> bool {
+        self.is_away
+    }
+
     pub(crate) fn fail(&mut self, rule: Rule, what: impl fmt::Display) {
         if self.broken.len() < 100 {
             self.broken.push(Broken { rule, at: self.now, job: self.subject, what: what.to_string() });
@@ -230,6 +244,9 @@ impl Judge {
     }
 
     pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, retries: u32, spec: Option<&JobSpec>) {
+        if self.is_away {
+            return;
+        }
         if let Some(spec) = spec {
             self.asked.insert((node, Answer::new(&[], 0, &spec.prompt, spec.sampling.seed), spec.max_tokens));
         }
@@ -358,6 +375,9 @@ impl Judge {
     }
 
     pub(crate) fn event(&mut self, node: u32, event: &Event<'_>) {
+        if self.is_away {
+            return;
+        }
         self.reach_event(event);
         let Some(job) = event.job() else { return };
         self.subject = Some(job);
@@ -553,7 +573,7 @@ impl Judge {
         let max_tokens = work.prefix_tokens + work.max_tokens;
         let asked =
             crate::node::node_of(work.peer).is_some_and(|node| self.asked.contains(&(node, content, max_tokens)));
-        if honest && !asked {
+        if honest && !asked && !self.is_away {
             self.fail(Rule::Work, format_args!("{:?} did not ask for what is computed", work.peer));
         }
     }

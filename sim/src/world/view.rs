@@ -231,6 +231,9 @@ impl World {
 
     /// Checks that nothing is left over when nothing is left to happen.
     pub(super) fn check_rest(&mut self) {
+        if self.judge.is_away() {
+            return;
+        }
         let unended: Vec<JobId> = self.judge.unended().collect();
         for job in unended {
             self.judge.subject = Some(job);

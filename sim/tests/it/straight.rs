@@ -7,7 +7,7 @@ use haggle_core::{
     spec::QuoteSpec,
     wire::{ChatMessage, Prompt, message::EndReason},
 };
-use haggle_sim::{Answer, LinkConfig, NodeId, ProviderConfig, RequesterConfig, World, job, name, owed};
+use haggle_sim::{Answer, LinkConfig, NodeId, ProviderConfig, RequesterConfig, Rule, World, job, name, owed};
 
 use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, passed_over, run, spec};
 
@@ -165,4 +165,18 @@ fn the_second_job_awards_the_posted_price_without_asking() {
     assert_eq!(second.owed(), first.owed());
     // One round trip and the prefill to the first token: open, opened, award, tokens are 10 ms each.
     assert_eq!(second.first_token.unwrap() - second.submitted, 40 + 40);
+}
+
+#[test]
+fn a_world_runs_alike_without_oracles_and_says_that_nobody_looked() {
+    let run = |mut world: World| {
+        world.add_provider(cheap());
+        let me = world.add_requester(RequesterConfig::default());
+        world.submit(me, spec()).unwrap();
+        world.run_to_end();
+        world.report()
+    };
+    let (judged, other) = (run(World::new(3)), run(World::new(3).without_oracles()));
+    assert_eq!((judged.trace, judged.tokens, judged.verdict()), (other.trace, other.tokens, Ok(())));
+    assert_eq!(other.verdict().map_err(|broken| broken.rule), Err(Rule::Watched));
 }
