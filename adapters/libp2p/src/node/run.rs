@@ -1,13 +1,16 @@
 //! The swarm of a node of our own, and the one loop that runs it.
 
 use std::{
-    net::TcpListener,
+    io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use futures::{FutureExt, StreamExt, channel::oneshot, select};
 use haggle_core::{Instant as CoreInstant, Model, bootstrap::Bootstrap};
 use libp2p::{Multiaddr, Swarm, connection_limits, identify, identity::Keypair, multiaddr::Protocol, swarm};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     Config, Error, NodeEvent, address,
@@ -101,7 +104,7 @@ fn listen<M: Mdns>(
         free(wanted).map_err(failed)?;
         let id = swarm.listen_on(wanted.clone()).map_err(|error| match error {
             libp2p::TransportError::Other(source) => failed(source),
-            error => failed(std::io::Error::other(error.to_string())),
+            error => failed(io::Error::other(error.to_string())),
         })?;
         network.listening(id, wanted);
     }
@@ -109,12 +112,20 @@ fn listen<M: Mdns>(
 }
 
 /// libp2p shares its ports (SO_REUSEPORT): two nodes on one port would both start, and each get half of the connections.
-fn free(address: &Multiaddr) -> std::io::Result<()> {
+fn free(address: &Multiaddr) -> io::Result<()> {
     let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
-    match (address::ip(address), port) {
-        (Some(ip), Some(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
-        _ => Ok(()),
+    let (Some(ip), Some(port @ 1..)) = (address::ip(address), port) else { return Ok(()) };
+    let at = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    if ip.is_ipv6() {
+        // The port of all IPv4 addresses may well be taken: by this node.
+        socket.set_only_v6(true)?;
     }
+    // What remains of connections that were closed does not take it.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(1)
 }
 
 /// The one loop of a node.

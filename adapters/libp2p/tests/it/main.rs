@@ -6,6 +6,7 @@ mod key;
 mod load;
 mod market;
 mod mdns;
+mod namespace;
 mod runtimes;
 #[path = "../../../engine/tests/it/server.rs"]
 #[expect(dead_code, reason = "the engine's tests use the rest")]
@@ -14,6 +15,7 @@ mod serving;
 mod sessions;
 #[cfg(target_os = "linux")]
 mod slow;
+mod sockets;
 mod suite;
 mod trust;
 mod upstream;
