@@ -13,6 +13,9 @@ mod mdns;
 mod models;
 #[cfg(target_os = "linux")]
 mod moves;
+#[cfg(target_os = "linux")]
+#[path = "../../../libp2p/tests/it/namespace.rs"]
+mod namespace;
 mod persistence;
 mod relay;
 #[path = "../../../engine/tests/it/server.rs"]

@@ -5,8 +5,7 @@
 //! `cargo test -p haggle-cli --features smol,async-std --test it -- --ignored --test-threads 4 --nocapture moves`
 
 use std::{
-    env,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,46 +13,14 @@ use serde_json::Value;
 
 use crate::{
     matrix::{Play, RUNTIMES},
+    namespace::inside,
     server::{Does, Server},
     world::{Folder, Node, Over, PATIENCE, Running, run},
 };
 
-const INSIDE: &str = "HAGGLE_TEST_INSIDE_A_NETWORK_NAMESPACE";
-const MISSING: &str = "this test makes network namespaces, and cannot here. It needs Linux with the programs unshare and \
-    nsenter (util-linux) and ip (iproute2), and the right to use them: run it as root, or permit user namespaces \
-    (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0); in a container, start it \
-    with --privileged";
-
 /// Where others reach each, and what a new address is.
 const SELLER: &str = "10.9.1.2";
 const BUYER: &str = "10.9.2.2";
-
-/// Runs a test once more, in a network of its own. True inside of it.
-fn inside(test: &str) -> bool {
-    if env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut said = String::new();
-    for flags in [&["--net"][..], &["--user", "--map-root-user", "--net"]] {
-        let mut unshare = Command::new("unshare");
-        unshare.args(flags);
-        match unshare.args(["ip", "link", "set", "lo", "up"]).output() {
-            Ok(tried) if tried.status.success() => {}
-            Ok(tried) => {
-                said.push_str(&String::from_utf8_lossy(&tried.stderr));
-                continue;
-            }
-            Err(error) => panic!("{MISSING}\nunshare: {error}"),
-        }
-        let mut again = Command::new("unshare");
-        again.args(flags).args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
-        again.arg(env::current_exe().expect("this test")).args(["--exact", test, "--nocapture", "--include-ignored"]);
-        let status = again.env(INSIDE, "yes").stdin(Stdio::null()).status().expect("it was possible");
-        assert!(status.success(), "{test} failed in its network namespace");
-        return false;
-    }
-    panic!("{MISSING}\n{said}");
-}
 
 /// The three, this process being where the provider is.
 struct Machines {
@@ -182,7 +149,7 @@ fn cuts(over: &Over) -> Vec<Value> {
 #[test]
 #[ignore = "makes network namespaces"]
 fn a_link_that_is_down_for_five_seconds_costs_time_only() {
-    if !inside("moves::a_link_that_is_down_for_five_seconds_costs_time_only") {
+    if !inside("moves::a_link_that_is_down_for_five_seconds_costs_time_only", "true") {
         return;
     }
     answer(RUNTIMES[0], RUNTIMES[RUNTIMES.len() - 1], |_| {
@@ -201,7 +168,7 @@ fn seller_moves(_: &Machines) {
 #[test]
 #[ignore = "makes network namespaces"]
 fn a_provider_with_another_address_is_found_again() {
-    if !inside("moves::a_provider_with_another_address_is_found_again") {
+    if !inside("moves::a_provider_with_another_address_is_found_again", "true") {
         return;
     }
     let over = answer(RUNTIMES[0], RUNTIMES[0], seller_moves);
@@ -211,7 +178,7 @@ fn a_provider_with_another_address_is_found_again() {
 #[test]
 #[ignore = "makes network namespaces"]
 fn so_is_one_on_another_runtime() {
-    if !inside("moves::so_is_one_on_another_runtime") {
+    if !inside("moves::so_is_one_on_another_runtime", "true") {
         return;
     }
     let over = answer(RUNTIMES[RUNTIMES.len() / 2], RUNTIMES[RUNTIMES.len() - 1], seller_moves);
@@ -221,7 +188,7 @@ fn so_is_one_on_another_runtime() {
 #[test]
 #[ignore = "makes network namespaces"]
 fn a_requester_with_another_address_goes_on() {
-    if !inside("moves::a_requester_with_another_address_goes_on") {
+    if !inside("moves::a_requester_with_another_address_goes_on", "true") {
         return;
     }
     let over = answer(RUNTIMES[RUNTIMES.len() - 1], RUNTIMES[0], |machines| {

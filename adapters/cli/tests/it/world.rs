@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -122,17 +122,13 @@ pub(crate) struct Over {
 }
 
 impl Running {
-    pub(crate) fn spawn(command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let what = format!("{command:?}");
-        Running::try_spawn(command).unwrap_or_else(|error| panic!("{what}: {error}"))
-    }
-
-    pub(crate) fn try_spawn(mut command: Command) -> io::Result<Self> {
-        let what = format!("{command:?}");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("{what}: {error}"));
         let out = Pipe::new(child.stdout.take().expect("piped"));
         let err = Pipe::new(child.stderr.take().expect("piped"));
-        Ok(Running { child, out, err, what })
+        Running { child, out, err, what }
     }
 
     /// Writes to its stdin, and closes it.
@@ -144,19 +140,14 @@ impl Running {
 
     /// The next line of stdout.
     pub(crate) fn line(&mut self) -> String {
-        self.try_line().unwrap_or_else(|| self.fail("wrote no line"))
-    }
-
-    /// The next line of stdout, if it comes.
-    pub(crate) fn try_line(&mut self) -> Option<String> {
         let taken = self.out.taken;
         let line = self.out.read(Instant::now() + PATIENCE, |bytes| {
             let rest = bytes.get(taken..)?;
             Some(rest[..rest.iter().position(|byte| *byte == b'\n')?].to_vec())
         });
-        let line = line.ok()??;
+        let Ok(Some(line)) = line else { self.fail("wrote no line") };
         self.out.taken += line.len() + 1;
-        String::from_utf8(line).ok()
+        String::from_utf8(line).expect("text")
     }
 
     pub(crate) fn json(&mut self) -> Value {

@@ -26,8 +26,7 @@ use haggle::{
 };
 
 use crate::{
-    bounded,
-    namespace::{self, V4, V6},
+    bounded, namespace,
     world::{Does, Relay, Script, builder, local, port, runtime, sale, spec, until, words},
 };
 
@@ -62,9 +61,15 @@ async fn buy_at(runtime: impl Runtime, address: &str) {
     buyer.stop().await;
 }
 
+/// The addresses of one interface, beside the loopback.
+const V4: &str = "10.9.9.1";
+const V6: &str = "fd00:9::1";
+const NETWORK: &str = "ip link add v0 type veth peer name v1 && ip addr add 10.9.9.1/24 dev v0 \
+    && ip addr add fd00:9::1/64 dev v0 nodad && ip link set v0 up && ip link set v1 up";
+
 /// In a network of its own: nobody outside is to reach what listens everywhere.
 fn everywhere(test: &str, what: impl Future<Output = ()>) {
-    if namespace::inside(test) {
+    if namespace::inside(test, NETWORK) {
         tokio::runtime::Runtime::new().expect("a runtime").block_on(bounded(what));
     }
 }
