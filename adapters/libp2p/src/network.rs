@@ -167,7 +167,7 @@ impl Network {
     pub(crate) fn due(&self) -> Option<Instant> {
         let schedule = self.schedule.poll_timeout().map(|timeout| Duration::from_millis(timeout.at.as_millis()));
         let schedule = schedule.and_then(|after| self.started.checked_add(after));
-        schedule.into_iter().chain(self.searches.due()).chain(self.announce_at).min()
+        schedule.into_iter().chain(self.searches.due()).chain(self.announce_at).chain(self.sought.due()).min()
     }
 
     pub(crate) fn on_timeout<M: Mdns>(&mut self, swarm: &mut Swarm<Behaviour<M>>, driver: &mut Driver) {
@@ -175,6 +175,7 @@ impl Network {
         if self.announce_at.is_some_and(|at| at <= Instant::now()) {
             self.announce(swarm, driver);
         }
+        self.look(swarm);
         self.dial_bootstrap(swarm, driver);
         self.end_searches(driver);
     }
@@ -209,7 +210,7 @@ impl Network {
     ) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Sessions(event)) => {
-                self.seek(&event, swarm);
+                self.on_open_failed(&event, swarm);
                 driver.on_session(event);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event, swarm),

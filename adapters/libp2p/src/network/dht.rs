@@ -66,7 +66,7 @@ impl Network {
             kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetClosestPeers(_), step, .. }
                 if step.last =>
             {
-                self.sought.found(id);
+                self.sought.answered(id);
             }
             _ => {}
         }
@@ -84,21 +84,22 @@ impl Network {
     ) {
         let Some((query, search)) = self.searches.by_dht(id) else { return };
         let fresh = search.fresh(providers.iter().copied());
-        // Whoever told us can be no further outside than our furthest connection is; believe no more than that.
-        let seen = self
-            .remotes
-            .values()
-            .min_by_key(|remote| address::ip(remote).map_or(address::Scope::Global, address::scope_of));
         for peer in &fresh {
-            let addresses = addresses_in_dht(swarm, key, peer);
-            let believed = addresses.into_iter().filter(|claimed| {
-                seen.is_some_and(|seen| address::believable(&address::split_peer(claimed.clone()).0, seen))
-            });
-            for address in believed.take(MAX_ADDRESSES) {
+            let told = addresses_in_dht(swarm, key, peer);
+            for address in self.believed(told).take(MAX_ADDRESSES) {
                 swarm.add_peer_address(*peer, address);
             }
         }
         driver.peers_found(query, fresh);
+    }
+
+    /// Those of the addresses that others told us which may be true, without the peer's id.
+    pub(super) fn believed(&self, told: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
+        // Whoever told us can be no further outside than our furthest connection is; believe no more than that.
+        let scope = |remote: &&Multiaddr| address::ip(remote).map_or(address::Scope::Global, address::scope_of);
+        let seen = self.remotes.values().min_by_key(scope);
+        let told = told.into_iter().map(|address| address::split_peer(address).0);
+        told.filter(move |claimed| seen.is_some_and(|seen| address::believable(claimed, seen)))
     }
 
     /// A new node is in the DHT: it may be among the closest to a key of ours.
@@ -184,10 +185,18 @@ impl Network {
 /// The addresses that running queries and this node's own store have for a provider.
 fn addresses_in_dht<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>, key: &kad::RecordKey, peer: &PeerId) -> Vec<Multiaddr> {
     use kad::store::RecordStore;
+    let mut addresses = addresses_in_queries(swarm, peer);
+    if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
+        let held = kad.store_mut().providers(key).into_iter().filter(|record| record.provider == *peer);
+        addresses.extend(held.flat_map(|record| record.addresses));
+    }
+    addresses
+}
+
+/// What Kademlia would offer if the peer were dialled now: what it knows itself, and what running queries were told.
+pub(super) fn addresses_in_queries<M: Mdns>(swarm: &mut Swarm<Behaviour<M>>, peer: &PeerId) -> Vec<Multiaddr> {
     let Some(kad) = swarm.behaviour_mut().kad.as_mut() else { return Vec::new() };
-    // What Kademlia would offer if the peer were dialled now; no connection has this id.
+    // No connection has this id.
     let id = ConnectionId::new_unchecked(usize::MAX);
-    let offered = kad.handle_pending_outbound_connection(id, Some(*peer), &[], Endpoint::Dialer).unwrap_or_default();
-    let held = kad.store_mut().providers(key).into_iter().filter(|record| record.provider == *peer);
-    offered.into_iter().chain(held.flat_map(|record| record.addresses)).collect()
+    kad.handle_pending_outbound_connection(id, Some(*peer), &[], Endpoint::Dialer).unwrap_or_default()
 }

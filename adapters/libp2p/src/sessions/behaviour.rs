@@ -152,6 +152,11 @@ impl Behaviour {
         self.node.live()
     }
 
+    /// How many streams that this node opened to `peer` live.
+    pub fn outbound_streams(&self, peer: &PeerId) -> u32 {
+        self.peers.get(peer).map_or(0, |peer| peer.gate.outbound())
+    }
+
     /// The addresses at which `peer` would be dialled, as far as this behaviour knows.
     pub fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
         let pinned = self.pinned.get(peer).into_iter().flatten().cloned();
