@@ -10,8 +10,8 @@ use crate::{
 
 use super::super::run::Run;
 
-/// What the application itself has stored of a job's current run: every piece as [`Event::Tokens`] told it, from token 0.
-/// After [`TakeOver::Restarted`] it begins anew.
+/// What the application itself has stored of a job's current run: every piece as [`Event::Tokens`](crate::Event::Tokens) told it, from token 0.
+/// After [`TakeOver::Restarted`](crate::event::TakeOver::Restarted) it begins anew.
 #[derive(Clone, Debug)]
 pub struct Stored<'a> {
     /// Which job.
