@@ -58,6 +58,7 @@ pub mod swarm;
 mod trace;
 pub mod volume;
 mod world;
+mod writer;
 
 pub use dice::{Draws, Purpose, Stream, below, rand};
 pub use engine::{Answer, EngineScript, Trouble};
@@ -70,7 +71,8 @@ pub use report::Report;
 pub use schedule::{Fault, FaultKind, Schedule};
 pub use script::{Heard, Script, Talk};
 pub use trace::Trace;
-pub use world::{Checkpoint, Drain, World};
+pub use world::{Checkpoint, Drain, Told, World};
+pub use writer::{Torn, Words, Writer, Writing, Written};
 
 use haggle_core::{JobSpec, money::Amount, wire::Prompt};
 

@@ -16,6 +16,7 @@ use crate::{
     engine::{Answer, EngineScript},
     script::Script,
     world::Checkpoint,
+    writer::{Words, Writer, Writing},
 };
 
 /// A node of a world.
@@ -28,6 +29,12 @@ impl NodeId {
     #[must_use]
     pub fn peer(self) -> PeerId {
         peer_id(self.0)
+    }
+
+    /// The node that a peer id names.
+    #[must_use]
+    pub fn of(peer: PeerId) -> Option<Self> {
+        node_of(peer).map(Self)
     }
 }
 
@@ -212,6 +219,10 @@ pub(crate) struct Node {
     pub(crate) reads_bytes: bool,
     pub(crate) requester_config: Option<Box<RequesterConfig>>,
     pub(crate) provider_config: Option<Box<ProviderConfig>>,
+    /// Its engine, if it is not the scripted one.
+    pub(crate) writer: Option<Box<dyn Writer>>,
+    /// Peers that its application told it of.
+    pub(crate) contacts: Vec<PeerId>,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
     /// Streams with an end here, the oldest first.
     pub(crate) conns: Vec<u64>,
@@ -243,6 +254,8 @@ pub(crate) struct Run {
     /// The window is full: `Room` will say when it is not.
     pub(crate) blocked: bool,
     pub(crate) trouble: Option<(u64, crate::engine::Trouble)>,
+    /// Where an engine of one's own writes it: the attempt, and what did not fit the window yet.
+    pub(crate) own: Option<(Box<dyn Writing>, Option<Words>)>,
 }
 
 impl Run {
@@ -259,6 +272,7 @@ impl Run {
             limit: engine.piece.clamp(1, 1000).min(work.window_tokens.max(1)),
             blocked: false,
             trouble: engine.trouble,
+            own: None,
         }
     }
 }

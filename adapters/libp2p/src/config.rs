@@ -10,6 +10,7 @@ use crate::{
     address,
     discovery::StoreLimits,
     groups::GroupLimits,
+    id,
     runtime::{self, TransportLimits},
     sessions,
 };
@@ -279,6 +280,14 @@ pub(crate) fn contact(text: &str) -> Result<Contact, String> {
         (_, None) => Err(format!("does not say whose address it is; add /p2p/ and the peer id, as in {EXAMPLE}")),
         (address, Some(_)) if !runtime::supports(&address) => Err(UNSUPPORTED.into()),
         (address, Some(peer)) => Ok((peer, address)),
+    }
+}
+
+/// As [`contact`], in a simulated network: it has addresses of its own.
+pub(crate) fn simulated_contact(text: &str) -> Result<Contact, String> {
+    match address::split_peer(parse(text)?) {
+        (address, Some(peer)) if id::is_simulated(&peer) => Ok((peer, address)),
+        _ => Err("is no address of a node of this simulated network; its nodes have `listen_addresses`".into()),
     }
 }
 

@@ -13,13 +13,13 @@ use std::{
 use futures::{Stream, channel::mpsc};
 use haggle_core::{
     JobId, Model,
-    event::{Outcome, ServedReason},
+    event::{Bill, Outcome, ServedReason, Settlement},
     money::Tariff,
     wire::message::{Advert, DeclineReason, ReleaseReason},
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::Scope;
+use crate::{Scope, id, shared::Clockwork};
 
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +70,8 @@ pub enum NodeEvent {
     Token {
         /// Of which job.
         job: JobId,
+        /// From whom.
+        peer: PeerId,
         /// Index of the first.
         seq: u64,
         /// How many.
@@ -83,6 +85,8 @@ pub enum NodeEvent {
         job: JobId,
         /// How.
         outcome: Outcome,
+        /// What it came to.
+        bill: Bill,
     },
     /// A requester asked for a price.
     Quoted {
@@ -166,7 +170,10 @@ pub enum NodeEvent {
         detail: String,
     },
     /// The node was stopped. Nothing follows.
-    Stopped,
+    Stopped {
+        /// Which.
+        peer: PeerId,
+    },
     /// The application was too slow: so many events were left out here.
     Missed(u64),
 }
@@ -194,8 +201,39 @@ impl NodeEvent {
             NodeEvent::Observed { .. } => "p2p:observed",
             NodeEvent::Dialled { .. } => "p2p:dialled",
             NodeEvent::Failed { .. } => "error:p2p",
-            NodeEvent::Stopped => "p2p:stopped",
+            NodeEvent::Stopped { .. } => "p2p:stopped",
             NodeEvent::Missed(_) => "events:missed",
+        }
+    }
+}
+
+impl NodeEvent {
+    /// Whether it comes from a simulated network: it names a simulated peer, or a bill that says so.
+    /// [`NodeEvent::Missed`] comes from no network, and what only a real one tells never is.
+    pub fn is_simulated(&self) -> bool {
+        match self {
+            NodeEvent::Started { peer }
+            | NodeEvent::PeerConnected { peer }
+            | NodeEvent::PeerDisconnected { peer }
+            | NodeEvent::Discovered { peer, .. }
+            | NodeEvent::Negotiated { peer, .. }
+            | NodeEvent::Token { peer, .. }
+            | NodeEvent::Quoted { peer, .. }
+            | NodeEvent::Declined { peer, .. }
+            | NodeEvent::Accepted { peer, .. }
+            | NodeEvent::Released { peer, .. }
+            | NodeEvent::Served { peer, .. }
+            | NodeEvent::Stopped { peer } => id::is_simulated(peer),
+            NodeEvent::JobEnded { bill, .. } => bill.settlement == Settlement::Simulated,
+            NodeEvent::Listening { address } => address
+                .iter()
+                .any(|part| matches!(part, libp2p::multiaddr::Protocol::P2p(peer) if id::is_simulated(&peer))),
+            NodeEvent::Announced { .. }
+            | NodeEvent::Outage { .. }
+            | NodeEvent::Observed { .. }
+            | NodeEvent::Dialled { .. }
+            | NodeEvent::Failed { .. }
+            | NodeEvent::Missed(_) => false,
         }
     }
 }
@@ -209,13 +247,15 @@ const QUEUE: usize = 4_096;
 pub struct Events {
     events: mpsc::Receiver<NodeEvent>,
     missed: Arc<AtomicU64>,
+    clockwork: Clockwork,
 }
 
 impl Stream for Events {
     type Item = NodeEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
-        let next = Pin::new(&mut self.events).poll_next(cx);
+        let Events { events, clockwork, .. } = &mut *self;
+        let next = clockwork.poll(cx, |cx| Pin::new(&mut *events).poll_next(cx));
         // Nothing waits, so what was missed is next.
         if !matches!(next, Poll::Ready(Some(_))) {
             let missed = self.missed.swap(0, Ordering::Relaxed);
@@ -238,11 +278,11 @@ struct Subscriber {
 }
 
 impl Subscribers {
-    pub(crate) fn subscribe(&self) -> Events {
+    pub(crate) fn subscribe(&self, clockwork: Clockwork) -> Events {
         let (sender, events) = mpsc::channel(QUEUE);
         let missed = Arc::new(AtomicU64::new(0));
         self.lock().push(Subscriber { events: sender, missed: missed.clone() });
-        Events { events, missed }
+        Events { events, missed, clockwork }
     }
 
     pub(crate) fn tell(&self, event: &NodeEvent) {
@@ -283,7 +323,7 @@ mod tests {
     #[test]
     fn a_slow_subscriber_is_told_what_it_missed_and_where() {
         let subscribers = Subscribers::default();
-        let mut events = subscribers.subscribe();
+        let mut events = subscribers.subscribe(Clockwork::default());
         let listening = |n: u64| NodeEvent::Missed(1_000_000 + n);
         let total = QUEUE as u64 + 100;
         (0..total).for_each(|n| subscribers.tell(&listening(n)));

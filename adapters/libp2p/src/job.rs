@@ -20,7 +20,7 @@ use haggle_core::{
 };
 use libp2p::PeerId;
 
-use crate::{Error, JobError, id, node::Node};
+use crate::{Error, JobError, id, node::Node, shared::Clockwork};
 
 /// Something that happened to a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,6 +196,7 @@ pub struct Job {
     items: mpsc::Receiver<JobItem>,
     consumed: Arc<Consumed>,
     notes: mpsc::UnboundedSender<Note>,
+    clockwork: Clockwork,
     /// Tokens that were handed out last: they count as taken when more is asked for.
     taken: u32,
     over: bool,
@@ -224,12 +225,18 @@ impl Job {
         consumed: Arc<Consumed>,
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        Job { id, node, items, consumed, notes, taken: 0, over: false }
+        let clockwork = node.clockwork().clone();
+        Job { id, node, items, consumed, notes, clockwork, taken: 0, over: false }
     }
 
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// Whether it is a job of a simulated node: nothing of it is real, and its bill says so.
+    pub fn is_simulated(&self) -> bool {
+        self.node.is_simulated()
     }
 
     /// Ends the job. Its stream still tells how it ended.
@@ -271,6 +278,7 @@ impl Job {
     fn note(&self, note: Note) {
         // A node that is gone has ended its jobs.
         let _ = self.notes.unbounded_send(note);
+        self.clockwork.stir();
     }
 }
 
@@ -285,7 +293,8 @@ impl Stream for Job {
         if self.consumed.add(taken) {
             self.note(Note::Consumed(self.id));
         }
-        let item = ready!(self.items.poll_next_unpin(cx));
+        let Job { items, clockwork, .. } = &mut *self;
+        let item = ready!(clockwork.poll(cx, |cx| items.poll_next_unpin(cx)));
         match &item {
             Some(Ok(JobEvent::Tokens { n, .. })) => self.taken = *n,
             Some(Ok(JobEvent::Finished(_)) | Err(_)) | None => self.over = true,

@@ -12,6 +12,8 @@ pub mod key;
 pub mod runtime;
 pub mod sessions;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod address;
 mod bucket;

@@ -49,20 +49,18 @@ impl Metrics {
         self.lock().get(&(name, label)).copied().unwrap_or(0)
     }
 
-    pub(crate) fn text(&self, gauges: Gauges) -> String {
+    /// The text; of a simulated node, each line says so.
+    pub(crate) fn text(&self, gauges: Gauges, is_simulated: bool) -> String {
         let counters = self.lock().clone();
         let mut out = String::new();
         for (name, help, label) in COUNTERS {
             let mut values = counters.iter().filter(|((of, _), _)| *of == name).peekable();
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
             if values.peek().is_none() && label.is_empty() {
-                let _ = writeln!(out, "{name} 0");
+                let _ = writeln!(out, "{name}{} 0", labels("", "", is_simulated));
             }
             for ((_, value), n) in values {
-                let _ = match label {
-                    "" => writeln!(out, "{name} {n}"),
-                    _ => writeln!(out, "{name}{{{label}=\"{value}\"}} {n}"),
-                };
+                let _ = writeln!(out, "{name}{} {n}", labels(label, value, is_simulated));
             }
         }
         for (name, help, value) in [
@@ -71,7 +69,11 @@ impl Metrics {
             ("haggle_jobs_serving", "Jobs of others that are not over.", gauges.serving),
             ("haggle_streams_inbound", "Inbound streams that live.", gauges.streams_in),
         ] {
-            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+            let _ = write!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{} {value}\n",
+                labels("", "", is_simulated)
+            );
         }
         out
     }
@@ -79,4 +81,12 @@ impl Metrics {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, u64>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The labels of a line.
+fn labels(label: &str, value: &str, is_simulated: bool) -> String {
+    let own = (!label.is_empty()).then(|| format!("{label}=\"{value}\""));
+    let simulated = is_simulated.then(|| "simulated=\"true\"".to_owned());
+    let all: Vec<_> = own.into_iter().chain(simulated).collect();
+    if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
 }

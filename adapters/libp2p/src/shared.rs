@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    future::poll_fn,
     net::IpAddr,
+    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -30,10 +33,64 @@ pub struct Reachability {
     pub dialled_from: Option<Scope>,
 }
 
+/// What makes time pass for one who waits. The real one does by itself; that of a simulated network passes while somebody
+/// waits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clockwork {
+    #[cfg(feature = "testing")]
+    pub(crate) stage: Option<std::sync::Weak<crate::testing::Stage>>,
+    /// What this one has seen of it: see [`crate::testing::Stage::poll`].
+    #[cfg(feature = "testing")]
+    pub(crate) seen: Option<u64>,
+}
+
+impl Clockwork {
+    pub(crate) fn is_simulated(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.stage.is_some();
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+
+    /// Polls, and lets a simulated network go on if there is nothing yet.
+    pub(crate) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let polled = poll(cx);
+        #[cfg(feature = "testing")]
+        let polled = match self.stage.as_ref().and_then(std::sync::Weak::upgrade) {
+            Some(stage) if polled.is_pending() => stage.poll(&mut self.seen, cx, poll),
+            _ => {
+                self.seen = None;
+                polled
+            }
+        };
+        polled
+    }
+
+    /// Waits, and lets a simulated network go on meanwhile.
+    pub(crate) async fn wait<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut clockwork = self.clone();
+        poll_fn(|cx| clockwork.poll(cx, |cx| future.as_mut().poll(cx))).await
+    }
+
+    /// There is something to do for a simulated network at rest.
+    pub(crate) fn stir(&self) {
+        #[cfg(feature = "testing")]
+        if let Some(stage) = self.stage.as_ref().and_then(std::sync::Weak::upgrade) {
+            stage.stir();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) me: PeerId,
     pub(crate) network: String,
+    pub(crate) clockwork: Clockwork,
     pub(crate) metrics: Metrics,
     pub(crate) subscribers: Subscribers,
     pub(crate) jobs: AtomicUsize,
@@ -47,10 +104,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(me: PeerId, network: String) -> Self {
+    pub(crate) fn new(me: PeerId, network: String, clockwork: Clockwork) -> Self {
         Shared {
             me,
             network,
+            clockwork,
             metrics: Metrics::default(),
             subscribers: Subscribers::default(),
             jobs: AtomicUsize::new(0),

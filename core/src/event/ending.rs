@@ -162,6 +162,9 @@ pub enum Settlement {
     /// Not at all: bills are bookkeeping in this version.
     #[default]
     None,
+    /// The network was simulated: nothing was bought, nobody owes anything. Said by adapters that simulate; the core never
+    /// does.
+    Simulated,
 }
 
 /// One attempt's line of a bill.

@@ -12,7 +12,11 @@ use crate::{
     node::{Pace, Run},
     oracle::Rule,
     script::{Heard, Say, Talk},
+    writer::Written,
 };
+
+/// How soon an engine of one's own that had nothing to say is asked again, in ms.
+const ASK_AGAIN: u64 = 5;
 
 impl World {
     pub(super) fn provider_event(&mut self, node: u32, event: ProviderEvent) {
@@ -29,6 +33,7 @@ impl World {
             ProviderEvent::Start { attempt, work } => {
                 let Some(config) = &place.provider_config else { return };
                 let mut run = Run::new(&work, &config.engine);
+                run.own = place.writer.as_mut().map(|writer| (writer.start(&work), None));
                 let often = u64::from(config.engine.trouble_permille);
                 if dice::below(self.seed, Stream::new(node, node, Purpose::Engine), attempt.0, 1000) >= often {
                     run.trouble = None;
@@ -72,6 +77,9 @@ impl World {
         else {
             return;
         };
+        if run.own.is_some() {
+            return self.own_step(node, attempt);
+        }
         let (life, engine) = (place.life, &config.engine);
         if !run.started {
             run.started = true;
@@ -127,6 +135,59 @@ impl World {
         self.after(node, Role::Provider);
     }
 
+    /// A step of an engine of one's own.
+    fn own_step(&mut self, node: u32, attempt: AttemptId) {
+        let place = &mut self.nodes[node as usize];
+        let (now, slow, life) = (place.clock.read(self.now), place.slow, place.life);
+        let (Some(run), Some(side), Some(config)) =
+            (place.runs.get_mut(&attempt), &mut place.provider, &place.provider_config)
+        else {
+            return;
+        };
+        let Some((writing, held)) = &mut run.own else { return };
+        let token = config.engine.token;
+        let due = run.trouble.filter(|(at, _)| run.next >= *at).map(|(_, trouble)| trouble);
+        let written = match due {
+            Some(Trouble::Panic) => Written::End(EndReason::Engine),
+            Some(Trouble::Fail(reason)) => Written::End(reason),
+            Some(Trouble::Hang) => return,
+            Some(Trouble::Pause(_)) => Written::Nothing,
+            // It has no promise that could be broken.
+            Some(Trouble::Misspell) | None => held.take().map_or_else(|| writing.write(), Written::Words),
+        };
+        let pause = match written {
+            Written::Nothing => match run.trouble.take_if(|(_, trouble)| matches!(trouble, Trouble::Pause(_))) {
+                Some((_, Trouble::Pause(ms))) => ms.max(1),
+                _ => ASK_AGAIN,
+            },
+            Written::Started(tokens) => {
+                side.machine.started(attempt, tokens);
+                0
+            }
+            Written::End(reason) => return self.engine_ends(node, attempt, reason),
+            Written::Words(words) => {
+                let piece = Piece { n: words.n, text: &words.text, ids: words.ids.as_deref() };
+                match side.machine.push(now, attempt, piece) {
+                    Ok(_) => {
+                        run.next += u64::from(words.n);
+                        self.computed += u64::from(words.n);
+                    }
+                    Err(Refusal::NoRoom) => {
+                        *held = Some(words);
+                        run.blocked = true;
+                        return self.after(node, Role::Provider);
+                    }
+                    Err(Refusal::UnknownAttempt) => self.engine_stops(node, attempt),
+                    // No fault of the core: it makes pieces that nobody may send.
+                    Err(_) => return self.engine_ends(node, attempt, EndReason::Engine),
+                }
+                token.saturating_mul(u64::from(words.n)).max(1).saturating_mul(slow)
+            }
+        };
+        self.push(self.now.saturating_add(pause), node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+        self.after(node, Role::Provider);
+    }
+
     fn engine_ends(&mut self, node: u32, attempt: AttemptId, reason: EndReason) {
         self.engine_stops(node, attempt);
         let place = &mut self.nodes[node as usize];
@@ -155,21 +216,11 @@ impl World {
             Pace::Every(ms) => (waiting.min(1), Some(ms.max(1)).filter(|_| waiting > 1)),
             Pace::Never => return,
         };
-        job.consumed += n;
-        let (node, consumed, orphaned) = (job.node.0, job.consumed, job.orphaned);
         if let Some(ms) = again {
             job.app_due = true;
-            self.push(self.now + ms, INSTANT_END, kind::APP, node, Happening::App { job: id });
+            self.push(self.now + ms, INSTANT_END, kind::APP, owner, Happening::App { job: id });
         }
-        if orphaned {
-            return;
-        }
-        self.judge.consumed(id, consumed);
-        let place = &mut self.nodes[node as usize];
-        if let Some(side) = &mut place.requester {
-            side.machine.consumed(place.clock.read(self.now), id, n);
-        }
-        self.after(node, Role::Requester);
+        self.consume(id, n);
     }
 
     /// Lets a script hear something, and does what it says.

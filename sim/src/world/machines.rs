@@ -6,7 +6,7 @@ use haggle_core::{
 };
 
 use super::{
-    Drain, Happening, INSTANT_END, Lane, World, kind,
+    Drain, Happening, INSTANT_END, Lane, Told, World, kind,
     recovery::{Urgency, told_again, urgency},
 };
 use crate::{
@@ -220,6 +220,9 @@ impl World {
                 if let Some(log) = &mut self.log {
                     log.event(self.now, node, &event);
                 }
+                if let (Some(queue), Some(told)) = (&mut self.told, Told::event(&event)) {
+                    queue.push_back((crate::NodeId(node), told));
+                }
                 let urgency = if stores { urgency(&event) } else { Urgency::None };
                 // An application that has stored how a job ended takes no notice when it is told again.
                 let due = if told_again(&mut self.judge, &self.jobs, &event) {
@@ -249,6 +252,9 @@ impl World {
                 self.trace.record(self.now, node, node, record::EVENT, &[]);
                 if let Some(log) = &mut self.log {
                     log.provider_event(self.now, node, &event);
+                }
+                if let (Some(queue), Some(told)) = (&mut self.told, Told::served(&event)) {
+                    queue.push_back((crate::NodeId(node), told));
                 }
                 let is_urgent = matches!(event, ProviderEvent::Start { .. } | ProviderEvent::Served { .. });
                 self.provider_event(node, event);
@@ -300,7 +306,9 @@ impl World {
         self.dht.queries += 1;
         self.dht.live.insert((node, query));
         let life = self.nodes[node as usize].life;
-        let known = self.dht.records.get(model.as_bytes()).map(|record| record.peers.clone()).unwrap_or_default();
+        let mut known = self.dht.records.get(model.as_bytes()).map(|record| record.peers.clone()).unwrap_or_default();
+        let contacts = self.nodes[node as usize].contacts.iter().filter(|peer| !known.contains(peer)).copied();
+        known.extend(contacts.collect::<Vec<_>>());
         let (half, whole) = ((self.dht.delay / 2).max(1), self.dht.delay.max(1));
         let (parts, end): (Vec<(u64, Vec<PeerId>)>, _) = match self.dht.lookup {
             Lookup::Answers => {

@@ -1,6 +1,7 @@
 //! The world: nodes, network, clock, and the loop that runs them.
 
 mod actors;
+mod embed;
 mod faults;
 mod heal;
 mod machines;
@@ -9,7 +10,7 @@ mod streams;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
 };
 
@@ -36,7 +37,7 @@ use crate::{
     trace::Trace,
 };
 
-pub use self::recovery::Checkpoint;
+pub use self::{embed::Told, recovery::Checkpoint};
 
 /// When a machine's outputs are drained. No outcome depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -91,6 +92,8 @@ pub struct World {
     judge: Judge,
     trace: Trace,
     log: Option<Box<Log>>,
+    /// What nodes told, if somebody listens.
+    told: Option<VecDeque<(NodeId, Told)>>,
     dials: u64,
     faults: BTreeMap<&'static str, u64>,
     /// Frames sent, and tokens that engines wrote.
@@ -179,6 +182,7 @@ impl World {
             judge: Judge::default(),
             trace: Trace::new(),
             log: None,
+            told: None,
             dials: 0,
             faults: BTreeMap::new(),
             frames: 0,
@@ -234,6 +238,8 @@ impl World {
             reads_bytes: false,
             requester_config: requester.map(Box::new),
             provider_config: provider.map(Box::new),
+            writer: None,
+            contacts: Vec::new(),
             runs: BTreeMap::new(),
             conns: Vec::new(),
         });
@@ -471,7 +477,9 @@ impl World {
                     names.map(|name| name.as_bytes().to_vec()).collect()
                 })
                 .collect();
-            let models = models.into_iter().map(|names| (names, config.engine.length, config.engine.class)).collect();
+            // What an engine of one's own writes is known to nobody.
+            let models = models.into_iter().filter(|_| place.writer.is_none());
+            let models = models.map(|names| (names, config.engine.length, config.engine.class)).collect();
             self.judge.provider(node, id.peer(), models, config.service.slots);
         }
         self.publish(node);

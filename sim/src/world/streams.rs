@@ -6,7 +6,7 @@ use haggle_core::{
     wire::{self, Deframer},
 };
 
-use super::{Happening, Lane, World, kind, machines::input_kind};
+use super::{Happening, Lane, Told, World, kind, machines::input_kind};
 use crate::{
     dice::{self, Purpose, Stream},
     net::{Conn, Cuts, DIAL_TIMEOUT, Dial, End, EndState, Item, Link, LinkConfig, Pipe, Role},
@@ -386,6 +386,7 @@ impl World {
             self.input(node, role, Input::StreamClosed(id));
         }
         if lost && !self.talks_to(node, other) && self.connected.remove(&(node, other)) {
+            self.tell(node, Told::Gone(peer_id(other)));
             for role in [Role::Requester, Role::Provider] {
                 self.input(node, role, Input::PeerGone(peer_id(other)));
             }
@@ -430,6 +431,7 @@ impl World {
 
     fn meet(&mut self, node: u32, other: u32) {
         if self.connected.insert((node, other)) {
+            self.tell(node, Told::Connected(peer_id(other)));
             for role in [Role::Requester, Role::Provider] {
                 self.input(node, role, Input::PeerConnected(peer_id(other)));
             }

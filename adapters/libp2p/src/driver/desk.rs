@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::channel::{mpsc, oneshot};
 use haggle_core::{
     JobId,
-    event::{Ending, Event, Finished, Outcome},
+    event::{Ending, Event, Finished, Outcome, Settlement},
     machine::QueryOutcome,
     wire::message::Advert,
 };
 use libp2p::PeerId;
 use tracing::Span;
 
+use super::buyer::Buyer;
 use crate::{
     Error, JobError, JobEvent, NodeEvent, Offer, Receipt, id,
-    job::{Consumed, JobItem},
+    job::{Consumed, JobItem, Note, Unclaimed},
     shared::Shared,
 };
 
@@ -27,10 +28,17 @@ pub struct Found {
     pub outcome: QueryOutcome,
 }
 
-pub(super) struct Desk {
+pub(crate) struct Desk {
     jobs: BTreeMap<JobId, Entry>,
     shared: Arc<Shared>,
+    /// Tokens that one job may have waiting.
+    window: usize,
+    /// What handles of jobs say.
+    note: mpsc::UnboundedSender<Note>,
 }
+
+/// Events of a job that carry no tokens.
+const OTHER_EVENTS: usize = 1_024;
 
 struct Entry {
     waits: Waits,
@@ -54,7 +62,7 @@ pub(super) enum Waits {
 }
 
 /// What is to be told to the core after an event.
-pub(super) enum After {
+pub(crate) enum After {
     Consumed(JobId, u64),
     /// The application is behind by more than a window: the core's credit did not hold.
     Cancel(JobId),
@@ -62,9 +70,28 @@ pub(super) enum After {
     Concluded(JobId),
 }
 
+impl After {
+    pub(crate) fn tell(self, buyer: &mut impl Buyer) {
+        match self {
+            After::Consumed(job, n) => buyer.consumed(job, n),
+            After::Cancel(job) => buyer.cancel(job),
+            After::Concluded(job) => buyer.concluded(job),
+        }
+    }
+}
+
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Desk { jobs: BTreeMap::new(), shared }
+    pub(crate) fn new(shared: Arc<Shared>, window: usize, note: mpsc::UnboundedSender<Note>) -> Self {
+        Desk { jobs: BTreeMap::new(), shared, window, note }
+    }
+
+    /// The place where a job's events wait for its handle.
+    pub(super) fn open_job(&mut self, job: JobId) -> Unclaimed {
+        let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
+        let consumed = Arc::new(Consumed::default());
+        let ending = items.clone();
+        self.open(job, Waits::Job { items, ending, consumed: consumed.clone(), unread: 0, detached: false });
+        Unclaimed { job, events, consumed, note: self.note.clone() }
     }
 
     pub(super) fn open(&mut self, job: JobId, waits: Waits) {
@@ -78,12 +105,18 @@ impl Desk {
         self.jobs.insert(job, Entry { waits, span });
     }
 
-    pub(super) fn open_jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+    pub(crate) fn open_jobs(&self) -> impl Iterator<Item = JobId> + '_ {
         self.jobs.keys().copied()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// Nobody will tell of its jobs any more.
+    #[cfg(feature = "testing")]
+    pub(crate) fn forget(&mut self) {
+        self.jobs.clear();
     }
 
     /// Tokens that the application has taken since the last look.
@@ -110,7 +143,7 @@ impl Desk {
     }
 
     /// Tells the application, and those who listen to the node, of an event of the core.
-    pub(super) fn on_event(&mut self, event: Event<'_>) -> Option<After> {
+    pub(crate) fn on_event(&mut self, event: Event<'_>) -> Option<After> {
         if let Event::Ended { job, ending } = event {
             return self.on_end(job, ending).then_some(After::Concluded(job));
         }
@@ -147,10 +180,11 @@ impl Desk {
                 }
                 self.shared.tell(NodeEvent::Negotiated { job, peer: *peer, tariff: *tariff });
             }
-            JobEvent::Tokens { seq, n, text, .. } => {
+            JobEvent::Tokens { peer, seq, n, text, .. } => {
                 self.shared.metrics.count("haggle_tokens_received_total", "", u64::from(*n));
                 self.shared.tell_with("stream:token", || NodeEvent::Token {
                     job,
+                    peer: *peer,
                     seq: *seq,
                     n: *n,
                     text: text.as_str().into(),
@@ -161,13 +195,16 @@ impl Desk {
     }
 
     /// Tells how a job ended; `true` if nobody will ever say that it was taken in.
-    fn on_end(&mut self, job: JobId, Ending { outcome, bill }: Ending) -> bool {
+    fn on_end(&mut self, job: JobId, Ending { outcome, mut bill }: Ending) -> bool {
+        if self.shared.clockwork.is_simulated() {
+            bill.settlement = Settlement::Simulated;
+        }
         let code = match &outcome {
             Outcome::Finished(_) => "finished",
             Outcome::Failed(failure) => failure.code(),
         };
         self.shared.metrics.count("haggle_jobs_ended_total", code, 1);
-        self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone() });
+        self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone(), bill: bill.clone() });
         let Some(Entry { waits, span }) = self.jobs.remove(&job) else { return true };
         span.in_scope(|| tracing::info!(outcome = code, tokens = bill.tokens, owed = bill.owed as u64, "ended"));
         let failed = |failure| JobError { failure, bill: bill.clone() };

@@ -142,7 +142,7 @@ impl Engines {
 }
 
 /// What the engine is asked, in its own words.
-fn request(work: Work) -> Request {
+pub(crate) fn request(work: Work) -> Request {
     let message = |message: haggle_core::wire::ChatMessage| Message { role: message.role, content: message.content };
     let prefix = (work.prefix_tokens > 0).then(|| Prefix {
         text: work.prefix,
@@ -167,7 +167,7 @@ fn request(work: Work) -> Request {
     }
 }
 
-fn end_of(stop: Stop) -> EndReason {
+pub(crate) fn end_of(stop: Stop) -> EndReason {
     match stop {
         Stop::End | Stop::Text => EndReason::Stop,
         Stop::MaxTokens => EndReason::Length,
@@ -175,7 +175,7 @@ fn end_of(stop: Stop) -> EndReason {
     }
 }
 
-fn end_after(failure: &Failure) -> EndReason {
+pub(crate) fn end_after(failure: &Failure) -> EndReason {
     match failure.why {
         Why::BadRequest => EndReason::BadRequest,
         Why::ContextOverflow => EndReason::Context,

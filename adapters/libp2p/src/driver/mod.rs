@@ -13,14 +13,15 @@
 //! }
 //! ```
 
-mod commands;
-mod desk;
-mod engines;
+pub(crate) mod buyer;
+pub(crate) mod commands;
+pub(crate) mod desk;
+pub(crate) mod engines;
 mod host;
 mod keeper;
 mod parts;
-mod pieces;
-mod serving;
+pub(crate) mod pieces;
+pub(crate) mod serving;
 mod shovel;
 mod streams;
 
@@ -44,8 +45,9 @@ use haggle_flight::{Recorded, Tape};
 use libp2p::{Multiaddr, PeerId};
 
 use self::{
+    buyer::Own,
     commands::Stop,
-    desk::{After, Desk},
+    desk::Desk,
     engines::Engines,
     keeper::Keeper,
     shovel::FromStream,
@@ -55,7 +57,7 @@ use crate::{
     Error, Node, NodeEvent, Scope, id,
     job::Note,
     sessions,
-    shared::Shared,
+    shared::{Clockwork, Shared},
     state::{Bytes, CLOCK_START, PROVIDER, REQUESTER},
     timers::Alarm,
 };
@@ -97,10 +99,8 @@ pub struct Driver {
     streams: Streams,
     desk: Desk,
     shared: Arc<Shared>,
-    window: usize,
     commands: mpsc::Receiver<Command>,
     notes: mpsc::UnboundedReceiver<Note>,
-    note: mpsc::UnboundedSender<Note>,
     orders: VecDeque<Order>,
     alarm: Alarm,
     /// Who waits for the last job of others.
@@ -109,20 +109,14 @@ pub struct Driver {
 }
 
 /// Commands that may wait; a handle waits for room.
-const COMMANDS: usize = 64;
+pub(crate) const COMMANDS: usize = 64;
 impl Driver {
     /// A driver and the handle to it.
     ///
     /// # Errors
     /// A limit, policy or service that cannot work, or no thread for an engine.
     pub fn new(parts: Parts) -> Result<(Self, Node), Error> {
-        let field = |prefix: &'static str| {
-            move |error: haggle_core::ConfigError| crate::ConfigError {
-                path: format!("{prefix}{}", error.field),
-                problem: format!("must be {}", error.must),
-            }
-        };
-        let shared = Arc::new(Shared::new(parts.me, parts.network));
+        let shared = Arc::new(Shared::new(parts.me, parts.network, Clockwork::default()));
         let window = parts.limits.window_tokens as usize;
         let started = parts.state.as_ref().map_or(Millis::ZERO, |_| CLOCK_START);
         let now = Instant::from_millis(started.0);
@@ -175,18 +169,16 @@ impl Driver {
             tape: parts.tape,
             engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
             streams: Streams::new(parts.spawn),
-            desk: Desk::new(shared.clone()),
+            desk: Desk::new(shared.clone(), window, note),
             shared: shared.clone(),
-            window,
             commands,
             notes,
-            note,
             orders: VecDeque::new(),
             alarm: Alarm::default(),
             draining: Vec::new(),
             stop: Stop::default(),
         };
-        let restored: Vec<_> = jobs.into_iter().map(|job| driver.open(job)).collect();
+        let restored: Vec<_> = jobs.into_iter().map(|job| driver.desk.open_job(job)).collect();
         shared.restored().extend(restored);
         driver.keep(false);
         Ok((driver, Node::new(command, shared)))
@@ -347,7 +339,7 @@ impl Driver {
         self.close_books();
         self.shared.connected().clear();
         self.shared.listening().clear();
-        self.shared.tell(NodeEvent::Stopped);
+        self.shared.tell(NodeEvent::Stopped { peer: self.shared.me });
         self.shared.subscribers.close();
         for reply in self.stop.replies.drain(..) {
             let _ = reply.send(());
@@ -387,11 +379,8 @@ impl Driver {
             if let Some(input) = failed {
                 self.requester.handle_input(now, input);
             }
-            match after {
-                Some(After::Consumed(job, n)) => self.requester.consumed(now, job, n),
-                Some(After::Concluded(job)) => self.requester.concluded(job),
-                Some(After::Cancel(job)) => drop(self.requester.cancel(now, job)),
-                None => {}
+            if let Some(after) = after {
+                after.tell(&mut Own(&mut self.requester, now));
             }
         }
     }
@@ -462,6 +451,14 @@ impl Driver {
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("me", &self.shared.me).field("jobs", &self.desk.len()).finish_non_exhaustive()
+    }
+}
+
+/// A setting that the core does not take, where it is found in the configuration.
+pub(crate) fn field(prefix: &'static str) -> impl Fn(haggle_core::ConfigError) -> crate::ConfigError {
+    move |error| crate::ConfigError {
+        path: format!("{prefix}{}", error.field),
+        problem: format!("must be {}", error.must),
     }
 }
 

@@ -7,7 +7,7 @@ use haggle_engine::Piece;
 const MAX_IDS: usize = MAX_CHUNK_TEXT / 8;
 
 /// Whether a piece fits a chunk as it is, as nearly all do. `window` tokens are the most that can be under way.
-pub(super) fn fits(piece: &Piece, window: u32) -> bool {
+pub(crate) fn fits(piece: &Piece, window: u32) -> bool {
     piece.n <= most(window) && piece.text.len() <= MAX_CHUNK_TEXT
 }
 
@@ -16,7 +16,7 @@ pub(super) fn fits(piece: &Piece, window: u32) -> bool {
 /// Each part has at least one token. A piece with fewer tokens than that takes loses its ids and gains the difference, one
 /// token for 8 KiB; one with more tokens than its characters can carry is counted short. No engine of this project makes
 /// either.
-pub(super) fn split(piece: Piece, window: u32) -> Vec<Piece> {
+pub(crate) fn split(piece: Piece, window: u32) -> Vec<Piece> {
     let most = most(window);
     let (mut text, mut left) = (piece.text.as_str(), u64::from(piece.n));
     let mut ids = piece.ids.as_deref().filter(|ids| ids.len() as u64 == left);

@@ -8,7 +8,7 @@ use haggle_engine::Outage;
 use libp2p::PeerId;
 
 use super::{Driver, Order, engines::FromEngine, streams::Key};
-use crate::{NodeEvent, config::millis, id, sessions};
+use crate::{NodeEvent, config::millis, id, sessions, shared::Shared};
 
 impl Driver {
     pub(super) fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
@@ -25,36 +25,7 @@ impl Driver {
             }
             ProviderEvent::Room { attempt, .. } => self.place(attempt),
             ProviderEvent::Stop { attempt } => self.engines.stop(attempt),
-            event => self.tell_of_provider(event),
-        }
-    }
-
-    /// Tells those who listen, and counts.
-    fn tell_of_provider(&self, event: ProviderEvent) {
-        let told = match event {
-            ProviderEvent::Start { .. } | ProviderEvent::Room { .. } | ProviderEvent::Stop { .. } => None,
-            ProviderEvent::Quoted { peer, model, answer } => {
-                id::to_libp2p(&peer).map(|peer| NodeEvent::Quoted { peer, model, answer })
-            }
-            ProviderEvent::Declined { peer, reason } => {
-                id::to_libp2p(&peer).map(|peer| NodeEvent::Declined { peer, reason })
-            }
-            ProviderEvent::Accepted { peer, model, job, attempt, tariff } => {
-                id::to_libp2p(&peer).map(|peer| NodeEvent::Accepted { peer, model, job, attempt, tariff })
-            }
-            ProviderEvent::Released { peer, reason } => {
-                id::to_libp2p(&peer).map(|peer| NodeEvent::Released { peer, reason })
-            }
-            ProviderEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed } => {
-                self.shared.metrics.count("haggle_served_total", served(reason), 1);
-                tracing::info!(%job, ?model, ?reason, tokens, "served");
-                let served =
-                    |peer| NodeEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed };
-                id::to_libp2p(&peer).map(served)
-            }
-        };
-        if let Some(event) = told {
-            self.shared.tell(event);
+            event => tell_of_provider(&self.shared, event),
         }
     }
 
@@ -65,7 +36,7 @@ impl Driver {
         provider.close(now);
         while let Some(output) = self.provider.as_mut().and_then(Machine::poll_output) {
             if let Output::Event(event) = output {
-                self.tell_of_provider(event);
+                tell_of_provider(&self.shared, event);
             }
         }
     }
@@ -149,6 +120,34 @@ impl Driver {
     pub(super) fn refused(&self, peer: PeerId, reason: &'static str) {
         self.shared.metrics.count("haggle_streams_refused_total", reason, 1);
         tracing::debug!(%peer, reason, "refused a stream");
+    }
+}
+
+/// Tells those who listen, and counts.
+pub(crate) fn tell_of_provider(shared: &Shared, event: ProviderEvent) {
+    let told = match event {
+        ProviderEvent::Start { .. } | ProviderEvent::Room { .. } | ProviderEvent::Stop { .. } => None,
+        ProviderEvent::Quoted { peer, model, answer } => {
+            id::to_libp2p(&peer).map(|peer| NodeEvent::Quoted { peer, model, answer })
+        }
+        ProviderEvent::Declined { peer, reason } => {
+            id::to_libp2p(&peer).map(|peer| NodeEvent::Declined { peer, reason })
+        }
+        ProviderEvent::Accepted { peer, model, job, attempt, tariff } => {
+            id::to_libp2p(&peer).map(|peer| NodeEvent::Accepted { peer, model, job, attempt, tariff })
+        }
+        ProviderEvent::Released { peer, reason } => {
+            id::to_libp2p(&peer).map(|peer| NodeEvent::Released { peer, reason })
+        }
+        ProviderEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed } => {
+            shared.metrics.count("haggle_served_total", served(reason), 1);
+            tracing::info!(%job, ?model, ?reason, tokens, "served");
+            let served = |peer| NodeEvent::Served { peer, model, job, attempt, tariff, reason, tokens, acked, owed };
+            id::to_libp2p(&peer).map(served)
+        }
+    };
+    if let Some(event) = told {
+        shared.tell(event);
     }
 }
 

@@ -122,4 +122,32 @@ impl Builder {
         started.await.map_err(|_| Error::Stopped)??;
         Ok(node)
     }
+
+    /// Starts the node in a simulated network instead: see [`testing`](crate::testing).
+    ///
+    /// # Errors
+    /// A setting that cannot work, or that a simulated node cannot have: a key, a state directory, a recording.
+    #[cfg(feature = "testing")]
+    pub fn start_in(self, market: &crate::testing::Market) -> Result<Node, Error> {
+        use haggle_sim::{EngineScript, ProviderConfig, RequesterConfig};
+
+        let settings = self.config.read(self.policy)?;
+        let absent = [("key", self.key.is_some()), ("state", self.state.is_some()), ("record", self.tape.is_some())];
+        if let Some((path, _)) = absent.into_iter().find(|(_, is_set)| *is_set) {
+            let problem = "is for real nodes: leave it out, a simulated one has no key and writes no file".into();
+            return Err(crate::ConfigError { path: path.into(), problem }.into());
+        }
+        let service = service(&self.config, &self.sales)?;
+        let engines = service.models.iter().map(|serving| serving.advert.model.clone());
+        let engines: Vec<_> = engines.zip(self.sales.into_iter().map(|sale| sale.engine)).collect();
+        let limits = self.config.limits;
+        let provider = (!engines.is_empty()).then(|| ProviderConfig {
+            service,
+            limits: limits.clone(),
+            engine: EngineScript::default(),
+            published: true,
+        });
+        let requester = RequesterConfig { policy: settings.policy, limits, ..RequesterConfig::default() };
+        market.seat(self.config.network, requester, provider, engines)
+    }
 }

@@ -18,10 +18,10 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     Config, ConfigError, Error, Events, Found, Job, Offer, Reachability,
-    config::{contact, millis},
+    config::{contact, millis, simulated_contact},
     driver::Command,
     runtime::Runtime,
-    shared::Shared,
+    shared::{Clockwork, Shared},
 };
 
 pub use builder::Builder;
@@ -42,6 +42,8 @@ pub struct Node {
 pub struct NodeInfo {
     /// Its id.
     pub peer_id: PeerId,
+    /// Whether its network is simulated.
+    pub simulated: bool,
     /// The network it belongs to.
     pub network: String,
     /// Where it listens, each with its id at the end.
@@ -81,7 +83,7 @@ impl Node {
     pub async fn stop(&self) {
         let (reply, stopped) = oneshot::channel();
         if self.send(Command::Stop(reply)).await.is_ok() {
-            let _ = stopped.await;
+            let _ = self.shared.clockwork.wait(stopped).await;
         }
     }
 
@@ -93,7 +95,7 @@ impl Node {
     pub async fn drain(&self, patience: Duration) -> Result<(), Error> {
         let (reply, drained) = oneshot::channel();
         self.send(Command::Drain(millis(patience), reply)).await?;
-        drained.await.map_err(|_| Error::Stopped)
+        self.shared.clockwork.wait(drained).await.map_err(|_| Error::Stopped)
     }
 
     /// Has a prompt answered by a provider that is found, asked and awarded.
@@ -134,6 +136,7 @@ impl Node {
     /// # Errors
     /// [`Error::Config`] for what is no such address.
     pub async fn connect(&self, address: &str) -> Result<PeerId, Error> {
+        let contact = if self.is_simulated() { simulated_contact } else { contact };
         let (peer, address) = contact(address)
             .map_err(|problem| ConfigError { path: "address".into(), problem: format!("{address:?} {problem}") })?;
         self.send(Command::AddAddress(peer, address)).await?;
@@ -178,7 +181,12 @@ impl Node {
 
     /// What happens at the node from now on.
     pub fn events(&self) -> Events {
-        self.shared.subscribers.subscribe()
+        self.shared.subscribers.subscribe(self.shared.clockwork.clone())
+    }
+
+    /// Whether the node's network is simulated, which is so only for nodes that a `testing::Market` gave.
+    pub fn is_simulated(&self) -> bool {
+        self.shared.clockwork.is_simulated()
     }
 
     /// The node's id.
@@ -200,6 +208,7 @@ impl Node {
     pub fn node_info(&self) -> NodeInfo {
         NodeInfo {
             peer_id: self.peer_id(),
+            simulated: self.is_simulated(),
             network: self.shared.network.clone(),
             listen_addresses: self.listen_addresses(),
             connected_peers: self.connected_peers(),
@@ -221,16 +230,22 @@ impl Node {
 
     /// Counters and gauges in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.shared.metrics.text(self.shared.gauges())
+        self.shared.metrics.text(self.shared.gauges(), self.is_simulated())
+    }
+
+    pub(crate) fn clockwork(&self) -> &Clockwork {
+        &self.shared.clockwork
     }
 
     async fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.clone().send(command).await.map_err(|_| Error::Stopped)
+        self.commands.clone().send(command).await.map_err(|_| Error::Stopped)?;
+        self.shared.clockwork.stir();
+        Ok(())
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply)).await?;
-        answer.await.map_err(|_| Error::Stopped)?
+        self.shared.clockwork.wait(answer).await.map_err(|_| Error::Stopped)?
     }
 }

@@ -17,6 +17,7 @@ mod sessions;
 mod slow;
 mod sockets;
 mod suite;
+mod testing;
 mod trust;
 mod upstream;
 mod world;

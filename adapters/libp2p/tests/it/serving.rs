@@ -52,7 +52,7 @@ async fn a_draining_provider_finishes_what_it_can_and_ends_the_rest_typed() {
         let accepted =
             told.iter().filter(|event| matches!(event, NodeEvent::Accepted { job, .. } if *job == id)).count();
         assert_eq!((accepted, served), (1, 1), "{told:?}");
-        assert_eq!(told.last(), Some(&NodeEvent::Stopped));
+        assert_eq!(told.last(), Some(&NodeEvent::Stopped { peer: provider.peer_id() }));
     })
     .await;
 }
