@@ -268,6 +268,7 @@ impl Job {
         while let Some(item) = self.next().await {
             match item? {
                 JobEvent::Tokens { text: more, .. } => text.push_str(&more),
+                JobEvent::TakenOver { how: TakeOver::Restarted, .. } => text.clear(),
                 JobEvent::Finished(receipt) => return Ok(Answer { text, receipt }),
                 _ => {}
             }
