@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, TcpListener, TcpStream},
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
@@ -77,10 +77,12 @@ fn everywhere(test: &str, what: impl Future<Output = ()>) {
 #[test]
 fn a_wildcard_is_told_as_every_address_of_its_family_and_reached_at_each() {
     async fn listens(sells: impl Runtime, buys: impl Runtime) {
-        for (any, expected) in [("ip4/0.0.0.0", set(["127.0.0.1", V4])), ("ip6/::", set(["::1", V6]))] {
+        let families = [("ip4/0.0.0.0", set(["127.0.0.1", V4]), "::1"), ("ip6/::", set(["::1", V6]), "127.0.0.1")];
+        for (any, expected, other) in families {
             for transport in ["", "/ws"] {
                 let node = seller(sells.clone(), &[format!("/{any}/tcp/0{transport}")]).await;
                 until(|| ips(&node) == expected).await;
+                assert!(TcpStream::connect((other, port(&node))).is_err(), "{any} is reached by the other family");
                 for address in node.listen_addresses().iter().filter(|address| ips(&node).contains(&ip(address))) {
                     assert!(
                         port(&node) > 0 && address.to_string().contains(&format!("/{}{transport}/p2p/", port(&node)))
