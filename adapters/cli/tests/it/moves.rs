@@ -84,34 +84,17 @@ fn answer(seller: &str, buyer: &str, what_happens: impl FnOnce(&Machines)) -> Ov
     let machines = Machines::start(&folder);
     let server = Server::start(Does::Writes);
     let seed_folder = Folder::new();
-    let mut seed = on(
-        &machines.middle,
-        &seed_folder.haggle(&["bootstrap", "--runtime", buyer, "--listen", "/ip4/0.0.0.0/tcp/4001", "--json", "-v"]),
-    );
-    seed.env_remove("RUST_LOG");
-    let seed = Node::ready(Running::spawn(seed), seed_folder);
+    let seed = ["bootstrap", "--runtime", buyer, "--listen", "/ip4/0.0.0.0/tcp/4001", "--json"];
+    let seed = Node::ready(Running::spawn(on(&machines.middle, &seed_folder.haggle(&seed))), seed_folder);
     let seed_at = |ip: &str| format!("/ip4/{ip}/tcp/4001/p2p/{}", seed.peer);
-    let serve =
-        ["serve", "--runtime", seller, "--listen", "/ip4/0.0.0.0/tcp/4002", "--bootstrap", &seed_at("10.9.1.1")];
+    let (for_seller, for_buyer) = (seed_at("10.9.1.1"), seed_at("10.9.2.1"));
+    let serve = ["serve", "--runtime", seller, "--listen", "/ip4/0.0.0.0/tcp/4002", "--bootstrap", &for_seller];
     let what = ["--upstream", &server.url(), "--model", "words", "--context", "20000", "--tokens-per-second", "300"];
     let serve = Node::start(&[&serve[..], &what, &["--price-out", "1000", "--floor", "700"]].concat());
-    // The old address is silent: it is dialled as long as this says.
-    let ask = [
-        "ask",
-        "--json",
-        "--set",
-        "dial_timeout=5s",
-        "--runtime",
-        buyer,
-        "--bootstrap",
-        &seed_at("10.9.2.1"),
-        "--model",
-        "words",
-    ];
+    until_found(&folder, &machines, &for_buyer, buyer);
+    let ask = ["ask", "--json", "--runtime", buyer, "--bootstrap", &for_buyer, "--model", "words"];
     let job = ["--budget", "100", "--haggle", "700", "--max-tokens", "2000", "--chat", "Words, please"];
-    let command = || on(&machines.buyer, &folder.haggle(&[&ask[..], &job].concat()));
-    until_found(&folder, &machines, &seed_at("10.9.2.1"), buyer);
-    let mut running = Running::spawn(command());
+    let mut running = Running::spawn(on(&machines.buyer, &folder.haggle(&[&ask[..], &job].concat())));
     let mut event = running.json();
     while event["seq"].as_u64().is_none_or(|seq| seq < 500) || event["event"] != "stream:token" {
         event = running.json();
@@ -131,6 +114,8 @@ fn answer(seller: &str, buyer: &str, what_happens: impl FnOnce(&Machines)) -> Ov
         println!("{}", serve.process.over().err);
     }
     Play { seller, buyer, transport: "", tokens: 2_000 }.is_complete(&over);
+    // Who comes new finds it, too.
+    until_found(&folder, &machines, &for_buyer, buyer);
     over
 }
 
