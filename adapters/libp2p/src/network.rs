@@ -243,7 +243,7 @@ impl Network {
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 swarm.remove_external_address(&address);
                 self.moved(swarm);
-                driver.on_not_listening(&address.with_p2p(*swarm.local_peer_id()).unwrap_or_else(|address| address));
+                driver.on_not_listening(address);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 self.listeners.remove(&listener_id);
@@ -281,7 +281,7 @@ impl Network {
             swarm.add_external_address(address.clone());
             self.moved(swarm);
         }
-        driver.on_listening(address.with_p2p(*swarm.local_peer_id()).unwrap_or_else(|address| address));
+        driver.on_listening(address);
     }
 
     // Bootstrap.

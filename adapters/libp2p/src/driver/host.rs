@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures::{FutureExt, StreamExt, select};
 use haggle_core::machine::QueryOutcome;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    PeerId, Swarm,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
 
@@ -23,9 +23,7 @@ pub async fn drive<B: NetworkBehaviour>(
     market: impl Fn(&mut B) -> &mut sessions::Behaviour,
     mut theirs: impl FnMut(B::ToSwarm) -> Option<sessions::Event>,
 ) {
-    let me = *swarm.local_peer_id();
-    let with_me = |address: Multiaddr| address.with_p2p(me).unwrap_or_else(|address| address);
-    swarm.listeners().cloned().for_each(|address| driver.on_listening(with_me(address)));
+    swarm.listeners().cloned().for_each(|address| driver.on_listening(address));
     let mut known = BTreeSet::new();
     loop {
         while let Some(order) = driver.pump(market(swarm.behaviour_mut())) {
@@ -44,8 +42,8 @@ pub async fn drive<B: NetworkBehaviour>(
                 }
                 SwarmEvent::ConnectionEstablished { peer_id, .. } => driver.on_connected(peer_id),
                 SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => driver.on_gone(peer_id),
-                SwarmEvent::NewListenAddr { address, .. } => driver.on_listening(with_me(address)),
-                SwarmEvent::ExpiredListenAddr { address, .. } => driver.on_not_listening(&with_me(address)),
+                SwarmEvent::NewListenAddr { address, .. } => driver.on_listening(address),
+                SwarmEvent::ExpiredListenAddr { address, .. } => driver.on_not_listening(address),
                 _ => {}
             },
         }

@@ -110,6 +110,7 @@ pub struct Driver {
 
 /// Commands that may wait; a handle waits for room.
 pub(crate) const COMMANDS: usize = 64;
+
 impl Driver {
     /// A driver and the handle to it.
     ///
@@ -276,14 +277,15 @@ impl Driver {
 
     /// The node listens on an address.
     pub fn on_listening(&mut self, address: Multiaddr) {
+        let address = self.mine(address);
         if self.shared.listening().insert(address.clone()) {
             self.shared.tell(NodeEvent::Listening { address });
         }
     }
 
     /// The node listens on an address no more.
-    pub fn on_not_listening(&mut self, address: &Multiaddr) {
-        self.shared.listening().remove(address);
+    pub fn on_not_listening(&mut self, address: Multiaddr) {
+        self.shared.listening().remove(&self.mine(address));
     }
 
     /// A peer says under which address of the internet it sees this node.
@@ -344,6 +346,11 @@ impl Driver {
         for reply in self.stop.replies.drain(..) {
             let _ = reply.send(());
         }
+    }
+
+    /// An address that names this node at its end.
+    fn mine(&self, address: Multiaddr) -> Multiaddr {
+        address.with_p2p(self.shared.me).unwrap_or_else(|address| address)
     }
 
     fn pump_requester(&mut self, sessions: &mut sessions::Behaviour) {
