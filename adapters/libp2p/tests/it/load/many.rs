@@ -29,7 +29,7 @@ fn at_the_defaults_the_next_stream_is_refused() {
 
 #[test]
 fn many_connections_lead_to_one_node() {
-    let n = size(500, 50);
+    let n = size(500, 30);
     alone("load::many::many_connections_lead_to_one_node", || play(3 * n, connections(n)));
 }
 
