@@ -28,6 +28,8 @@ pub enum Purpose {
     Knob,
     /// Which crashes a seed meets.
     Crash,
+    /// A world that shows one law.
+    Law,
     /// Whether a node stores its state though nothing asks for it.
     Disk,
 }

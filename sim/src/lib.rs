@@ -41,6 +41,7 @@ mod engine;
 pub mod figures;
 pub mod golden;
 mod job;
+pub mod laws;
 pub mod log;
 pub mod mutants;
 mod net;

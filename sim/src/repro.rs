@@ -1,13 +1,14 @@
 //! A failing run, so that somebody else can run it again: as one line, as a file, as a story, as a test.
 
-use crate::{Broken, Plan, log, plan::PlanError, swarm};
+use crate::{Broken, Plan, laws, log, plan::PlanError, swarm};
 
 /// The version of the line; a line of another version is refused.
 const VERSION: &str = "v1";
 /// Events of a story.
 const LAST: usize = 30;
 
-/// The line that names a seed's world: `v1:SEED:MARK`, with `:EVENTS` if it is healed after so many. The mark tells whether the generator still draws the same.
+/// The line that names a seed's world: `v1:SEED:MARK`, with `:EVENTS` if it is healed after so many, with
+/// `:fair` or `:one-way` if it is the seed's world for a law. The mark tells whether the generator still draws the same.
 #[must_use]
 pub fn line(seed: u64) -> String {
     format!("{VERSION}:{seed}:{:08x}", mark(&swarm::plan(seed)))
@@ -44,10 +45,14 @@ pub fn seed_plan(line: &str) -> Result<Plan, PlanError> {
              replay the file that was kept with it, or build the commit that wrote it"
         ));
     }
-    match parts.get(3).map(|events| events.parse()) {
+    match parts.get(3).copied() {
         None => Ok(plan),
-        Some(Ok(events)) => Ok(Plan { heal_after: Some(events), ..plan }),
-        Some(Err(_)) => refused(format!("'{line}' does not say after how many events the world is healed")),
+        Some("fair") => Ok(laws::fair(seed)),
+        Some("one-way") => Ok(laws::one_way(seed)),
+        Some(events) => match events.parse() {
+            Ok(events) => Ok(Plan { heal_after: Some(events), ..plan }),
+            Err(_) => refused(format!("'{line}' does not say after how many events the world is healed")),
+        },
     }
 }
 

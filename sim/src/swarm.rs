@@ -15,6 +15,7 @@ use crate::{
     Spread, Trouble,
     adversary::{CHEATS, PESTS, Pest},
     dice::{Draws, Purpose, Stream},
+    laws,
     net::Dial,
     plan::{CheatPlan, DrawnPrompt, JobPlan, NodePlan, PestPlan, PromptPlan, ProviderPlan, RequesterPlan},
     repro,
@@ -114,7 +115,13 @@ fn all_awake(faults: &[Fault]) -> u64 {
 }
 
 /// Every so many seeds are run twice, to see that they run alike, and healed in the middle.
-const OFTEN: u64 = 16;
+const OFTEN: u64 = 8;
+/// Every so many seeds, each fact is told to a copy as well.
+const DOUBLED: u64 = 64;
+/// Every so many seeds, what travels one way only is looked at.
+const ONE_WAY: u64 = 16;
+/// Every so many seeds, the shares of equals are looked at: that takes many jobs.
+const FAIR: u64 = 128;
 /// How often such a seed is healed.
 const HEALED: u64 = 3;
 
@@ -126,22 +133,44 @@ pub fn run(seed: u64) -> Report {
     if !seed.is_multiple_of(OFTEN) {
         return report;
     }
-    if plan.run().trace != report.trace {
+    if again(&plan, &mut report) != report.trace {
         let what = "a second run of the same seed went another way".into();
         report.broken.push(Broken { rule: Rule::Determinism, at: report.now, job: None, what });
+    }
+    if seed.is_multiple_of(ONE_WAY) {
+        look_at(&mut report, &laws::one_way(seed), &format!("{}:one-way", repro::line(seed)));
+    }
+    if seed.is_multiple_of(FAIR) {
+        look_at(&mut report, &laws::fair(seed), &format!("{}:fair", repro::line(seed)));
     }
     let mut moments = Draws::new(seed, Stream::new(0, 0, Purpose::Heal));
     for _ in 0..HEALED {
         let events = moments.below(report.events);
-        let healed = Plan { heal_after: Some(events), ..plan.clone() }.run();
-        let line = repro::line(seed);
-        report.broken.extend(healed.broken.into_iter().map(|broken| {
-            let what = format!("{} (healed: replay {line}:{events})", broken.what);
-            Broken { what, ..broken }
-        }));
-        healed.excuses.into_iter().for_each(|(why, count)| *report.excuses.entry(why).or_default() += count);
+        let healed = Plan { heal_after: Some(events), ..plan.clone() };
+        look_at(&mut report, &healed, &format!("{}:{events}", repro::line(seed)));
     }
     report
+}
+
+/// Runs a seed's world once more, of some seeds with every fact told to a copy of its machine as well; gives its trace.
+fn again(plan: &Plan, report: &mut Report) -> u128 {
+    let mut world = plan.world();
+    world.doubles = plan.seed.is_multiple_of(DOUBLED);
+    plan.finish(&mut world);
+    let again = world.report();
+    let only_here = |broken: &Broken| broken.rule == Rule::Determinism;
+    report.broken.extend(again.broken.into_iter().filter(only_here));
+    again.trace
+}
+
+/// Runs another world of the same seed, and takes over what it breaks.
+fn look_at(report: &mut Report, plan: &Plan, line: &str) {
+    let other = plan.run();
+    report.broken.extend(other.broken.into_iter().map(|broken| {
+        let what = format!("{} (replay {line})", broken.what);
+        Broken { what, ..broken }
+    }));
+    other.excuses.into_iter().for_each(|(why, count)| *report.excuses.entry(why).or_default() += count);
 }
 
 /// Runs a seed's world without faults and hostile peers. What nothing went wrong with wastes nothing: no provider is

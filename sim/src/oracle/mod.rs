@@ -71,6 +71,10 @@ pub enum Rule {
     Calm,
     /// What can be served is served once the network is calm.
     Liveness,
+    /// Who serves at the same price and speed as others gets at least half of an equal share.
+    Fairness,
+    /// What leads nowhere is not tried again and again.
+    Livelock,
     /// Equal seeds run alike.
     Determinism,
     /// The core does not panic.

@@ -54,6 +54,12 @@ pub struct Plan {
     /// pay has to be served in the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heal_after: Option<u64>,
+    /// Whether each provider has to be awarded at least half of an equal share of all awards.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fair: bool,
+    /// Streams that all nodes together may order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_dials: Option<u64>,
     /// Events after which a run is taken to be endless.
     pub max_events: u64,
     /// Links that are set apart, in both directions.
@@ -244,6 +250,8 @@ impl Default for Plan {
             lookup: Lookup::Answers,
             calm_at: None,
             heal_after: None,
+            fair: false,
+            most_dials: None,
             max_events: 20_000_000,
             links: Vec::new(),
             nodes: Vec::new(),
@@ -387,6 +395,12 @@ impl Plan {
         if self.heal_after.is_some() {
             // The last job of a healed world is another one.
             return world.judge_healed();
+        }
+        if self.fair {
+            world.judge_shares();
+        }
+        if let Some(most) = self.most_dials {
+            world.judge_dials(most);
         }
         for (nth, _) in self.jobs.iter().enumerate().filter(|(_, job)| job.must_finish) {
             match world.submitted(nth).map(|job| (job.finished().is_some(), job.failure())) {

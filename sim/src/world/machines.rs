@@ -1,5 +1,7 @@
 //! Inputs for the machines, and what becomes of their outputs.
 
+use std::fmt;
+
 use haggle_core::{
     Event, Input, Instant, JobId, Machine, Model, Output, PeerId, ProviderEvent, QueryId, StreamId, event::TakeOver,
     machine::QueryOutcome,
@@ -113,20 +115,25 @@ impl World {
             log.input(self.now, node, role, &input);
         }
         let now = place.clock.read(self.now);
-        match role {
-            Role::Requester => {
-                if let Some(side) = &mut place.requester {
-                    side.machine.handle_input(now, input);
-                }
-            }
-            Role::Provider => {
-                if let Some(side) = &mut place.provider {
-                    side.machine.handle_input(now, input);
-                }
-            }
-            Role::Script => return,
-        }
+        let alike =
+            match role {
+                Role::Requester => place.requester.as_mut().is_none_or(|side| {
+                    tell(&mut side.machine, now, input, self.doubles, |machine| machine.digest(now))
+                }),
+                Role::Provider => place.provider.as_mut().is_none_or(|side| {
+                    tell(&mut side.machine, now, input, self.doubles, |machine| machine.digest(now))
+                }),
+                Role::Script => return,
+            };
+        self.judge_double(node, role, alike);
         self.after(node, role);
+    }
+
+    fn judge_double(&mut self, node: u32, role: Role, alike: bool) {
+        if !alike {
+            let what = format_args!("{role:?} {node}: the same fact, told to a copy, led elsewhere");
+            self.judge.fail(Rule::Determinism, what);
+        }
     }
 
     /// What follows every call of a machine: its outputs, and its next deadline.
@@ -422,17 +429,19 @@ impl World {
         }
         let place = &mut self.nodes[node as usize];
         let now = place.clock.read(self.now);
+        let mut alike = true;
         let next = match role {
             Role::Requester => place.requester.as_mut().and_then(|side| {
-                side.machine.handle_input(now, Input::Timeout);
+                alike = tell(&mut side.machine, now, Input::Timeout, self.doubles, |machine| machine.digest(now));
                 side.machine.poll_timeout()
             }),
             Role::Provider => place.provider.as_mut().and_then(|side| {
-                side.machine.handle_input(now, Input::Timeout);
+                alike = tell(&mut side.machine, now, Input::Timeout, self.doubles, |machine| machine.digest(now));
                 side.machine.poll_timeout()
             }),
             Role::Script => None,
         };
+        self.judge_double(node, role, alike);
         if let Some(next) = next.filter(|next| next.at <= now) {
             self.judge.fail(Rule::Timer, format_args!("{role:?} {node}: {next:?} after the timeout of {now:?}"));
             // Time goes on, or the run would hang here.
@@ -441,6 +450,33 @@ impl World {
         }
         self.after(node, role);
     }
+}
+
+/// Tells a machine a fact; says whether a copy of it, told the same, says and becomes the same.
+fn tell<M: Machine + Clone>(
+    machine: &mut M,
+    now: Instant,
+    input: Input<'_>,
+    doubles: bool,
+    digest: impl Fn(&M) -> [u8; 32],
+) -> bool
+where
+    for<'a> M::Event<'a>: fmt::Debug,
+{
+    let double = doubles.then(|| machine.clone());
+    machine.handle_input(now, input);
+    let Some(mut double) = double else { return true };
+    double.handle_input(now, input);
+    let said = |mut machine: M| {
+        let mut said = Vec::new();
+        while let Some(output) = machine.poll_output() {
+            said.push(format!("{output:?}"));
+        }
+        said
+    };
+    digest(machine) == digest(&double)
+        && machine.poll_timeout() == double.poll_timeout()
+        && said(machine.clone()) == said(double)
 }
 
 /// How many frames some bytes are.

@@ -67,6 +67,8 @@ pub struct World {
     pub explain: bool,
     /// Applications store what they take, so that a node can [recover](Self::recover).
     pub stores: bool,
+    /// Every fact is told to a copy of the machine as well: it has to say and to become the same.
+    pub doubles: bool,
     /// Events after which a run is taken to be endless.
     pub max_events: u64,
     /// Who serves what.
@@ -163,6 +165,7 @@ impl World {
             echo_close: false,
             explain: false,
             stores: false,
+            doubles: false,
             max_events: 20_000_000,
             dht: Dht::new(),
             seed,

@@ -207,6 +207,27 @@ impl World {
         report
     }
 
+    /// Judges how many awards each provider got of all that were made.
+    pub(crate) fn judge_shares(&mut self) {
+        let sells = |index: &usize| self.nodes[*index].provider.is_some();
+        let peers: Vec<_> = (0..self.nodes.len()).filter(sells).map(|index| NodeId(index as u32).peer()).collect();
+        let awards: Vec<_> = self.jobs.values().flat_map(Job::awarded).collect();
+        for peer in &peers {
+            let own = awards.iter().filter(|awarded| *awarded == peer).count();
+            if own * 2 * peers.len() < awards.len() {
+                let what = format_args!("{peer:?} got {own} of {} awards among {} equals", awards.len(), peers.len());
+                self.judge.fail(Rule::Fairness, what);
+            }
+        }
+    }
+
+    /// Judges how many streams were ordered.
+    pub(crate) fn judge_dials(&mut self, most: u64) {
+        if self.dials > most {
+            self.judge.fail(Rule::Livelock, format_args!("{} streams were ordered, {most} would do", self.dials));
+        }
+    }
+
     /// Checks that a machine's tables are within its limits.
     pub(super) fn check_bounds(&mut self, node: u32, role: Role) {
         let place = &self.nodes[node as usize];
