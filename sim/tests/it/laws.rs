@@ -10,12 +10,14 @@ use crate::{MODEL, cheap, pair, spec};
 fn outcome(seed: u64, drain: Drain) -> (u64, [u8; 32]) {
     let mut plan = swarm::plan(seed);
     plan.drain = drain;
+    // A node stores its state when it is told something, which is when outputs are drained: what it comes back with differs.
+    plan.faults.retain(|fault| !matches!(fault.what, FaultKind::Crash(..)));
     let mut world = plan.world();
     plan.finish(&mut world);
     let report = world.report();
     report.verdict().unwrap_or_else(|broken| panic!("seed {seed}, {drain:?}: {broken}"));
     // When a machine hears of what it knows already may differ by an instant; digests are relative to one and the same.
-    world.run_until(100_000_000);
+    world.run_until(1_000_000_000);
     let mut hash = DefaultHasher::new();
     for (id, job) in world.jobs() {
         (id, job.submitted, &job.text, format!("{:?}", job.ending)).hash(&mut hash);
