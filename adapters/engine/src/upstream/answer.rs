@@ -169,7 +169,8 @@ impl Answer {
         self.prompt_tokens = reply.prompt_tokens().or(self.prompt_tokens);
         self.total = reply.total().or(self.total);
         if reply.is_thought() {
-            self.hidden = reply.total().map_or(self.hidden + 1, |total| total - total.min(self.tally.counted().into()));
+            let one_more = self.hidden.saturating_add(1);
+            self.hidden = reply.total().map_or(one_more, |total| total.saturating_sub(self.tally.counted().into()));
         }
         self.hidden = reply.hidden().unwrap_or(self.hidden);
         let total = reply.total().map(|total| total.saturating_sub(self.hidden));
@@ -259,7 +260,8 @@ impl Answer {
         self.flush();
         self.start();
         let (prompt_tokens, new_tokens) = (self.prompt_tokens(), self.tally.counted());
-        let full = u64::from(prompt_tokens) + self.total.unwrap_or(0) >= u64::from(self.asked.context);
+        let all = u64::from(prompt_tokens).saturating_add(self.total.unwrap_or(0));
+        let full = all >= u64::from(self.asked.context);
         let is_short = self.total.is_some_and(|total| total < self.asked.max_tokens.into());
         let stop = if stop == Stop::MaxTokens && full && is_short { Stop::Context } else { stop };
         self.steps.push_back(Step::Done(Done { stop, prompt_tokens, new_tokens }));
@@ -278,4 +280,26 @@ fn boundary(text: &str) -> usize {
 
 fn too_long() -> String {
     format!("the upstream server sent more than {MAX_EVENT} bytes in one event")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_counts_overflow_nothing() {
+        let max = u64::MAX;
+        let said = format!(
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{max},\"completion_tokens\":{max},\
+             \"completion_tokens_details\":{{\"reasoning_tokens\":{max}}}}}}}\n\n\
+             data: {{\"choices\":[{{\"delta\":{{\"reasoning\":\"hm\"}}}}]}}\n\n\
+             data: {{\"choices\":[{{\"delta\":{{\"content\":\"ab\"}},\"finish_reason\":\"length\"}}]}}\n\n"
+        );
+        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, prefix: None }, false);
+        answer.feed(said.as_bytes());
+        answer.end(None);
+        let steps: Vec<Step> = std::iter::from_fn(|| answer.step()).collect();
+        let done = Done { stop: Stop::MaxTokens, prompt_tokens: u32::MAX, new_tokens: 1 };
+        assert_eq!(steps.last(), Some(&Step::Done(done)), "{steps:?}");
+    }
 }
