@@ -37,7 +37,8 @@ impl Dialect {
         Self::ALL.into_iter().find(|dialect| dialect.name() == name)
     }
 
-    /// Whether it can continue an answer that another provider began.
+    /// Whether it can continue an answer that another provider began. Ollama can in conversations only: raw prompts pass
+    /// through the model's template there, so what is to be continued would be answered as if a user had said it.
     pub fn can_continue(self) -> bool {
         self != Self::OpenAi
     }
@@ -133,6 +134,9 @@ fn check(dialect: Dialect, request: &Request) -> Result<(), Failure> {
     if request.prefix.is_some() && !dialect.can_continue() {
         return Err(unable("cannot continue an answer that another provider began"));
     }
+    if request.prefix.is_some() && dialect == Dialect::Ollama && matches!(request.prompt, Prompt::Raw(_)) {
+        return Err(unable("continues answers in conversations only: it puts raw prompts into the model's template"));
+    }
     Ok(())
 }
 
@@ -210,6 +214,9 @@ mod tests {
         let raw = Request { prompt: Prompt::Raw("Once".into()), ..request.clone() };
         let (path, body) = body(Dialect::Vllm, &raw);
         assert_eq!((path, &body["prompt"]), ("/completions", &json!("OnceHello")));
+        let on_ollama = |request: &Request| post(Dialect::Ollama, "m", request).map_err(|failure| failure.why);
+        assert_eq!(on_ollama(&raw), Err(Why::Unavailable), "the prefix would be part of a user's message");
+        assert!(on_ollama(&Request { prefix: None, ..raw }).is_ok());
         assert_eq!(post(Dialect::OpenAi, "m", &request).map_err(|failure| failure.why), Err(Why::Unavailable));
     }
 
