@@ -36,6 +36,8 @@ pub(super) struct Job {
     /// Since when the engine waits for room.
     pub(super) blocked: Option<Instant>,
     pub(super) awarded: Instant,
+    /// The most bytes of its body that were here: after a cut they come again.
+    pub(super) received: u64,
     /// When it got its slot.
     pub(super) started: Instant,
     pub(super) heard: Instant,
@@ -80,6 +82,7 @@ impl Job {
             text_hash: TextHash::default(),
             blocked: None,
             awarded: now,
+            received: 0,
             started: now,
             heard: now,
             sent: now,
@@ -133,7 +136,7 @@ impl Job {
 
     /// When the body would be too slow: it has a while to begin, then a rate to keep.
     pub(super) fn body_due(&self, service: &Service) -> Instant {
-        let spent = (self.body.len() as u64).saturating_mul(1000) / service.body_rate.max(1);
+        let spent = self.received.saturating_mul(1000) / service.body_rate.max(1);
         self.awarded.after(service.handshake).after(Millis(spent))
     }
 

@@ -82,13 +82,6 @@ impl Provider {
 
     fn on_body(&mut self, id: AttemptId, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
-        if job.is_ended() {
-            // It ended before its body was whole.
-            let (now, stream) = (self.now, job.stream());
-            let stream = stream.and_then(|stream| self.streams.get_mut(&stream));
-            let paid = stream.is_none_or(|stream| stream.idle_frames.charge(now));
-            return if paid { Ok(()) } else { Err(Violation::Flood) };
-        }
         let end = offset.saturating_add(bytes.len() as u64);
         let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
         if !matches!(job.stage, Stage::Receiving) {
@@ -98,15 +91,18 @@ impl Provider {
             return Err(Violation::Body);
         }
         job.body.extend_from_slice(bytes);
+        job.received = job.received.max(end);
         self.on_body_complete(id);
         Ok(())
     }
 
-    /// The unasked part of a body that is here already: the award was repeated after a cut.
+    /// The unasked part of a body that is here already, as the award was repeated after a cut; or the rest of one whose job
+    /// ended meanwhile.
     fn skip_body(&mut self, id: AttemptId, bytes: &[u8]) -> Result<(), Violation> {
         let stream = self.jobs.get(&id).and_then(Job::stream).and_then(|stream| self.streams.get_mut(&stream));
         let Some(stream) = stream else { return Ok(()) };
-        stream.stray_body = stream.stray_body.checked_sub(bytes.len() as u64).ok_or(Violation::Body)?;
+        let left = stream.stray_body.checked_sub(bytes.len() as u64).filter(|_| !bytes.is_empty());
+        stream.stray_body = left.ok_or(Violation::Body)?;
         Ok(())
     }
 
@@ -197,8 +193,14 @@ impl Provider {
         self.vacate(id);
         let until = self.now.after(self.service.detached_ttl);
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        // What was credited of its body may be on its way.
+        let credited =
+            matches!(job.stage, Stage::Receiving).then(|| job.award.body_bytes.saturating_sub(job.body.len() as u64));
         job.stage = Stage::Ended { reason, until };
         if let Link::Attached(stream) = job.link {
+            if let (Some(credited), Some(stream)) = (credited, self.streams.get_mut(&stream)) {
+                stream.stray_body = credited;
+            }
             let end = job.end(reason);
             self.outbox.send(stream, &Message::End(end));
         }

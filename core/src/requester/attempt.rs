@@ -66,6 +66,8 @@ pub(super) struct Attempt {
     /// Bytes of the text that was new.
     new_bytes: u64,
     text_hash: TextHash,
+    /// Tokens and bytes of the window that was asked for: the award may have to be sent again as it was.
+    pub(super) asked: (u32, u32),
     window: Window,
     consumed: u64,
     ack_due: Option<Instant>,
@@ -142,6 +144,7 @@ impl Attempt {
         limits: &Limits,
     ) -> Self {
         let backlog = u32::try_from((run.tokens() - run.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
+        let asked = (limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes);
         let (start, from) = (prefix.tokens, run.tokens());
         let (before, evidence) = run.text().split_at_checked(prefix.text_bytes).unwrap_or((run.text(), ""));
         let mut text_hash = TextHash::default();
@@ -172,7 +175,8 @@ impl Attempt {
             new_bytes: 0,
             text_hash,
             // What the application has still to take of earlier attempts waits in the same queue.
-            window: Window::new(start, limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes),
+            asked,
+            window: Window::new(start, asked.0, asked.1),
             consumed: start,
             ack_due: None,
             times: Times::begin(now, policy),
@@ -277,11 +281,6 @@ impl Attempt {
         }
     }
 
-    /// The window that was asked for, or granted.
-    pub(super) const fn window_tokens(&self) -> u32 {
-        self.window.max_tokens()
-    }
-
     /// Whether evidence is still to come.
     pub(super) const fn lacks_evidence(&self) -> bool {
         self.window.end() < self.from
@@ -292,18 +291,12 @@ impl Attempt {
     }
 
     /// The provider took the job. From here the window is the one that it granted, never a wider one than was asked for.
-    pub(super) fn accept(
-        &mut self,
-        now: Instant,
-        policy: &Policy,
-        limits: &Limits,
-        accepted: &Accepted,
-    ) -> Result<(), Violation> {
+    pub(super) fn accept(&mut self, now: Instant, policy: &Policy, accepted: &Accepted) -> Result<(), Violation> {
         if !matches!(self.stage, Stage::Sent { .. }) {
             return Err(Violation::Unexpected);
         }
-        let granted = (1..=self.window_tokens()).contains(&accepted.window_tokens)
-            && (1..=limits.window_bytes).contains(&accepted.window_bytes);
+        let granted =
+            (1..=self.asked.0).contains(&accepted.window_tokens) && (1..=self.asked.1).contains(&accepted.window_bytes);
         if accepted.terms != self.terms || !granted {
             return Err(Violation::Terms);
         }

@@ -115,7 +115,9 @@ impl Requester {
             && job.run.tokens() > 0
         {
             job.stale = job.stale.saturating_add(job.run.tokens() - job.run.consumed());
+            self.held = self.held.saturating_sub(job.run.bytes());
             job.run = Run::default();
+            job.forgot_run = false;
             job.before = job.attempts;
             job.how = TakeOver::Restarted;
         }

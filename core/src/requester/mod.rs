@@ -282,6 +282,12 @@ impl Requester {
         self.jobs.len()
     }
 
+    /// Bytes of prompts and answers that it holds, endings that are kept included.
+    #[must_use]
+    pub const fn held_bytes(&self) -> u64 {
+        self.held
+    }
+
     /// Conversations that are open.
     #[must_use]
     pub fn open_streams(&self) -> usize {

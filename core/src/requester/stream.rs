@@ -181,8 +181,8 @@ impl Requester {
             overlap: prefix.overlap,
             sampling: answer.sampling,
             stop: answer.stop.clone(),
-            window_tokens: attempt.window_tokens(),
-            window_bytes: self.limits.window_bytes,
+            window_tokens: attempt.asked.0,
+            window_bytes: attempt.asked.1,
         });
         let mut payload = Vec::new();
         wire::encode(&award, &mut payload);
@@ -256,7 +256,7 @@ impl Requester {
             return Err(Violation::Terms);
         }
         let first = attempt.epoch == 1 || !attempt.was_accepted;
-        attempt.accept(self.now, &self.policy, &self.limits, accepted)?;
+        attempt.accept(self.now, &self.policy, accepted)?;
         let (attempt, quote) = (attempt.number, attempt.quote.clone());
         self.send_body(id, accepted.body_credit);
         if !first {

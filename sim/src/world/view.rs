@@ -269,6 +269,9 @@ impl World {
                     self.judge
                         .fail(Rule::Tables, format_args!("requester {index}: {jobs} jobs, {streams} streams left"));
                 }
+                if side.machine.jobs().next().is_none() && side.machine.held_bytes() > 0 {
+                    self.judge.fail(Rule::Tables, format_args!("requester {index} holds bytes of no job"));
+                }
                 let (counted, own) = (side.machine.account().owed(), self.judge.closed(index as u32));
                 if counted != own {
                     self.judge.fail(Rule::Account, format_args!("requester {index} owes {own}, and counts {counted}"));

@@ -10,7 +10,7 @@ use haggle_core::{
         message::{Award, BodyKind, GoneReason, Sampling},
     },
 };
-use haggle_sim::{Answer, Fault, FaultKind, Heard, LinkConfig, NodeId, Schedule, Talk, World};
+use haggle_sim::{Answer, Fault, FaultKind, Heard, LinkConfig, NodeId, ProviderConfig, Schedule, Talk, World, job};
 use sha2::{Digest, Sha256};
 
 use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, spec};
@@ -23,7 +23,15 @@ fn strike(world: &mut World, after: u64, what: FaultKind) {
 /// Strikes at every event of a job, each time in a fork; says at how many, and how many of the answers came whole. From
 /// the job's event `safe_from` on, all have to.
 fn at_every_event(safe_from: &str, strikes: impl Fn(&mut World, NodeId, NodeId)) -> (u32, u32) {
-    let (mut world, provider, me) = pair(1, cheap().engine(engine(12)));
+    at_every_event_of(cheap(), safe_from, strikes)
+}
+
+fn at_every_event_of(
+    provider: ProviderConfig,
+    safe_from: &str,
+    strikes: impl Fn(&mut World, NodeId, NodeId),
+) -> (u32, u32) {
+    let (mut world, provider, me) = pair(1, provider.engine(engine(12)));
     world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
     let id = world.submit(me, spec()).unwrap();
     let text = Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(12);
@@ -52,6 +60,44 @@ fn a_cut_at_any_event_costs_nothing_after_the_award() {
     let (moments, whole) =
         at_every_event("job:awarded", |world, provider, me| strike(world, 0, FaultKind::Cut(provider, me)));
     assert!(moments > 40 && whole > 30, "{whole} of {moments}");
+}
+
+#[test]
+fn a_cut_at_any_event_costs_nothing_where_less_of_a_window_was_granted() {
+    let mut provider = cheap();
+    provider.limits.window_tokens = 8;
+    let (moments, whole) = at_every_event_of(provider, "job:awarded", |world, provider, me| {
+        strike(world, 0, FaultKind::Cut(provider, me))
+    });
+    assert!(moments > 40 && whole > 30, "{whole} of {moments}");
+}
+
+/// A prompt of 2 MB over a line of so many bytes a ms.
+fn long_prompt(rate: u32) -> (World, NodeId, NodeId, JobId) {
+    let (mut world, provider, me) = pair(9, cheap());
+    world.default_link = LinkConfig { rate, ..LinkConfig::default() };
+    let prompt: String = (0..2_000_000_u32).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
+    let id = world.submit(me, job(MODEL, &prompt, 30, u64::MAX)).unwrap();
+    (world, provider, me, id)
+}
+
+#[test]
+fn a_cut_in_the_middle_of_a_long_body_costs_its_time_alone() {
+    let (mut world, provider, me, id) = long_prompt(60);
+    strike(&mut world, 20_000, FaultKind::Cut(provider, me));
+    world.run_to_end();
+    world.report().verdict().unwrap();
+    assert!(is_answered(world.job(id)), "{:?}", world.job(id).ending);
+}
+
+#[test]
+fn a_body_that_is_on_its_way_when_its_job_ends_is_no_flood() {
+    let (mut world, provider, _, id) = long_prompt(5_000);
+    while world.provider(provider).held_bytes() < 100_000 && world.step() {}
+    strike(&mut world, 0, FaultKind::Drain(provider, 0));
+    world.run_to_end();
+    world.report().verdict().unwrap();
+    assert!(matches!(world.job(id).failure(), Some(Failure::Declined(_) | Failure::Interrupted(_))));
 }
 
 #[test]

@@ -97,3 +97,23 @@ fn who_wants_no_other_provider_gets_none() {
         assert!(text(0).starts_with(&job.text));
     }
 }
+
+#[test]
+fn a_restart_gives_back_what_the_abandoned_answer_held() {
+    let mut world = World::new(1);
+    world.stores = true;
+    let nodes = [1_000_000, 2_000_000]
+        .map(|price| world.add_provider(ProviderConfig::new(MODEL, 100_000, price).engine(engine(LENGTH))));
+    let me = world.add_requester(RequesterConfig::default());
+    let mut spec = job(MODEL, PROMPT, LENGTH, 1_000_000);
+    spec.failover = Failover::Restart;
+    let id = world.submit(me, spec).unwrap();
+    while world.job(id).tokens < 40 && world.step() {}
+    let at = world.now();
+    world.apply(&Schedule { faults: vec![Fault { at, what: FaultKind::Kill(nodes[0], Some(3)) }] });
+    world.run_to_end();
+    world.report().verdict().unwrap();
+    assert_eq!(taken_over(world.job(id)), [(0, TakeOver::Restarted)]);
+    // Its ending is kept: what it holds is the answer with its ids, and nothing of the abandoned one.
+    assert_eq!(world.requester(me).held_bytes(), world.job(id).text.len() as u64 + 4 * LENGTH);
+}

@@ -68,6 +68,8 @@ pub(in crate::requester) struct Kept {
     window_tokens: u32,
     #[n(20)]
     window_bytes: u32,
+    #[n(21)]
+    asked: (u32, u32),
 }
 
 impl Kept {
@@ -110,6 +112,7 @@ impl Attempt {
             end: self.window.end(),
             window_tokens: self.window.max_tokens(),
             window_bytes: self.window.max_bytes(),
+            asked: self.asked,
         }
     }
 
@@ -138,8 +141,8 @@ impl Attempt {
         require(*end.max(from) == run.tokens() && written_tokens <= kept.max_tokens)?;
         require(evidence.is_empty() || end < from)?;
         require(kept.new_bytes <= kept.text_bytes && kept.text_bytes <= text.len() as u64)?;
-        require((1..=MAX_WINDOW_TOKENS).contains(&kept.window_tokens))?;
-        require((1..=MAX_WINDOW_BYTES).contains(&kept.window_bytes))?;
+        require((1..=MAX_WINDOW_TOKENS).contains(&kept.asked.0) && (1..=MAX_WINDOW_BYTES).contains(&kept.asked.1))?;
+        require((1..=kept.asked.0).contains(&kept.window_tokens) && (1..=kept.asked.1).contains(&kept.window_bytes))?;
         require(matches!(kept.stage, Stage::Streaming) == (written_tokens > 0))?;
         let mut text_hash = TextHash::default();
         text_hash.update(written.as_bytes());
@@ -167,6 +170,7 @@ impl Attempt {
             text_bytes: kept.text_bytes,
             new_bytes: kept.new_bytes,
             text_hash,
+            asked: kept.asked,
             // What was told before the crash is stored or told again: the provider need not keep it.
             window: Window::new(kept.end, kept.window_tokens, kept.window_bytes),
             consumed: kept.end,
