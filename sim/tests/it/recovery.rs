@@ -104,7 +104,7 @@ fn a_body_that_is_on_its_way_when_its_job_ends_is_no_flood() {
 fn a_cut_at_any_byte_after_the_award_costs_nothing() {
     // From the award on, in both directions: every 31st byte to the requester, every one to the provider.
     let (mut world, provider, me) = pair(6, cheap().engine(engine(200)));
-    let id = world.submit(me, haggle_sim::job(MODEL, PROMPT, 200, 1_000_000)).unwrap();
+    let id = world.submit(me, job(MODEL, PROMPT, 200, 1_000_000)).unwrap();
     while world.job(id).awarded().is_empty() && world.step() {}
     let text = Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(200);
     for (from, to, step) in [(provider, me, 31), (me, provider, 1)] {
@@ -198,7 +198,7 @@ fn a_provider_computes_on_while_it_is_out_of_reach() {
 #[test]
 fn an_older_epoch_is_fenced() {
     let mut world = World::new(5);
-    let provider = world.add_provider(haggle_sim::ProviderConfig::new(MODEL, 0, 0));
+    let provider = world.add_provider(ProviderConfig::new(MODEL, 0, 0));
     let log = Arc::new(Mutex::new(Vec::new()));
     let heard_by = Arc::clone(&log);
     let job = JobId([7; 16]);
