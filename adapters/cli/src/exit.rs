@@ -103,7 +103,9 @@ impl Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            Error::Config(_) | Error::Key(_) | Error::State(_) | Error::Listen { .. } => Exit::Config,
+            Error::Config(_) | Error::Key(_) | Error::State(_) | Error::Listen { .. } | Error::Unsupported { .. } => {
+                Exit::Config
+            }
             Error::Refused(_) => Exit::Usage,
             Error::Job(job) => of_failure(&job.failure, job.tokens_delivered()),
             _ => Exit::Other,
@@ -114,6 +116,11 @@ impl From<Error> for Failed {
         };
         let message = match &error {
             Error::Job(job) => explain(&job.failure, job.billed(), job.tokens_delivered()),
+            Error::Unsupported { what, runtime, available, .. } => format!(
+                "there is no {what} on the {runtime} runtime: turn it off with --{} false, or take --runtime {}",
+                what.to_lowercase(),
+                available.join(" or ")
+            ),
             error => error.to_string(),
         };
         Failed {

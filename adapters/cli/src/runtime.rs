@@ -83,6 +83,18 @@ pub(crate) fn run<F: Future<Output = Result<Exit, Failed>>>(
     }
 }
 
+/// Whether nodes can find each other on the local network here.
+pub(crate) fn has_mdns() -> bool {
+    CHOSEN.get().is_none_or(|chosen| match chosen {
+        #[cfg(feature = "tokio")]
+        Chosen::Tokio(runtime) => runtime.has_mdns(),
+        #[cfg(feature = "smol")]
+        Chosen::Smol(runtime) => runtime.has_mdns(),
+        #[cfg(feature = "async-std")]
+        Chosen::AsyncStd(runtime) => runtime.has_mdns(),
+    })
+}
+
 /// Starts a node as it was put together, and hands over its plug.
 pub(crate) async fn start(builder: Builder) -> Result<(Node, Plug), Failed> {
     let (plug, pulled) = Plug::new();
@@ -137,6 +149,10 @@ impl<R: Runtime> Runtime for Plugged<R> {
 
     fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport> {
         self.runtime.transport(key, limits)
+    }
+
+    fn has_mdns(&self) -> bool {
+        self.runtime.has_mdns()
     }
 
     fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {

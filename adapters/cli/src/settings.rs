@@ -23,6 +23,7 @@ use crate::{
     ledger::Ledger,
     money::{decimal, parse_price},
     names::did_you_mean,
+    runtime,
 };
 
 /// What `serve` sells. The other settings are those of the node, [`Config`].
@@ -127,6 +128,9 @@ impl Settings {
         }
         settings.add_environment()?;
         settings.add_flags(node)?;
+        if settings.is_default("enable_mdns") && !runtime::has_mdns() {
+            settings.put("enable_mdns", false.into(), "default of this runtime")?;
+        }
         Ok(settings)
     }
 

@@ -11,7 +11,7 @@ use crate::{
     line::{Line, Trouble},
     market::once_found,
     server::{Does, Server, words},
-    world::{Folder, Node, Over},
+    world::{Folder, Node, Over, Running, run},
 };
 
 pub(crate) const RUNTIMES: &[&str] = &[
@@ -96,6 +96,22 @@ fn each_runtime_sells_and_buys_over_each_transport() {
     for (at, seller) in RUNTIMES.iter().cycle().take(RUNTIMES.len().max(TRANSPORTS.len())).enumerate() {
         let buyer = RUNTIMES[(at + 1) % RUNTIMES.len()];
         play(seller, buyer, TRANSPORTS[at % TRANSPORTS.len()], 2_000);
+    }
+}
+
+#[test]
+fn a_runtime_without_mdns_works_as_it_comes() {
+    for runtime in RUNTIMES.iter().filter(|runtime| **runtime != "tokio") {
+        let folder = Folder::new();
+        let bare = |args: &[&str]| {
+            let mut command = folder.haggle(&[args, &["--runtime", runtime]].concat());
+            command.env_remove("HAGGLE_ENABLE_MDNS");
+            command
+        };
+        let serve = Node::ready(Running::spawn(bare(&["serve", "--json"])), Folder::new());
+        let ask = ["ask", "--provider", &serve.address, "--max-tokens", "3", "Once upon a time"];
+        run(bare(&ask)).exits(0);
+        run(bare(&[&ask[..], &["--mdns", "true"]].concat())).says(3, &[runtime, "--mdns false", "--runtime tokio"]);
     }
 }
 

@@ -25,6 +25,10 @@ impl Runtime for AsyncStd {
         async_io::transport(key, limits)
     }
 
+    fn has_mdns(&self) -> bool {
+        false
+    }
+
     fn mdns(&self, _: PeerId) -> Result<Self::Mdns, Error> {
         Err(async_io::no_mdns("async-std"))
     }

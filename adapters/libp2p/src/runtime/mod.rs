@@ -59,6 +59,11 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// When the machine's resolver configuration cannot be read.
     fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport>;
 
+    /// Whether this runtime has [`mdns`](Self::mdns): what a program asks before it turns it on by default.
+    fn has_mdns(&self) -> bool {
+        true
+    }
+
     /// Multicast discovery on the local network.
     ///
     /// # Errors

@@ -42,6 +42,10 @@ impl Runtime for Smol {
         async_io::transport(key, limits)
     }
 
+    fn has_mdns(&self) -> bool {
+        false
+    }
+
     fn mdns(&self, _: PeerId) -> Result<Self::Mdns, Error> {
         Err(async_io::no_mdns("smol"))
     }

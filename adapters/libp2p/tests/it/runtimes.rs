@@ -33,6 +33,7 @@ fn the_example_of_an_own_swarm_is_short() {
 #[test]
 fn what_a_runtime_lacks_is_told_with_those_that_have_it() {
     fn refused(runtime: impl Runtime, name: &str) {
+        assert!(!runtime.has_mdns(), "{name}");
         let started = runtime.block_on(Node::start(Config { enable_mdns: true, ..local() }, runtime.clone()));
         let error = started.expect_err("there is no mDNS");
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");

@@ -78,6 +78,10 @@ impl<R: Runtime> Runtime for Faulty<R> {
         Ok(transport.map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(link(muxer)))).boxed())
     }
 
+    fn has_mdns(&self) -> bool {
+        self.runtime.has_mdns()
+    }
+
     fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {
         self.runtime.mdns(me)
     }
