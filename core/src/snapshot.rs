@@ -112,6 +112,8 @@ impl Taken {
 
 /// Never: it is as far away on every clock.
 const NEVER: i64 = i64::MAX;
+/// Every moment that can be written down is on a clock that shows this: none is rounded.
+const ANY_MOMENT: Instant = Instant::from_millis(1 << 63);
 
 impl<C: Clock> Encode<C> for Instant {
     fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, clock: &mut C) -> Result<(), encode::Error<W::Error>> {
@@ -186,12 +188,12 @@ where
         return Err(SnapshotError::Foreign);
     }
     check_shape::<{ MAX_DEPTH + 1 }>(payload).map_err(|_| SnapshotError::Impossible)?;
-    let state: T = minicbor::decode_with(payload, &mut taken).map_err(|_| SnapshotError::Impossible)?;
+    let state: T = minicbor::decode_with(payload, &mut Taken(ANY_MOMENT)).map_err(|_| SnapshotError::Impossible)?;
     let mut rest = Unwritten(payload);
-    match minicbor::encode_with(&state, &mut rest, &mut taken) {
-        Ok(()) if rest.0.is_empty() => Ok(state),
-        _ => Err(SnapshotError::Impossible),
-    }
+    let is_written = minicbor::encode_with(&state, &mut rest, &mut Taken(ANY_MOMENT)).is_ok();
+    require(is_written && rest.0.is_empty())?;
+    drop(state);
+    minicbor::decode_with(payload, &mut taken).map_err(|_| SnapshotError::Impossible)
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 32] {

@@ -5,7 +5,8 @@ use haggle_core::{
 };
 use sha2::{Digest, Sha256};
 
-const NOW: Instant = Instant::from_millis(1 << 40);
+/// One clock that shows all of the past, and one that has just begun.
+const CLOCKS: [Instant; 2] = [Instant::from_millis(1 << 40), Instant::from_millis(1000)];
 /// Timeouts after which a machine is taken to be endless.
 const STEPS: usize = 2000;
 
@@ -16,39 +17,44 @@ pub fn snapshot(data: &[u8]) {
     let away = Millis(u64::from(first >> 1) * 1000);
     let kind = 1 + (first & 1);
     for bytes in [payload.to_vec(), seal(kind, payload)] {
-        match kind {
-            1 => check(requester(&bytes, away), |machine, now| machine.snapshot(now), requester),
-            _ => check(provider(&bytes, away), |machine, now| machine.snapshot(now), provider),
-        }
+        let errors = CLOCKS.map(|now| match kind {
+            1 => check((now, away), &bytes, |machine, now| machine.snapshot(now), requester),
+            _ => check((now, away), &bytes, |machine, now| machine.snapshot(now), provider),
+        });
+        assert_eq!(errors[0], errors[1], "how late it is on the clock of the reader decides");
     }
 }
 
-fn requester(bytes: &[u8], away: Millis) -> Result<Requester, SnapshotError> {
-    Requester::restore((NOW, away), bytes, &[], Policy::default(), Limits::default(), [7; 32])
+fn requester(at: (Instant, Millis), bytes: &[u8]) -> Result<Requester, SnapshotError> {
+    Requester::restore(at, bytes, &[], Policy::default(), Limits::default(), [7; 32])
 }
 
-fn provider(bytes: &[u8], away: Millis) -> Result<Provider, SnapshotError> {
-    Provider::restore((NOW, away), bytes, Service::default(), Limits::default(), [7; 32])
+fn provider(at: (Instant, Millis), bytes: &[u8]) -> Result<Provider, SnapshotError> {
+    Provider::restore(at, bytes, Service::default(), Limits::default(), [7; 32])
 }
 
+/// Says why it is refused, if it is.
 fn check<M: Machine + Clone>(
-    restored: Result<M, SnapshotError>,
+    (mut now, away): (Instant, Millis),
+    bytes: &[u8],
     keep: impl Fn(&M, Instant) -> Vec<u8>,
-    restore: impl Fn(&[u8], Millis) -> Result<M, SnapshotError>,
-) {
-    let Ok(mut machine) = restored else { return };
+    restore: impl Fn((Instant, Millis), &[u8]) -> Result<M, SnapshotError>,
+) -> Option<SnapshotError> {
+    let mut machine = match restore((now, away), bytes) {
+        Ok(machine) => machine,
+        Err(error) => return Some(error),
+    };
     // What is restored can be kept, and is the same then.
-    let kept = keep(&machine, NOW);
-    let again = restore(&kept, Millis::ZERO).unwrap();
-    let last = keep(&again, NOW);
-    assert_eq!(restore(&last, Millis::ZERO).map(|machine| keep(&machine, NOW).len()), Ok(last.len()));
-    let mut now = NOW;
+    let kept = keep(&machine, now);
+    let at = (now, Millis::ZERO);
+    let last = keep(&restore(at, &kept).unwrap(), now);
+    assert_eq!(restore(at, &last).map(|machine| keep(&machine, now).len()), Ok(last.len()));
     for _ in 0..STEPS {
         while machine.poll_output().is_some() {}
-        let Some(timeout) = machine.poll_timeout() else { return };
+        let timeout = machine.poll_timeout()?;
         now = now.max(timeout.at);
         if now == Instant::MAX {
-            return;
+            return None;
         }
         machine.handle_input(now, Input::Timeout);
         assert!(machine.poll_timeout().is_none_or(|next| next.at > now), "a timeout that was handled is due again");

@@ -68,7 +68,7 @@ impl Requester {
     /// [`Self::concluded`]. The account has no limit until it is set.
     ///
     /// Of every open job in `stored` nothing is told twice; of the others everything is told from token 0. Let the clock
-    /// begin late enough (a day will do) that moments before the crash are still on it.
+    /// begin late: what was before its start is taken to have been at its start.
     ///
     /// # Errors
     /// [`SnapshotError`]: nothing was restored.
