@@ -301,10 +301,11 @@ impl Settings {
         Ok(())
     }
 
-    /// Puts a value that is written as text, read as the kind of value that is there.
+    /// Puts a value that is written as text, read as the kind of value that its default is: a file may have put another
+    /// kind there that means the same, as spans are numbers or text.
     fn put_text(&mut self, path: &str, text: &str, origin: &str) -> Result<(), Failed> {
         let wrong = |must: &str| Failed::config(format!("{path}: {text:?} must be {must} ({origin})"));
-        let value = match self.tree.pointer(&pointer(path)) {
+        let value = match defaults()?.pointer(&pointer(path)) {
             Some(Value::Bool(_)) => text.parse::<bool>().map_err(|_| wrong("true or false"))?.into(),
             Some(Value::Number(_)) => text.parse::<u64>().map_err(|_| wrong("a whole number"))?.into(),
             Some(Value::Array(_)) => {

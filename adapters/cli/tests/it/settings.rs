@@ -35,6 +35,14 @@ fn files_yield_to_variables_and_variables_to_flags() {
         );
     }
     assert_eq!(all["announce_addresses"]["value"].as_array().map(Vec::len), Some(2));
+    // A span in a file may be a number, whatever it is later.
+    let numbers = folder.file("numbers.toml", "drain = 5000\nresume_grace = 700\n");
+    let mut config = folder.haggle(&["config", "--json", "--config", numbers.to_str().expect("text")]);
+    config.env("HAGGLE_DRAIN", "30s").args(["--set", "resume_grace=2s"]);
+    let over = run(config);
+    over.exits(0);
+    assert_eq!(over.json()["settings"]["drain"]["value"], "30s");
+    assert_eq!(over.json()["settings"]["resume_grace"]["value"], "2s");
     // What is shown is TOML again, and means the same.
     let shown = run(folder.haggle(&["config", "--config", file]));
     shown.exits(0);
