@@ -231,7 +231,11 @@ impl Settings {
     pub(crate) fn add_patience(&mut self, patience: Option<Millis>) -> Result<(), Failed> {
         // Providers keep a lost job no longer.
         const MOST: Millis = Millis(120_000);
-        let patience = patience.map(|patience| Value::from(patience.min(MOST).0));
+        if patience.is_some_and(|patience| patience > MOST) {
+            let text = "--patience: must be at most 2m, for providers keep a lost job no longer";
+            return Err(Failed::usage("usage", text));
+        }
+        let patience = patience.map(|patience| Value::from(patience.0));
         self.put_all([("resume_grace", "--patience", patience.clone()), ("detached_ttl", "--patience", patience)])
     }
 

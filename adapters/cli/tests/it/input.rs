@@ -23,7 +23,7 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
 fn what_cannot_work_is_refused_before_anything_is_asked() {
     let folder = Folder::new();
     let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
-    let table: [(&[&str], i32, &[&str]); 19] = [
+    let table: [(&[&str], i32, &[&str]); 20] = [
         (&["ask", "Hello"], 3, &["nobody to ask", "--bootstrap", "--provider", "--mdns"]),
         (&["discover"], 3, &["nobody to ask"]),
         (&["quote"], 3, &["nobody to ask"]),
@@ -37,6 +37,7 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
         (&["serve", "--price-out", "0.1234567"], 2, &["--price-out", "6 digits"]),
         (&["ask", "--provider", address, "--max-tokens", "0", "Hello"], 2, &["--max-tokens", "at least 1"]),
         (&["ask", "--provider", address, "--budget", "lots", "Hello"], 2, &["--budget", "decimal"]),
+        (&["ask", "--provider", address, "--patience", "121s", "Hello"], 2, &["--patience", "at most 2m"]),
         (&["ask", "--provider", address, "--deadline", "0s", "Hello"], 2, &["--deadline", "longer than 0"]),
         (&["ask", "--provider", address, "--prefer", "me", "Hello"], 2, &["--prefer"]),
         (&["ask", "--provider", address, "--haggle", "1000", "Hello"], 2, &["--haggle", "999"]),
