@@ -79,6 +79,8 @@ impl fmt::Display for Torn {
 pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
+    /// How long the whole lines are, if the last one could not be finished and is still there.
+    whole: Option<u64>,
 }
 
 impl Ledger {
@@ -108,14 +110,32 @@ impl Ledger {
                 }
             }
         }
-        Ok((Ledger { path: path.into(), file }, torn))
+        Ok((Ledger { path: path.into(), file, whole: None }, torn))
     }
 
-    /// Adds a line. It outlives the program, though perhaps not the machine, until [`sync`](Self::sync).
+    /// Adds a line, or nothing: what follows must not be joined to a part of it. It outlives the program, though perhaps
+    /// not the machine, until [`sync`](Self::sync).
     pub(crate) fn add(&mut self, entry: &Entry) -> Result<(), LedgerError> {
         let mut line = serde_json::to_vec(entry).map_err(|error| self.failed(error.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(|error| self.failed(error))
+        self.cut_off().map_err(|error| self.failed(error))?;
+        let whole = self.file.metadata().map_err(|error| self.failed(error))?.len();
+        let written = self.file.write_all(&line);
+        if written.is_err() {
+            self.whole = Some(whole);
+            // If not even this works it is tried again before the next line, or when the ledger is opened.
+            let _ = self.cut_off();
+        }
+        written.map_err(|error| self.failed(error))
+    }
+
+    /// Removes the part of a line that was written last.
+    fn cut_off(&mut self) -> io::Result<()> {
+        if let Some(whole) = self.whole {
+            self.file.set_len(whole)?;
+            self.whole = None;
+        }
+        Ok(())
     }
 
     /// Waits until all lines are on the disk.

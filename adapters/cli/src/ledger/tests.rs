@@ -87,6 +87,31 @@ fn cut_at_any_byte_it_is_read_up_to_there_and_written_on() {
     }
 }
 
+/// The disk is full in the midst of a line: a process that may not write longer files stands for that.
+#[cfg(unix)]
+#[test]
+fn a_line_that_has_no_room_leaves_nothing_behind() {
+    const FILE: &str = "HAGGLE_TEST_FULL_LEDGER";
+    if let Some(file) = std::env::var_os(FILE) {
+        let (mut ledger, _) = Ledger::open(file.as_ref()).expect("open");
+        let full = (1..=99).find_map(|attempt| ledger.add(&entry(attempt)).err()).expect("there is no room");
+        assert!(matches!(full, LedgerError::Write { .. }), "{full}");
+        return;
+    }
+    let file = Scratch::new("full");
+    let test = std::env::current_exe().expect("this program");
+    let status = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact ledger::tests::a_line_that_has_no_room_leaves_nothing_behind"])
+        .arg(test)
+        .env(FILE, &file.0)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("a shell").success());
+    let (lines, torn) = file.read();
+    assert!((1..99).contains(&lines.len()), "{}", lines.len());
+    assert_eq!(torn, None);
+}
+
 #[test]
 fn what_was_not_written_here_is_refused_by_its_line() {
     let good = serde_json::to_string(&entry(1)).expect("JSON");
