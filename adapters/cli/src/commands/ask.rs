@@ -33,7 +33,7 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
 async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, Failed> {
     let prompt = prompt(args)?;
     let ledger = ledger(global, args)?;
-    let mut journal = state.as_ref().map(|state| Journal::begin(state.path(), way(args))).transpose()?;
+    let journal = state.as_ref().map(|state| Journal::begin(state.path(), way(args))).transpose()?;
     let past = Past { tape: Some(&args.record), state, stored: Vec::new() };
     let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
     let spec = JobSpec {
@@ -54,17 +54,15 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     // Of an answer before, only what its journal has is of use.
     drop(node.restored());
     let events = node.events();
+    let model = criteria.model.clone();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
-    if let Some(journal) = &mut journal {
-        journal.set_job(job.id())?;
-    }
-    let asked = Asked { node, events, job, journal, ledger };
+    let asked = Asked { node, events, job, model, journal, ledger };
     asked.see_through(args, Narrator::new(global.json)).await
 }
 
 /// Goes on with the answer that a process before this one did not complete. What it stored is written first.
 async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Failed> {
-    let mut journal = Journal::load(state.path())?;
+    let journal = Journal::load(state.path())?;
     let mut narrator = Narrator::new(global.json);
     narrator.stored(&journal.text())?;
     if let Some(end) = &journal.ended {
@@ -77,7 +75,7 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
     let ledger = ledger(global, &args)?;
     let path = state.path().display().to_string();
     let past = Past { tape: None, state: Some(state), stored: journal.stored() };
-    let (node, _) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
+    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
     let events = node.events();
     let mut restored = node.restored();
     // A process that died before it wrote down its job has one job only.
@@ -88,10 +86,8 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
             format!("nothing in {path} was submitted: ask again, with another directory or after removing this one");
         return Err(Failed::new(Exit::Config, "nothing_to_resume", text));
     };
-    if journal.job.is_none() {
-        journal.set_job(job.id())?;
-    }
-    Asked { node, events, job, journal: Some(journal), ledger }.see_through(&args, narrator).await
+    let asked = Asked { node, events, job, model: criteria.model, journal: Some(journal), ledger };
+    asked.see_through(&args, narrator).await
 }
 
 fn ledger(global: &Global, args: &Ask) -> Result<Option<Ledger>, Failed> {
@@ -134,6 +130,7 @@ struct Asked {
     node: Node,
     events: Events,
     job: Job,
+    model: Model,
     journal: Option<Journal>,
     ledger: Option<Ledger>,
 }
@@ -141,8 +138,18 @@ struct Asked {
 impl Asked {
     /// Follows the job to its end. What comes is stored before it is told, and how it ended before the node may forget it.
     async fn see_through(self, args: &Ask, mut narrator: Narrator) -> Result<Exit, Failed> {
-        let Asked { node, events, mut job, mut journal, mut ledger } = self;
-        let mut signals = Signals::listen()?;
+        let Asked { node, events, mut job, model, mut journal, mut ledger } = self;
+        let noted = match &mut journal {
+            Some(journal) if journal.job.is_none() => journal.set_job(job.id()).map_err(Failed::from),
+            _ => Ok(()),
+        };
+        let mut signals = match noted.and_then(|()| Signals::listen()) {
+            Ok(signals) => signals,
+            Err(failed) => {
+                drop(job);
+                return say_goodbye(&node, events, args, Err(failed), Ok(())).await;
+            }
+        };
         let tell = |narrator: &mut Narrator, event: &JobEvent| {
             journal.as_mut().map_or(Ok(()), |journal| journal.event(event))?;
             match event {
@@ -153,16 +160,16 @@ impl Asked {
         };
         let followed = follow(&mut job, &mut narrator, &mut signals, tell).await;
         let booked = match (&followed, &mut ledger) {
-            (Ok(Followed { ended, .. }), Some(ledger)) => {
-                book(ledger, job.id(), &node::model(&args.wanted.model)?, ended.as_ref())
-            }
+            (Ok(Followed { ended, .. }), Some(ledger)) => book(ledger, job.id(), &model, ended.as_ref()),
             _ => Ok(()),
         };
-        if let (Ok(Followed { ended, .. }), Some(journal)) = (&followed, &mut journal) {
-            journal.end(End::of(ended.as_ref().map(drop)))?;
-        }
+        let stored = match (&followed, &mut journal) {
+            (Ok(Followed { ended, .. }), Some(journal)) => journal.end(End::of(ended.as_ref().map(drop))),
+            _ => Ok(()),
+        };
         drop(job);
-        say_goodbye(&node, events, args, followed, booked).await
+        let kept = booked.map_err(Failed::from).and(stored.map_err(Failed::from));
+        say_goodbye(&node, events, args, followed, kept).await
     }
 }
 
@@ -171,13 +178,14 @@ async fn say_goodbye(
     events: Events,
     args: &Ask,
     followed: Result<Followed, Failed>,
-    booked: Result<(), LedgerError>,
+    kept: Result<(), Failed>,
 ) -> Result<Exit, Failed> {
     // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
     match followed {
         Ok(Followed { ended: Err(error), told: Ok(()) }) => {
-            if let Err(unbooked) = &booked {
-                writeln!(io::stderr(), "haggle: {unbooked}")?;
+            if let Err(lost) = &kept {
+                // Without stderr there is nobody to tell, and the goodbye is still to be said.
+                let _ = writeln!(io::stderr(), "haggle: {}", lost.message);
             }
             let failed = Failed::from(haggle::Error::Job(error));
             Err(node::explain_nobody(node, events, &args.wanted, failed).await)
@@ -185,7 +193,7 @@ async fn say_goodbye(
         Ok(Followed { told, .. }) => {
             node.stop().await;
             told?;
-            booked?;
+            kept?;
             Ok(Exit::Done)
         }
         Err(failed) => {
