@@ -1,6 +1,6 @@
 //! How the program ends: the one place that knows the exit codes.
 
-use std::{fmt, io};
+use std::{borrow::Cow, fmt, io};
 
 use haggle::{
     Error,
@@ -58,7 +58,7 @@ Exit codes:
 pub(crate) struct Failed {
     pub(crate) exit: Exit,
     /// A stable name for scripts.
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
     retry_safe: bool,
     billed: u128,
@@ -68,7 +68,8 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        let code = code.into();
         Failed { exit, code, message: message.into(), retry_safe: false, billed: 0, tokens_delivered: 0, outcome: None }
     }
 
@@ -125,7 +126,7 @@ impl From<Error> for Failed {
         };
         Failed {
             exit,
-            code: error.code(),
+            code: error.code().into(),
             message,
             retry_safe: error.retry_safe(),
             billed: error.billed(),

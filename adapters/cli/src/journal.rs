@@ -66,7 +66,7 @@ impl End {
             Ok(()) => End { code: "finished".into(), exit: 0, message: String::new() },
             Err(error) => {
                 let failed = Failed::from(haggle::Error::Job(error.clone()));
-                End { code: failed.code.into(), exit: failed.exit as u8, message: failed.message }
+                End { code: failed.code.into_owned(), exit: failed.exit as u8, message: failed.message }
             }
         }
     }

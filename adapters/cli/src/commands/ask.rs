@@ -65,10 +65,10 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
     let journal = Journal::load(state.path())?;
     let mut narrator = Narrator::new(global.json);
     narrator.stored(&journal.text())?;
-    if let Some(end) = &journal.ended {
+    if let Some(end) = journal.ended {
         return match end.exit {
             0 => Ok(Exit::Done),
-            _ => Err(Failed::new(Exit::of(end.exit), "ended", format!("it ended before: {}", end.message))),
+            _ => Err(Failed::new(Exit::of(end.exit), end.code, format!("it ended before: {}", end.message))),
         };
     }
     go_the_way(&mut args, journal.way.clone());

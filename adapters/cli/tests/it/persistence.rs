@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use crate::world::{Folder, Node, Running, run};
+use crate::world::{Folder, Node, Over, Running, run};
 
 const PROMPT: &str = "Once upon a time";
 
@@ -72,6 +72,21 @@ fn an_answer_that_was_killed_goes_on_without_a_repeated_or_missing_token() {
         told.exits(0);
         assert_eq!(told.out, whole);
     }
+}
+
+#[test]
+fn an_answer_that_failed_is_told_again_by_its_code() {
+    let provider = serve(&["--price-out", "1"]);
+    let folder = Folder::new();
+    let state = folder.path().join("state");
+    let dir = state.to_str().expect("a path");
+    let ask = ["ask", "--json", "--state", dir, "--provider", &provider.address, "--max-tokens", "9", PROMPT];
+    let failed = run(folder.haggle(&ask));
+    failed.exits(5);
+    let told = run(folder.haggle(&["ask", "--json", "--state", dir, "--resume"]));
+    told.exits(5);
+    let code = |over: &Over| over.events("error")[0]["error"]["code"].clone();
+    assert_eq!((code(&failed), code(&told)), ("over_budget".into(), "over_budget".into()));
 }
 
 #[test]
