@@ -45,6 +45,7 @@ impl Upstreaming {
 
     fn refused(&mut self, refusal: Refusal) -> Step {
         match refusal.outage {
+            Some(outage) if refusal.failure.why == Why::Engine => self.health.is_broken(outage, Instant::now()),
             Some(outage) => self.health.is_out(outage),
             None if refusal.failure.why.another_may_help() => self.health.suspect(),
             None => {}
@@ -110,7 +111,10 @@ impl Generation for Upstreaming {
         let Some(received) = self.connection.as_ref().and_then(Connection::receive) else { return self.wait() };
         self.silent = None;
         match received {
-            Received::Head { whole } => self.answer = Some(Answer::new(self.asked.clone(), whole)),
+            Received::Head { whole } => {
+                self.health.takes_jobs();
+                self.answer = Some(Answer::new(self.asked.clone(), whole));
+            }
             Received::Bytes(bytes) => self.answer.iter_mut().for_each(|answer| answer.feed(&bytes)),
             Received::End(broken) => self.answer.iter_mut().for_each(|answer| answer.end(broken.as_deref())),
             Received::Refused { status, retry_after, body } => {

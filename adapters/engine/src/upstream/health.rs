@@ -26,8 +26,20 @@ pub(super) struct Health {
 #[derive(Default)]
 struct State {
     outage: Option<Outage>,
+    /// What jobs were refused for that looking does not show.
+    refused: Option<Refused>,
     watchers: Vec<Watcher>,
 }
+
+/// A server that lists its models for whoever asks may refuse every prompt all the same.
+struct Refused {
+    outage: Outage,
+    /// Until then the server is not believed to be well.
+    until: Instant,
+}
+
+/// No longer than this is a server left alone that refuses job after job.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A model as the server lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -83,6 +95,40 @@ impl Health {
         self.set(Some(outage));
     }
 
+    /// A job was refused for what the provider has to mend. Each time that this happens again when the outage was over,
+    /// with no job taken in between, the next one lasts twice as long.
+    pub(super) fn is_broken(&self, outage: Outage, now: Instant) {
+        let mut state = self.lock();
+        let (lasts, until) = match &state.refused {
+            // Jobs that were under way together are refused together.
+            Some(Refused { outage: before, until }) if before.detail == outage.detail && now < *until => {
+                (before.lasts, *until)
+            }
+            Some(Refused { outage: before, .. }) if before.detail == outage.detail => {
+                let lasts = before.lasts.saturating_mul(2).min(LONGEST);
+                (lasts, now + lasts)
+            }
+            _ => (outage.lasts, now + outage.lasts),
+        };
+        let outage = Outage { lasts, ..outage };
+        state.refused = Some(Refused { outage: outage.clone(), until });
+        drop(state);
+        self.is_out(outage);
+    }
+
+    /// A job was taken: what others were refused for is mended.
+    pub(super) fn takes_jobs(&self) {
+        self.lock().refused = None;
+    }
+
+    /// What a look has shown.
+    fn looked(&self, outage: Option<Outage>, now: Instant) {
+        let is_refusing = self.lock().refused.as_ref().is_some_and(|refused| now < refused.until);
+        if outage.is_some() || !is_refusing {
+            self.set(outage);
+        }
+    }
+
     /// A job went wrong: look at once whether the server is well.
     pub(super) fn suspect(&self) {
         let _ = self.look.try_send(Duration::ZERO);
@@ -92,7 +138,7 @@ impl Health {
         let mut state = self.lock();
         if state.outage != outage {
             state.outage = outage;
-            let State { outage, watchers } = &mut *state;
+            let State { outage, watchers, .. } = &mut *state;
             watchers.retain(|watcher| watcher(outage.as_ref()));
         }
     }
@@ -124,7 +170,7 @@ fn run(health: &Weak<Health>, client: &Client, model: &str, looks: &Receiver<Dur
         let outage = probe(client, model).err();
         let Some(health) = health.upgrade() else { return };
         at = Instant::now() + outage.as_ref().map_or(every, |outage| outage.lasts.min(every));
-        health.set(outage);
+        health.looked(outage, Instant::now());
     }
 }
 
@@ -166,4 +212,34 @@ pub(super) fn list(client: &Client) -> Result<Vec<Listed>, Outage> {
 /// Ollama lists a model with the tag that others leave out.
 pub(super) fn is_named(listed: &Listed, model: &str) -> bool {
     listed.id == model || listed.id.strip_suffix(":latest") == Some(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_lists_models_and_refuses_jobs_is_left_alone_for_longer_and_longer() {
+        let (look, _looks) = sync_channel(4);
+        let health = Health { state: Mutex::default(), look };
+        let refusal = Outage { lasts: refusal::BROKEN, detail: "HTTP 402".into() };
+        let lasts = || health.outage().map(|outage| outage.lasts.as_secs());
+        let mut now = Instant::now();
+        for expected in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] {
+            health.is_broken(refusal.clone(), now);
+            assert_eq!(lasts(), Some(expected));
+            health.is_broken(refusal.clone(), now + Duration::from_secs(1));
+            assert_eq!(lasts(), Some(expected), "one refusal of several jobs");
+            now += Duration::from_secs(expected);
+            health.looked(None, now - Duration::from_secs(1));
+            assert_eq!(lasts(), Some(expected), "what a look shows is no proof yet");
+            health.looked(None, now);
+            assert_eq!(lasts(), None);
+        }
+        health.takes_jobs();
+        health.is_broken(refusal.clone(), now);
+        assert_eq!(lasts(), Some(30), "it was mended in between");
+        health.is_broken(Outage { detail: "HTTP 401".into(), ..refusal }, now);
+        assert_eq!(lasts(), Some(30), "another fault begins anew");
+    }
 }
