@@ -91,6 +91,7 @@ pub struct Driver {
     clock: Clock,
     /// What the core's clock showed when this one was read.
     started: Millis,
+    /// Before the commands: fields are dropped in this order, and who waits for a reply hears of it when they are.
     keeper: Option<Keeper>,
     requester: Recorded<Requester>,
     provider: Option<Recorded<Provider>>,
@@ -339,11 +340,14 @@ impl Driver {
     pub fn finish(mut self) {
         self.keep(true);
         self.close_books();
-        self.shared.connected().clear();
-        self.shared.listening().clear();
-        self.shared.tell(NodeEvent::Stopped { peer: self.shared.me });
-        self.shared.subscribers.close();
-        for reply in self.stop.replies.drain(..) {
+        let (shared, replies) = (self.shared.clone(), std::mem::take(&mut self.stop.replies));
+        // Whoever is told finds the state directory free.
+        drop(self);
+        shared.connected().clear();
+        shared.listening().clear();
+        shared.tell(NodeEvent::Stopped { peer: shared.me });
+        shared.subscribers.close();
+        for reply in replies {
             let _ = reply.send(());
         }
     }

@@ -116,7 +116,10 @@ impl Builder {
         tasks.spawn(Box::pin(async move {
             match run::swarm(&runtime, &key, &config, &settings) {
                 Ok(swarm) => run::run(swarm, driver, config, settings, models, ready).await,
-                Err(error) => drop(ready.send(Err(error))),
+                Err(error) => {
+                    drop(driver);
+                    drop(ready.send(Err(error)));
+                }
             }
         }));
         started.await.map_err(|_| Error::Stopped)??;

@@ -90,7 +90,11 @@ pub(super) async fn run<M: Mdns>(
             driver.tell(NodeEvent::Started { peer: *swarm.local_peer_id() });
             drive(swarm, driver, network, ready).await;
         }
-        Err(error) => drop(ready.send(Err(error))),
+        Err(error) => {
+            // Whoever is told may start again at once, on the same ports and the same state.
+            drop((swarm, driver));
+            drop(ready.send(Err(error)));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod sessions;
 #[cfg(target_os = "linux")]
 mod slow;
 mod sockets;
+mod state;
 mod suite;
 mod testing;
 mod trust;
