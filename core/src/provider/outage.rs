@@ -40,6 +40,14 @@ impl Provider {
         }
     }
 
+    /// The names under which it is to be found now: those of every model that it can compute, aliases too. None once it
+    /// drains or is shut down.
+    #[must_use]
+    pub fn names(&self) -> Vec<Model> {
+        let able = self.able().filter(|_| !self.is_closing()).map(|serving| &serving.advert);
+        able.flat_map(|advert| [&advert.model].into_iter().chain(&advert.aliases)).cloned().collect()
+    }
+
     /// How much longer the outage of a model is expected to last, if it has one; under any of its names.
     pub(super) fn outage(&self, model: &Model) -> Option<Millis> {
         let own_name = &self.service.find(model)?.advert.model;
@@ -173,6 +181,21 @@ mod tests {
         provider.set_outage(Instant::ZERO, &model("unknown"), Some(Millis(1)));
         assert_eq!(provider.advert().models.len(), 2);
         assert!(provider.outages.is_empty());
+    }
+
+    #[test]
+    fn who_is_on_the_way_out_is_found_under_no_name_whatever_its_engines_do() {
+        let outage = |provider: &mut Provider, lasts| provider.set_outage(Instant::ZERO, &model("a"), lasts);
+        let mut provider = provider();
+        assert_eq!(provider.names(), ["a", "a-alias", "b", "b-alias"].map(model));
+        outage(&mut provider, Some(Millis::from_secs(20)));
+        assert_eq!(provider.names(), ["b", "b-alias"].map(model));
+        provider.drain(Instant::ZERO, Millis::from_secs(60));
+        outage(&mut provider, None);
+        assert_eq!(provider.names(), []);
+        provider.shut_down(Instant::ZERO);
+        outage(&mut provider, Some(Millis::from_secs(20)));
+        assert_eq!(provider.names(), []);
     }
 
     #[test]

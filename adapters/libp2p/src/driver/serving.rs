@@ -74,9 +74,7 @@ impl Driver {
             let detail = outage.map(|outage| outage.detail.clone());
             self.shared.tell(NodeEvent::Outage { model: model.clone(), detail });
         }
-        let adverts = provider.advert().models;
-        let names = adverts.into_iter().flat_map(|advert| [advert.model].into_iter().chain(advert.aliases)).collect();
-        self.orders.push_back(Order::Announce(names));
+        self.orders.push_back(Order::Announce(provider.names()));
     }
 
     /// Pushes an attempt's pieces as far as there is room, then its end.
