@@ -70,7 +70,7 @@ impl fmt::Display for SnapshotError {
             Self::Torn => f.write_str("it was not written to its end"),
             Self::Damaged => f.write_str("its checksum does not fit"),
             Self::Impossible => f.write_str("it describes a state that can not be"),
-            Self::TooLarge => f.write_str("it holds more than the limits allow"),
+            Self::TooLarge => f.write_str("it holds more than the limits allow: raise limits.* to what they were"),
             Self::Disagrees { job } => write!(f, "what was stored of job {job} is not of the same time"),
             Self::Config(error) => error.fmt(f),
         }

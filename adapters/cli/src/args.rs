@@ -410,6 +410,9 @@ pub(crate) struct StateDir {
     /// The state directory
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
+    /// Set anything that `haggle config` shows, for instance the limits of the node whose directory it is; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -17,10 +17,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use haggle_core::{Instant, Limits, Policy, Requester, SnapshotError, snapshot::MAX_SNAPSHOT, time::Millis};
+use haggle_core::{Instant, Limits, Policy, Refusal, Requester, SnapshotError, snapshot::MAX_SNAPSHOT, time::Millis};
 use libp2p::identity::Keypair;
 
-use crate::{Error, JobId, id, key, key::KeyFileError};
+use crate::{Error, JobId, driver::field, id, key, key::KeyFileError};
 
 /// Moments before a crash are to be on the clock of the process after it: it begins so late.
 pub(crate) const CLOCK_START: Millis = Millis::from_secs(30 * 24 * 3600);
@@ -148,23 +148,33 @@ impl State {
         Ok(key::load_or_create(&self.path.join("key"))?)
     }
 
-    /// Looks at, or changes, who is trusted, without starting a node. Jobs stay as they are.
+    /// Looks at, or changes, who is trusted, without starting a node. Jobs stay as they are. `limits` are those of the node:
+    /// what has no room in them is lost, as it would be there.
     ///
     /// # Errors
-    /// A snapshot that cannot be restored or written.
-    pub fn trust<T>(&self, change: impl FnOnce(&mut Requester, Instant) -> T) -> Result<T, Error> {
+    /// A limit that cannot work, a snapshot that cannot be restored or written, or what `change` refuses: nothing is stored
+    /// then.
+    pub fn trust<T>(
+        &self,
+        limits: Limits,
+        change: impl FnOnce(&mut Requester, Instant) -> Result<T, Refusal>,
+    ) -> Result<T, Error> {
         let now = Instant::from_millis(CLOCK_START.0);
         // No deadline is cut short by a policy that is not the node's.
         let policy = Policy { job_deadline: Millis(u64::MAX), ..Policy::default() };
         let seed = crate::driver::seed()?;
         let mut requester = match self.load(REQUESTER)? {
-            Some((bytes, away)) => Requester::restore((now, away), &bytes, &[], policy, Limits::default(), seed)
-                .map_err(|source| self.damaged(REQUESTER, source))?,
-            None => Requester::new(policy, Limits::default(), seed)
-                .map_err(|error| self.damaged(REQUESTER, error.into()))?,
+            Some((bytes, away)) => {
+                let restored = Requester::restore((now, away), &bytes, &[], policy, limits, seed);
+                restored.map_err(|source| match source {
+                    SnapshotError::Config(error) => Error::from(field("limits.")(error)),
+                    source => self.damaged(REQUESTER, source).into(),
+                })?
+            }
+            None => Requester::new(policy, limits, seed).map_err(field("limits."))?,
         };
         let before = requester.snapshot(now);
-        let outcome = change(&mut requester, now);
+        let outcome = change(&mut requester, now)?;
         let after = requester.snapshot(now);
         if after != before {
             self.store(REQUESTER, &after)?;

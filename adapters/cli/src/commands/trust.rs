@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use haggle::{
     Error,
     core::{
-        PeerId as CorePeerId, Refusal,
+        Limits, PeerId as CorePeerId, Refusal,
         peers::{
             bans::{BanCause, BanRecord},
             book::Reliability,
@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    args::{Bans, Global, OnePeer, SomePeer, StateDir},
+    args::{Bans, Global, NodeArgs, OnePeer, SomePeer, StateDir},
     exit::{Exit, Failed},
     narrator::print_json,
+    settings::Settings,
 };
 
 /// The first line of a file of bans: remaining times count from there.
@@ -49,12 +50,12 @@ const VERSION: u32 = 1;
 const MAX_FILE: u64 = 16 << 20;
 
 pub(crate) fn bans(global: &Global, args: &Bans) -> Result<Exit, Failed> {
-    let state = open(&args.dir)?;
+    let (state, limits) = open(global, &args.dir)?;
     if let Some(file) = &args.import {
         let (records, away) = read(file)?;
-        state.trust(|requester, now| requester.import_bans(now, away, &records))?.map_err(Error::from)?;
+        state.trust(limits.clone(), |requester, now| requester.import_bans(now, away, &records))?;
     }
-    let records = state.trust(|requester, now| requester.bans(now))?;
+    let records = state.trust(limits, |requester, now| Ok(requester.bans(now)))?;
     let lines: Vec<Line> = records.iter().filter_map(line).collect();
     if let Some(file) = &args.export {
         let header = json!(Header { haggle_bans: VERSION, exported_at_ms: wall_clock() });
@@ -77,23 +78,29 @@ pub(crate) fn bans(global: &Global, args: &Bans) -> Result<Exit, Failed> {
 
 pub(crate) fn ban(global: &Global, args: &OnePeer) -> Result<Exit, Failed> {
     let peer = core(&args.peer)?;
-    open(&args.dir)?.trust(|requester, _| requester.ban(peer))?.map_err(Error::from)?;
+    let (state, limits) = open(global, &args.dir)?;
+    state.trust(limits, |requester, _| requester.ban(peer))?;
     done(global, "banned", &args.peer)
 }
 
 pub(crate) fn allow(global: &Global, args: &OnePeer) -> Result<Exit, Failed> {
     let peer = core(&args.peer)?;
-    open(&args.dir)?.trust(|requester, _| requester.allow(&peer))?;
+    let (state, limits) = open(global, &args.dir)?;
+    state.trust(limits, |requester, _| {
+        requester.allow(&peer);
+        Ok(())
+    })?;
     done(global, "allowed", &args.peer)
 }
 
 pub(crate) fn reliability(global: &Global, args: &SomePeer) -> Result<Exit, Failed> {
     let wanted = args.peer.as_ref().map(core).transpose()?;
-    let known = open(&args.dir)?.trust(|requester, now| {
+    let (state, limits) = open(global, &args.dir)?;
+    let known = state.trust(limits, |requester, now| {
         let peers: Vec<CorePeerId> =
             wanted.map_or_else(|| requester.known_peers().copied().collect(), |peer| vec![peer]);
         let known = |peer: CorePeerId| Some((id::to_libp2p(&peer)?, requester.reliability(now, &peer)?));
-        peers.into_iter().filter_map(known).collect::<Vec<_>>()
+        Ok(peers.into_iter().filter_map(known).collect::<Vec<_>>())
     })?;
     for (peer, known) in &known {
         match global.json {
@@ -107,8 +114,11 @@ pub(crate) fn reliability(global: &Global, args: &SomePeer) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-fn open(dir: &StateDir) -> Result<State, Failed> {
-    Ok(State::open(&dir.state).map_err(Error::from)?)
+/// The directory, and the limits of the node whose it is.
+fn open(global: &Global, dir: &StateDir) -> Result<(State, Limits), Failed> {
+    let settings = Settings::load(global, &NodeArgs { set: dir.set.clone(), ..NodeArgs::default() })?;
+    let limits = settings.config()?.limits;
+    Ok((State::open(&dir.state).map_err(Error::from)?, limits))
 }
 
 fn core(peer: &PeerId) -> Result<CorePeerId, Failed> {

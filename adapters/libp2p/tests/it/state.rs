@@ -9,7 +9,15 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use haggle::{Config, Error, state::State};
+use haggle::{
+    Config, Error,
+    core::{
+        Limits, PeerId, Refusal,
+        peers::bans::{BanCause, BanRecord},
+        time::Millis,
+    },
+    state::State,
+};
 
 use crate::{bounded, key::Folder, world::*};
 
@@ -67,4 +75,38 @@ async fn a_state_directory_is_free_when_its_node_says_that_it_cannot_start() {
         assert_eq!(was_free, Some(true));
     })
     .await;
+}
+
+fn ban(n: u32, cause: BanCause) -> BanRecord {
+    let peer = PeerId::new(&n.to_be_bytes()).expect("a peer");
+    BanRecord { peer, cause, remaining: Millis(60_000), remembered: Millis(120_000), proven: false }
+}
+
+#[test]
+fn as_many_bans_are_kept_as_the_limits_of_the_node_allow_and_what_is_refused_changes_nothing() {
+    let folder = Folder::new("trust");
+    let state = State::open(&folder.0).expect("a folder");
+    let n = Limits::default().bans + 2;
+    let limits = Limits { bans: n, ..Limits::default() };
+    let records: Vec<_> = (0..n).map(|n| ban(n, BanCause::Score)).collect();
+    let take = |records: &[BanRecord]| {
+        state.trust(limits.clone(), |requester, now| requester.import_bans(now, Millis::ZERO, records))
+    };
+    let bans = || state.trust(limits.clone(), |requester, now| Ok(requester.bans(now))).expect("readable").len();
+    take(&records).expect("there is room");
+    let peer = ban(0, BanCause::Score).peer;
+    state
+        .trust(limits.clone(), |requester, _| {
+            requester.allow(&peer);
+            Ok(())
+        })
+        .expect("a change");
+    assert_eq!(bans(), records.len() - 1);
+
+    let manual: Vec<_> = (n..=2 * n).map(|n| ban(n, BanCause::Manual)).collect();
+    match take(&manual) {
+        Err(Error::Refused(Refusal::BansFull)) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bans(), records.len() - 1);
 }
