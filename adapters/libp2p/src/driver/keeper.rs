@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Clock};
 use haggle_core::{Event, ProviderEvent};
 
 use super::Driver;
-use crate::state::{PROVIDER, REQUESTER, State};
+use crate::state::{PROVIDER, REQUESTER, State, StateError};
 
 /// What is not urgent is written no more often.
 const PACE: Duration = Duration::from_secs(1);
@@ -27,6 +27,13 @@ enum Stale {
     No,
     Calm,
     Urgent,
+}
+
+impl Stale {
+    /// What could not be written is tried again after the pause, not at once: a full disk stays full for a while.
+    fn after(written: &Result<(), StateError>) -> Self {
+        if written.is_ok() { Stale::No } else { Stale::Calm }
+    }
 }
 
 impl Keeper {
@@ -78,19 +85,99 @@ impl Driver {
         let mut written = Ok(());
         if write(keeper.requester) {
             written = keeper.state.store(REQUESTER, &self.requester.snapshot(now));
-            keeper.requester = Stale::No;
+            keeper.requester = Stale::after(&written);
             keeper.pause = PACE.max(clock.elapsed() * SHARE);
-            keeper.due = None;
         }
         if let Some(provider) = self.provider.as_ref().filter(|_| write(keeper.provider)) {
-            written = written.and(keeper.state.store(PROVIDER, &provider.snapshot(now)));
-            keeper.provider = Stale::No;
+            let stored = keeper.state.store(PROVIDER, &provider.snapshot(now));
+            keeper.provider = Stale::after(&stored);
+            written = written.and(stored);
         }
-        if keeper.requester == Stale::Calm && keeper.due.is_none() {
-            keeper.due = clock.checked_add(keeper.pause);
-        }
+        let waits = [keeper.requester, keeper.provider].contains(&Stale::Calm);
+        let due = keeper.due.filter(|due| *due > clock).or_else(|| clock.checked_add(keeper.pause));
+        keeper.due = due.filter(|_| waits);
         if let Err(error) = written {
             self.on_failure("state", error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, sync::Arc};
+
+    use haggle_core::{
+        Limits, Model, Policy,
+        provider::{Service, Serving},
+        wire::message::ModelAdvert,
+    };
+    use libp2p::PeerId;
+
+    use super::*;
+    use crate::driver::Parts;
+
+    /// A folder of its own that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn model() -> Model {
+        Model::new(b"model").expect("a name")
+    }
+
+    /// A driver that sells, and where its state is.
+    fn driver(name: &str) -> (Driver, Folder) {
+        let folder = Folder(std::env::temp_dir().join(format!("haggle-keeper-{name}-{}", std::process::id())));
+        let _ = fs::remove_dir_all(&folder.0);
+        let advert = ModelAdvert {
+            model: model(),
+            aliases: Vec::new(),
+            context: 4096,
+            price_in: 0,
+            bytes_per_token: 4,
+            price_out: 0,
+            eta: Default::default(),
+            can_continue: false,
+            exactness: Default::default(),
+        };
+        let service = Service { models: vec![Serving { advert, floor_permille: 1000 }], ..Service::default() };
+        let (driver, _) = Driver::new(Parts {
+            me: PeerId::random(),
+            network: "test".into(),
+            limits: Limits::default(),
+            policy: Policy::default(),
+            service,
+            engines: Vec::new(),
+            spawn: Arc::new(drop),
+            tape: None,
+            state: Some(State::open(&folder.0).expect("a folder")),
+            stored: Vec::new(),
+        })
+        .expect("a driver");
+        (driver, folder)
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_after_a_pause() {
+        for name in [REQUESTER, PROVIDER] {
+            let (mut driver, folder) = driver(name);
+            let (file, in_the_way) = (folder.0.join(name), folder.0.join(format!("{name}.new")));
+            fs::remove_file(&file).expect("it was written at the start");
+            fs::create_dir(&in_the_way).expect("a folder");
+            driver.keep(true);
+            let due = driver.keeper.as_ref().and_then(|keeper| keeper.due);
+            assert!(due.is_some_and(|due| due > Clock::now()), "{name}: not at once");
+            fs::remove_dir(&in_the_way).expect("out of the way");
+            driver.keep(false);
+            assert!(!file.exists(), "{name}: not before it is due");
+            driver.keeper.as_mut().expect("it has one").due = Some(Clock::now());
+            driver.keep(false);
+            assert!(file.exists(), "{name}");
+            assert_eq!(driver.keeper.as_ref().and_then(|keeper| keeper.due), None);
         }
     }
 }
