@@ -56,6 +56,14 @@ impl Provider {
         snapshot::seal(Kind::Provider, now, &state)
     }
 
+    /// When the next snapshot is to be taken though nothing happens, if the last one was taken then: in it, open attempts are
+    /// remembered only for so long as nobody asks for them later. `None` while there are none.
+    #[must_use]
+    pub fn snapshot_due(&self, taken: Instant) -> Option<Instant> {
+        let half = Millis(self.service.detached_ttl.0 / 2).max(Millis(1));
+        (!self.by_name.is_empty()).then(|| taken.after(half))
+    }
+
     /// The provider that a snapshot was taken of, `away` ago. It has no jobs: an attempt of then is answered with
     /// `Gone{Evicted}`, and not computed again when it is awarded again.
     ///
@@ -91,5 +99,30 @@ impl Provider {
     /// Open jobs of this process and, each for as long as it may be asked for, of those before it.
     fn most_lost(&self) -> usize {
         16 * self.limits.jobs as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AttemptId;
+
+    #[test]
+    fn an_attempt_of_any_length_is_remembered_if_snapshots_are_taken_when_they_are_due() {
+        let mut provider = Provider::new(Service::default(), Limits::default(), [7; 32]).unwrap();
+        let name = (PeerId::new(b"p").unwrap(), JobId([1; 16]), 1);
+        assert_eq!(provider.snapshot_due(Instant::ZERO), None);
+        provider.by_name.insert(name, AttemptId(0));
+        let mut taken = Instant::ZERO;
+        for _ in 0..10 {
+            let bytes = provider.snapshot(taken);
+            let due = provider.snapshot_due(taken).unwrap();
+            assert!(taken < due);
+            let (service, limits) = (Service::default(), Limits::default());
+            let restored = Provider::restore((due, due.since(taken)), &bytes, service, limits, [8; 32]).unwrap();
+            assert!(restored.was_lost(&name));
+            taken = due;
+        }
+        assert!(taken.since(Instant::ZERO) > Service::default().detached_ttl);
     }
 }

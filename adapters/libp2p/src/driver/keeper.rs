@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant as Clock};
 
-use haggle_core::{Event, ProviderEvent};
+use haggle_core::{Event, Instant, ProviderEvent};
 
 use super::Driver;
 use crate::state::{PROVIDER, REQUESTER, State, StateError};
@@ -20,6 +20,8 @@ pub(super) struct Keeper {
     /// When what can wait is written.
     pub(super) due: Option<Clock>,
     pause: Duration,
+    /// When the provider was written last, by the core's clock.
+    written: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +41,14 @@ impl Stale {
 impl Keeper {
     pub(super) fn new(state: State) -> Self {
         // What was restored goes on under new names: that is written before it is said.
-        Keeper { state, requester: Stale::Urgent, provider: Stale::Urgent, due: None, pause: PACE }
+        Keeper {
+            state,
+            requester: Stale::Urgent,
+            provider: Stale::Urgent,
+            due: None,
+            pause: PACE,
+            written: Instant::ZERO,
+        }
     }
 
     pub(super) fn heard(&mut self, event: &Event<'_>) {
@@ -75,10 +84,20 @@ impl Driver {
         }
     }
 
+    /// When the provider is to be written though nothing happens; not if it waits to be written anyway.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        let keeper = self.keeper.as_ref().filter(|keeper| keeper.provider == Stale::No)?;
+        self.provider.as_ref()?.snapshot_due(keeper.written)
+    }
+
     /// Writes down what has to be, before anything else happens.
     pub(super) fn keep(&mut self, all: bool) {
         let now = self.now();
+        let is_renewed = self.renewal().is_some_and(|at| at <= now);
         let Some(keeper) = &mut self.keeper else { return };
+        if is_renewed {
+            keeper.provider = Stale::Urgent;
+        }
         let clock = Clock::now();
         let is_due = keeper.due.is_some_and(|due| due <= clock);
         let write = |stale: Stale| stale == Stale::Urgent || (stale == Stale::Calm && is_due) || all;
@@ -91,6 +110,7 @@ impl Driver {
         if let Some(provider) = self.provider.as_ref().filter(|_| write(keeper.provider)) {
             let stored = keeper.state.store(PROVIDER, &provider.snapshot(now));
             keeper.provider = Stale::after(&stored);
+            keeper.written = now;
             written = written.and(stored);
         }
         let waits = [keeper.requester, keeper.provider].contains(&Stale::Calm);
@@ -107,9 +127,13 @@ mod tests {
     use std::{fs, path::PathBuf, sync::Arc};
 
     use haggle_core::{
-        Limits, Model, Policy,
+        Input, JobId, Limits, Machine, Model, Policy,
+        money::Tariff,
         provider::{Service, Serving},
-        wire::message::ModelAdvert,
+        wire::{
+            Message, encode_frame,
+            message::{Award, BodyKind, ModelAdvert, Sampling},
+        },
     };
     use libp2p::PeerId;
 
@@ -179,5 +203,53 @@ mod tests {
             assert!(file.exists(), "{name}");
             assert_eq!(driver.keeper.as_ref().and_then(|keeper| keeper.due), None);
         }
+    }
+
+    #[test]
+    fn a_provider_that_computes_for_long_is_written_again() {
+        let (mut driver, folder) = driver("renewal");
+        let file = folder.0.join(PROVIDER);
+        let now = driver.now();
+        assert_eq!(driver.renewal(), None, "nothing runs");
+        let provider = driver.provider.as_mut().expect("it sells");
+        let peer = haggle_core::PeerId::new(b"p").expect("an id");
+        let stream = provider.accept_stream(now, peer).expect("there is room");
+        let mut bytes = Vec::new();
+        encode_frame(&award(), &mut bytes);
+        provider.handle_input(now, Input::Received(stream, &bytes));
+        let due = driver.renewal().expect("an attempt is open");
+        assert!(due > now);
+
+        fs::remove_file(&file).expect("it was written at the start");
+        driver.keep(false);
+        assert!(!file.exists(), "not before it is due");
+        // As if it had been written when the clock began.
+        driver.keeper.as_mut().expect("it has one").written = Instant::ZERO;
+        driver.keep(false);
+        assert!(file.exists());
+        assert!(driver.renewal().is_some_and(|at| at > now), "and so on");
+    }
+
+    fn award() -> Message<'static> {
+        Message::Award(Award {
+            job: JobId([1; 16]),
+            attempt: 1,
+            epoch: 1,
+            offer: None,
+            model: model(),
+            tariff: Tariff::default(),
+            max_tokens: 10,
+            kind: BodyKind::Raw,
+            body_bytes: 4,
+            body_hash: [0; 32],
+            prefix_bytes: 0,
+            prefix_tokens: 0,
+            prefix_id_bytes: None,
+            overlap: 0,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            window_tokens: 1024,
+            window_bytes: 128 << 10,
+        })
     }
 }

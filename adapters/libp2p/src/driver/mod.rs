@@ -217,7 +217,7 @@ impl Driver {
     pub async fn next(&mut self) {
         let requester = self.requester.poll_timeout();
         let provider = self.provider.as_ref().and_then(Machine::poll_timeout);
-        let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).min();
+        let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).chain(self.renewal()).min();
         let due = due.map(|at| at.since(Instant::from_millis(self.started.0)));
         let due = due.and_then(|after| self.clock.checked_add(Duration::from_millis(after.0)));
         let kept = self.keeper.as_ref().and_then(|keeper| keeper.due);
