@@ -75,16 +75,17 @@ impl Engines {
         }
         for (engine, models) in started {
             let (orders, inbox) = channel();
-            let (runner, to_driver) = (engine.clone(), report.clone());
-            thread::Builder::new()
-                .name(format!("engine {}", engine.info().name))
-                .spawn(move || Runner { engine: runner, report: to_driver, live: VecDeque::new() }.run(&inbox))?;
             threads.extend(models.iter().map(|model| (model.clone(), orders.clone())));
-            let (models, to_driver): (Arc<[Model]>, _) = (models.into(), report.clone());
-            engine.watch(Box::new(move |outage| {
-                let report = FromEngine::Outage(models.clone(), outage.cloned());
-                block_on(to_driver.clone().send(report)).is_ok()
-            }));
+            let (models, report): (Arc<[Model]>, _) = (models.into(), report.clone());
+            thread::Builder::new().name(format!("engine {}", engine.info().name)).spawn(move || {
+                let to_driver = report.clone();
+                // Here, because it may be told at once, and that waits as a thread does: not where futures are polled.
+                engine.watch(Box::new(move |outage| {
+                    let report = FromEngine::Outage(models.clone(), outage.cloned());
+                    block_on(to_driver.clone().send(report)).is_ok()
+                }));
+                Runner { engine, report, live: VecDeque::new() }.run(&inbox);
+            })?;
         }
         Ok(Engines { threads, live: BTreeMap::new(), reports })
     }
@@ -297,5 +298,45 @@ impl Runner {
     /// Waits while the driver has not taken the last report; a driver that is gone ends the thread soon.
     fn tell(&mut self, report: FromEngine) {
         let _ = block_on(self.report.send(report));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use haggle_engine::{ExactKind, Exactness, ModelInfo, Watcher};
+
+    use super::*;
+
+    /// It cannot answer, and says so as soon as somebody wants to know.
+    struct Sick(ModelInfo);
+
+    impl Engine for Sick {
+        fn info(&self) -> &ModelInfo {
+            &self.0
+        }
+
+        fn start(&self, _: Request) -> Result<Box<dyn Generation>, Failure> {
+            Err(Failure::new(Why::Unavailable, "it is sick"))
+        }
+
+        fn watch(&self, watcher: Watcher) {
+            watcher(Some(&Outage { lasts: Duration::from_secs(1), detail: "it is sick".into() }));
+        }
+    }
+
+    #[test]
+    fn an_engine_may_tell_of_an_outage_at_once_wherever_a_node_is_started() {
+        let exactness = Exactness { kind: ExactKind::None, class: [0; 32] };
+        let info = ModelInfo { name: "sick".into(), weights: [0; 32], context: 4096, can_continue: false, exactness };
+        let model = Model::new(b"sick").expect("a name");
+        let sick: Arc<dyn Engine> = Arc::new(Sick(info));
+        block_on(async {
+            let mut engines = Engines::start(vec![(model.clone(), sick)]).expect("a thread");
+            match engines.reports().next().await {
+                Some(FromEngine::Outage(models, Some(_))) => assert_eq!(*models, [model]),
+                other => panic!("{other:?}"),
+            }
+        });
     }
 }
