@@ -174,6 +174,7 @@ mod tests {
             network: "test".into(),
             limits: Limits::default(),
             policy: Policy::default(),
+            account_budget: None,
             service,
             engines: Vec::new(),
             spawn: Arc::new(drop),

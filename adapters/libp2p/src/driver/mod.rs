@@ -145,7 +145,7 @@ impl Driver {
                 Some(Recorded::unrecorded(restored.map_err(|error| damaged(PROVIDER, error))?))
             }
         };
-        let requester = match (state, kept(REQUESTER)?) {
+        let mut requester = match (state, kept(REQUESTER)?) {
             (Some(_), Some((bytes, away))) => {
                 let stored: Vec<Bytes<'_>> = parts.stored.iter().map(Bytes::of).collect();
                 let stored: Vec<_> = stored.iter().map(Bytes::stored).collect();
@@ -159,6 +159,10 @@ impl Driver {
             }
             (None, _) => Recorded::requester(parts.policy, parts.limits, seed()?, tape).map_err(field("limits."))?,
         };
+        // Before anything that was restored goes on.
+        if parts.account_budget.is_some() {
+            requester.set_account_budget(parts.account_budget);
+        }
         let jobs: Vec<_> = requester.jobs().collect();
         let (command, commands) = mpsc::channel(COMMANDS);
         let (note, notes) = mpsc::unbounded();

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use haggle_core::{Limits, Model, Policy, provider::Service};
+use haggle_core::{Limits, Model, Policy, money::Amount, provider::Service};
 use haggle_engine::Engine;
 use haggle_flight::Tape;
 use libp2p::PeerId;
@@ -23,6 +23,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Times and tries.
     pub policy: Policy,
+    /// What all jobs together may come to owe, restored ones included; `None`: without bound.
+    pub account_budget: Option<Amount>,
     /// What is served; without models the node only buys.
     pub service: Service,
     /// The engine of each model that is served.
@@ -46,6 +48,7 @@ impl Parts {
             network: Config::default().network,
             limits: Limits::default(),
             policy: Policy::default(),
+            account_budget: None,
             service: Service::default(),
             engines: Vec::new(),
             spawn: Arc::new(move |task| spawner.spawn(task)),

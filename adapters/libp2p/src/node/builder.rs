@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use haggle_core::{Policy, wire::message::ModelAdvert};
+use haggle_core::{Policy, money::Amount, wire::message::ModelAdvert};
 use haggle_flight::Tape;
 use libp2p::identity::Keypair;
 
@@ -21,6 +21,7 @@ pub struct Builder {
     config: Config,
     key: Option<Keypair>,
     policy: Policy,
+    account_budget: Option<Amount>,
     sales: Vec<Sale>,
     tape: Option<Tape>,
     state: Option<State>,
@@ -33,6 +34,7 @@ impl Builder {
             config,
             key: None,
             policy: Policy::default(),
+            account_budget: None,
             sales: Vec::new(),
             tape: None,
             state: None,
@@ -49,6 +51,13 @@ impl Builder {
     /// Times and tries that the configuration does not name. Those that it names stand.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Bounds what all jobs of the node together may come to owe, those that are restored included, until
+    /// [`Node::set_account_budget`] changes it. Without one, nothing is bounded.
+    pub fn account_budget(mut self, budget: Option<Amount>) -> Self {
+        self.account_budget = budget;
         self
     }
 
@@ -103,6 +112,7 @@ impl Builder {
             network: self.config.network.clone(),
             limits: self.config.limits.clone(),
             policy: settings.policy.clone(),
+            account_budget: self.account_budget,
             service,
             engines,
             spawn: Arc::new(move |task| spawner.spawn(task)),
@@ -150,7 +160,8 @@ impl Builder {
             engine: EngineScript::default(),
             published: true,
         });
-        let requester = RequesterConfig { policy: settings.policy, limits, ..RequesterConfig::default() };
+        let (policy, account_budget) = (settings.policy, self.account_budget);
+        let requester = RequesterConfig { policy, limits, account_budget, ..RequesterConfig::default() };
         market.seat(self.config.network, requester, provider, engines)
     }
 }

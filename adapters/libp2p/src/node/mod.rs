@@ -143,7 +143,8 @@ impl Node {
         Ok(peer)
     }
 
-    /// Bounds what all jobs of this node together may come to owe.
+    /// Bounds what all jobs of this node together may come to owe, from now on; [`Builder::account_budget`] bounds restored
+    /// jobs too, which go on as soon as the node starts.
     ///
     /// # Errors
     /// The node was stopped.

@@ -109,3 +109,22 @@ async fn reliability_is_counted_at_verified_ends_and_bans_act_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_account_has_its_budget_from_the_start() {
+    bounded(async {
+        let provider = storyteller(1_000_000).await;
+        for (budget, is_answered) in [(None, true), (Some(1_000_000_000), true), (Some(1), false)] {
+            let config = Config { enable_dht: false, providers: vec![address(&provider)], ..local() };
+            let reader = start(builder(config).account_budget(budget)).await;
+            let answer = match reader.submit(story()).await {
+                Ok(job) => job.answer().await,
+                Err(error) => Err(error),
+            };
+            assert_eq!(answer.is_ok(), is_answered, "{budget:?}: {answer:?}");
+            reader.stop().await;
+        }
+        provider.stop().await;
+    })
+    .await;
+}
