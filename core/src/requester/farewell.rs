@@ -37,6 +37,7 @@ impl Requester {
     pub(super) fn repeat_farewell(&mut self, name: (JobId, u32), peer: PeerId, until: Instant) {
         let until = until.min(self.now.after(self.policy.detached_ttl));
         if until > self.now {
+            self.make_room();
             self.farewells.insert(name, Farewell { peer, stream: None, until, retry: self.now, losses: 0 });
             self.say_cancel(name, None);
         }
@@ -44,15 +45,20 @@ impl Requester {
 
     /// Cancels an attempt, on its own stream if it has one.
     pub(super) fn say_farewell(&mut self, name: (JobId, u32), peer: PeerId, stream: Option<StreamId>) {
+        self.make_room();
+        let until = self.now.after(self.policy.detached_ttl);
+        self.farewells.insert(name, Farewell { peer, stream: None, until, retry: self.now, losses: 0 });
+        self.say_cancel(name, stream.filter(|stream| self.streams.contains_key(stream)));
+    }
+
+    /// The oldest is given up if there are too many.
+    fn make_room(&mut self) {
         if self.farewells.len() >= self.limits.pending_cancels as usize {
             let oldest = self.farewells.iter().min_by_key(|(_, farewell)| farewell.until).map(|(name, _)| *name);
             if let Some(oldest) = oldest {
                 self.end_farewell(oldest);
             }
         }
-        let until = self.now.after(self.policy.detached_ttl);
-        self.farewells.insert(name, Farewell { peer, stream: None, until, retry: self.now, losses: 0 });
-        self.say_cancel(name, stream.filter(|stream| self.streams.contains_key(stream)));
     }
 
     /// Only the confirmation matters any more; tokens on their way are as many as the window let out.

@@ -364,3 +364,38 @@ what = { crash = [1, 500] }
     report.verdict().unwrap();
     assert_eq!((report.faults.get("crash"), report.finished), (Some(&2), 1));
 }
+
+/// What a requester tells, and to how many streams it says something at once.
+fn said(machine: &mut Requester) -> (Vec<(&'static str, u64)>, usize) {
+    let (mut told, mut opened) = (Vec::new(), 0);
+    while let Some(output) = haggle_core::Machine::poll_output(machine) {
+        match output {
+            haggle_core::Output::Event(Event::Tokens { n, .. }) => told.push(("stream:token", u64::from(n))),
+            haggle_core::Output::Event(event) => told.push((event.name(), 0)),
+            haggle_core::Output::Open { .. } => opened += 1,
+            _ => {}
+        }
+    }
+    (told, opened)
+}
+
+#[test]
+fn a_provider_whose_answer_is_lost_is_told_so_and_nothing_is_told_that_nobody_holds() {
+    for failover in [Failover::Never, Failover::Restart] {
+        let (mut world, _, me) = pair(6, cheap().engine(engine(12)));
+        // Neither the requester nor its application keeps the text.
+        let id = world.submit(me, haggle_core::JobSpec { failover, ..spec() }).unwrap();
+        while world.job(id).tokens < 6 && world.step() {}
+        let now = Instant::from_millis(world.now());
+        let restore = |bytes: &[u8]| {
+            Requester::restore((now, Millis::ZERO), bytes, &[], Policy::default(), Limits::default(), [1; 32]).unwrap()
+        };
+        let mut machine = restore(&world.checkpoint(me).requester.unwrap());
+        let (told, opened) = said(&mut machine);
+        let ended = if failover == Failover::Never { vec![("job:ended", 0)] } else { Vec::new() };
+        assert_eq!((told, opened), (ended.clone(), 1), "{failover:?}: the Cancel");
+        // It dies again, before another provider is found.
+        let mut again = restore(&machine.snapshot(now));
+        assert_eq!(said(&mut again), (ended, 1), "{failover:?}: the Cancel, again");
+    }
+}

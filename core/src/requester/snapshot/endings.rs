@@ -109,7 +109,7 @@ impl Requester {
         };
         run.set_consumed(known.tokens);
         let writer = lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
-        if let Some(peer) = writer {
+        if let Some(peer) = writer.filter(|_| !missing) {
             self.tell_again(id, peer, &run, (known.tokens, known.text.len()), (run.tokens(), run.text().len()));
         }
         let outcome = match how {

@@ -137,10 +137,13 @@ impl Requester {
             return Err(SnapshotError::Disagrees { job: id });
         }
         self.held = self.held.saturating_add(job.body_bytes());
-        job.run.set_consumed(known.tokens);
+        // What is missing is not told again as tokens without text, and does not wait to be taken.
+        job.run.set_consumed(if missing { job.run.tokens() } else { known.tokens });
         require(self.jobs.insert(id, job).is_none())?;
-        self.retell(id, told);
-        self.catch_up(id, &known)?;
+        if !missing {
+            self.retell(id, told);
+            self.catch_up(id, &known)?;
+        }
         self.go_on(id);
         Ok(())
     }
@@ -231,6 +234,9 @@ impl Requester {
         job.lines.push(line);
         job.broken = Some(Interrupted::Lost);
         job.phase = Phase::Waiting { until: self.now };
+        // Nobody will ask for the tokens that were lost: they do not wait to be taken.
+        job.run.set_consumed(job.run.tokens());
+        self.say_farewell((id, attempt.number), attempt.peer, None);
         self.peers.released(self.now, attempt.permit);
         let failure = (!job.can_be_taken_over()).then(|| job.broken_off());
         self.held = self.held.saturating_add(job.body_bytes());
