@@ -16,7 +16,7 @@ pub struct Limits {
     pub lookups: u32,
     /// Bytes of one body: prompt and prefix.
     pub body_bytes: u64,
-    /// Bytes of all bodies and texts that a node holds.
+    /// Bytes of all bodies and texts that a node holds, at most 64 MiB.
     pub node_bytes: u64,
     /// Body bytes sent, or taken, before Accepted.
     pub body_unasked: u64,
@@ -39,6 +39,11 @@ pub struct Limits {
     /// Cancels that wait for a provider to be reached.
     pub pending_cancels: u32,
 }
+
+/// What can be written into a snapshot can be read again: the rest of it is for what is known of peers (at most 1 KiB each),
+/// for terms and bills of jobs, and for attempts that were lost.
+const MAX_NODE_BYTES: u64 = 64 << 20;
+const _: () = assert!(MAX_NODE_BYTES + (32 << 20) <= crate::snapshot::MAX_SNAPSHOT as u64);
 
 /// What a chunk costs beyond its text and ids: many small frames are the classic flood.
 pub const CHUNK_COST: u32 = 64;
@@ -186,7 +191,8 @@ impl Limits {
         check("window_bytes", (2 * chunk..=1 << 20).contains(&self.window_bytes), "16512 to 1048576")?;
         check("body_unasked", (0..=1 << 20).contains(&self.body_unasked), "at most 1048576")?;
         check("body_bytes", (1..=64 << 20).contains(&self.body_bytes), "1 to 67108864")?;
-        check("node_bytes", self.node_bytes >= self.body_bytes, "at least body_bytes")
+        let node_bytes = self.body_bytes..=MAX_NODE_BYTES;
+        check("node_bytes", node_bytes.contains(&self.node_bytes), "at least body_bytes, and at most 67108864")
     }
 }
 
@@ -228,4 +234,16 @@ impl Policy {
 
 fn check(field: &'static str, ok: bool, must: &'static str) -> Result<(), ConfigError> {
     if ok { Ok(()) } else { Err(ConfigError { field, must }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_holds_no_more_than_a_snapshot_can() {
+        let limits = |node_bytes| Limits { node_bytes, ..Limits::default() };
+        assert_eq!(limits(64 << 20).validate(), Ok(()));
+        assert_eq!(limits((64 << 20) + 1).validate().map_err(|error| error.field), Err("node_bytes"));
+    }
 }
