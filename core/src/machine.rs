@@ -52,30 +52,40 @@ pub enum Input<'a> {
 }
 
 /// Why a stream could not be opened.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum StreamFailure {
     /// No address is known, or none answered.
+    #[n(0)]
     Unreachable,
     /// No answer within the dial timeout.
+    #[n(1)]
     TimedOut,
     /// Another peer answered at the address.
+    #[n(2)]
     WrongPeer,
     /// The peer does not speak this protocol version.
+    #[n(3)]
     Unsupported,
     /// The peer, or a limit on this side, allows no more streams now.
+    #[n(4)]
     Refused,
 }
 
 /// How a query ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
 pub enum QueryOutcome {
     /// Every source answered.
+    #[n(0)]
     Complete,
     /// A source did not answer in time: what was found may not be all.
+    #[n(1)]
     TimedOut,
     /// No source of peers is there to be asked.
+    #[n(2)]
     NoSource,
 }
 

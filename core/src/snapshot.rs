@@ -22,7 +22,7 @@ pub const MAX_SNAPSHOT: usize = 96 << 20;
 /// Levels of lists and maps in a snapshot, at most.
 const MAX_DEPTH: usize = 12;
 /// Changes with every change of what is kept.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"haggle/s";
 /// Magic, kind, version, length, checksum.
 const HEADER: usize = MAGIC.len() + 1 + 4 + 8 + 32;

@@ -66,7 +66,7 @@ fn check<M: Machine + Clone>(
 pub(crate) fn seal(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = b"haggle/s".to_vec();
     bytes.push(kind);
-    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(2_u32.to_be_bytes());
     bytes.extend((payload.len() as u64).to_be_bytes());
     let sum = Sha256::new().chain_update(&bytes).chain_update(payload).finalize();
     bytes.extend(sum);

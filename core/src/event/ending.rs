@@ -6,6 +6,7 @@ use crate::{
     id::PeerId,
     machine::QueryOutcome,
     money::Tariff,
+    snapshot::wide,
     wire::message::{Advert, EndReason},
 };
 
@@ -56,36 +57,49 @@ pub enum Finished {
 }
 
 /// Why a job failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cbor(map)]
 pub enum Failure {
     /// The application cancelled.
+    #[n(0)]
     Cancelled,
     /// The job's deadline passed.
+    #[n(1)]
     Deadline,
     /// Nobody serves the model, or nobody who fits the criteria.
+    #[n(2)]
     NobodyFound {
         /// Whether every source answered.
+        #[n(0)]
         outcome: QueryOutcome,
         /// Providers that serve the model, but do not fit, or are left out for a while.
+        #[n(1)]
         unfit: u32,
     },
     /// Every provider that was asked declined or could not be reached; what the last one said.
-    Declined(PassedOver),
+    #[n(3)]
+    Declined(#[n(0)] PassedOver),
     /// The cheapest offer is beyond the budget.
+    #[n(4)]
     OverBudget {
         /// What the job would cost at most under it.
+        #[cbor(n(0), with = "wide")]
         cheapest: u128,
         /// What there was.
+        #[cbor(n(1), with = "wide")]
         budget: u128,
     },
     /// Prompt and answer do not fit the model's context.
+    #[n(5)]
     Context,
     /// The provider's engine can not make sense of the request.
+    #[n(6)]
     BadRequest,
     /// The provider stopped in mid-answer; the prefix that was delivered stands.
-    Interrupted(Interrupted),
+    #[n(7)]
+    Interrupted(#[n(0)] Interrupted),
 }
 
 /// What interrupted an answer.

@@ -167,26 +167,36 @@ pub struct Quote {
 }
 
 /// Why a provider is out for a job.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cbor(map)]
 pub enum PassedOver {
     /// It could not be reached.
-    Stream(StreamFailure),
+    #[n(0)]
+    Stream(#[n(0)] StreamFailure),
     /// The stream broke.
+    #[n(1)]
     Lost,
     /// It said no.
-    Declined(DeclineReason),
+    #[n(2)]
+    Declined(#[n(0)] DeclineReason),
     /// It did not answer in time.
+    #[n(3)]
     Late,
     /// It broke the protocol.
-    Violation(Violation),
+    #[n(4)]
+    Violation(#[n(0)] Violation),
     /// It was awarded and broke off before the first token.
-    Interrupted(Interrupted),
+    #[n(5)]
+    Interrupted(#[n(0)] Interrupted),
     /// Its offer is beyond the budget.
+    #[n(6)]
     OverBudget,
     /// Its offer is beyond the deadline.
+    #[n(7)]
     TooSlow,
     /// It failed lately, or is banned, and is left out for a while.
+    #[n(8)]
     Excluded,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct KeptEnding {
     before: u32,
 }
 
-/// How an answer ended of which tokens were delivered.
+/// How an answer ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
 #[cbor(map)]
 enum How {
@@ -48,15 +48,7 @@ enum How {
         prompt_tokens: u64,
     },
     #[n(1)]
-    Interrupted(#[n(0)] Interrupted),
-    #[n(2)]
-    Cancelled,
-    #[n(3)]
-    Deadline,
-    #[n(4)]
-    Context,
-    #[n(5)]
-    BadRequest,
+    Failed(#[n(0)] Failure),
 }
 
 /// An answer that ended, until its application has stored that.
@@ -126,32 +118,24 @@ impl Requester {
 }
 
 impl How {
-    /// `None` for what ended before anybody was awarded: nothing of it is lost.
+    /// `None` for what is no answer. A failure is kept whatever it is: there may have been awards before it.
     const fn of(outcome: &Outcome) -> Option<Self> {
-        Some(match outcome {
+        match outcome {
             Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
-                Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens }
+                Some(Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens })
             }
-            Outcome::Failed(Failure::Interrupted(why)) => Self::Interrupted(*why),
-            Outcome::Failed(Failure::Cancelled) => Self::Cancelled,
-            Outcome::Failed(Failure::Deadline) => Self::Deadline,
-            Outcome::Failed(Failure::Context) => Self::Context,
-            Outcome::Failed(Failure::BadRequest) => Self::BadRequest,
-            _ => return None,
-        })
+            Outcome::Finished(_) => None,
+            Outcome::Failed(failure) => Some(Self::Failed(*failure)),
+        }
     }
 
     const fn outcome(self, tokens: u64) -> Outcome {
-        Outcome::Failed(match self {
+        match self {
             Self::Finished { reason, prompt_tokens } => {
-                return Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens });
+                Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens })
             }
-            Self::Interrupted(why) => Failure::Interrupted(why),
-            Self::Cancelled => Failure::Cancelled,
-            Self::Deadline => Failure::Deadline,
-            Self::Context => Failure::Context,
-            Self::BadRequest => Failure::BadRequest,
-        })
+            Self::Failed(failure) => Outcome::Failed(failure),
+        }
     }
 }
 
@@ -159,5 +143,49 @@ impl Concluded {
     pub(super) fn keep(&self, id: JobId) -> KeptEnding {
         let lines = self.lines.iter().map(KeptLine::of).collect();
         KeptEnding { id, run: self.run.clone(), how: self.how, lines, before: self.before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{PassedOver, Violation},
+        limits::{Limits, Policy},
+        machine::{Machine, Output, QueryOutcome, StreamFailure},
+        time::{Instant, Millis},
+        wire::message::DeclineReason,
+    };
+
+    #[test]
+    fn every_failure_is_told_again_until_it_is_concluded() {
+        let failures = [
+            Failure::Cancelled,
+            Failure::Deadline,
+            Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 7 },
+            Failure::Declined(PassedOver::Interrupted(Interrupted::Violation(Violation::Seq))),
+            Failure::Declined(PassedOver::Declined(DeclineReason::Busy)),
+            Failure::Declined(PassedOver::Stream(StreamFailure::WrongPeer)),
+            Failure::OverBudget { cheapest: u128::MAX, budget: 1 },
+            Failure::Context,
+            Failure::BadRequest,
+            Failure::Interrupted(Interrupted::Violation(Violation::Digest)),
+        ];
+        let mut requester = Requester::new(Policy::default(), Limits::default(), [0; 32]).unwrap();
+        for (n, failure) in failures.iter().enumerate() {
+            let how = How::of(&Outcome::Failed(*failure)).unwrap();
+            let ended = Concluded { run: Run::default(), how, lines: Vec::new(), before: 0 };
+            requester.endings.get_or_insert_default().insert(JobId([n as u8; 16]), ended);
+        }
+        let bytes = requester.snapshot(Instant::ZERO);
+        let at = (Instant::ZERO, Millis::ZERO);
+        let mut again = Requester::restore(at, &bytes, &[], Policy::default(), Limits::default(), [0; 32]).unwrap();
+        let mut told = Vec::new();
+        while let Some(output) = again.poll_output() {
+            if let Output::Event(Event::Ended { ending, .. }) = output {
+                told.push(ending.outcome);
+            }
+        }
+        assert_eq!(told, failures.map(Outcome::Failed));
     }
 }
