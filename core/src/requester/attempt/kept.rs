@@ -73,6 +73,19 @@ pub(in crate::requester) struct Kept {
 }
 
 impl Kept {
+    /// Nobody writes so many: sums of them, and of what they cost, do not overflow.
+    pub(in crate::requester) const MAX_TOKENS: u64 = 1 << 50;
+
+    /// What is so of every attempt, whether it can go on or not: `run` is as it left it.
+    pub(in crate::requester) fn check(&self, run: &Run) -> Result<(), SnapshotError> {
+        let overlap = self.from.checked_sub(self.prefix.tokens).ok_or(SnapshotError::Impossible)?;
+        let written = self.end.checked_sub(self.prefix.tokens).ok_or(SnapshotError::Impossible)?;
+        require(self.permit.peer() == &self.peer && self.number > 0 && self.epoch > 0)?;
+        require(u64::from(self.prefix.overlap) == overlap && self.new_bytes <= self.text_bytes)?;
+        require(self.end.max(self.from) == run.tokens() && written <= self.max_tokens && self.end < Self::MAX_TOKENS)?;
+        require(matches!(self.stage, Stage::Streaming) == (written > 0))
+    }
+
     /// What is owed for it if nothing more comes.
     pub(in crate::requester) fn line(&self) -> BillLine {
         let tokens = self.end.saturating_sub(self.from);
@@ -116,7 +129,7 @@ impl Attempt {
         }
     }
 
-    /// The attempt that was kept, with its stream lost just now. `run` and its `text` are as it left them.
+    /// The attempt that was kept and [checked](Kept::check), with its stream lost just now. `run` and its `text` are as it left them.
     pub(in crate::requester) fn restore(
         now: Instant,
         policy: &Policy,
@@ -129,21 +142,15 @@ impl Attempt {
             kept.prefix.id_bytes = 0;
         }
         let Kept { prefix, from, end, evidence, .. } = &kept;
-        let overlap = from.checked_sub(prefix.tokens).ok_or(SnapshotError::Impossible)?;
         let known = text.len().checked_sub(evidence.len()).and_then(|known| text.split_at_checked(known));
         let (written, due) = known.ok_or(SnapshotError::Impossible)?;
-        let written_tokens = end.checked_sub(prefix.tokens).ok_or(SnapshotError::Impossible)?;
-        require(kept.permit.peer() == &kept.peer && kept.number > 0 && kept.epoch > 0)?;
         require(
             due == evidence.as_str() && prefix.text_bytes <= written.len() && text.is_char_boundary(prefix.text_bytes),
         )?;
-        require(prefix.id_bytes <= run.ids().len() && u64::from(prefix.overlap) == overlap)?;
-        require(*end.max(from) == run.tokens() && written_tokens <= kept.max_tokens)?;
+        require(prefix.id_bytes <= run.ids().len() && kept.text_bytes <= text.len() as u64)?;
         require(evidence.is_empty() || end < from)?;
-        require(kept.new_bytes <= kept.text_bytes && kept.text_bytes <= text.len() as u64)?;
         require((1..=MAX_WINDOW_TOKENS).contains(&kept.asked.0) && (1..=MAX_WINDOW_BYTES).contains(&kept.asked.1))?;
         require((1..=kept.asked.0).contains(&kept.window_tokens) && (1..=kept.asked.1).contains(&kept.window_bytes))?;
-        require(matches!(kept.stage, Stage::Streaming) == (written_tokens > 0))?;
         let mut text_hash = TextHash::default();
         text_hash.update(written.as_bytes());
         let mut attempt = Self {

@@ -177,11 +177,12 @@ impl KeptJob {
         require(self.stop.len() <= MAX_STOPS && stops_fit && !self.prompt.is_empty())?;
         require(self.max_tokens > 0 && self.run.is_possible() && self.run.tokens() <= self.max_tokens)?;
         require(!matches!(self.haggle, Haggle::Bid(permille) if !(1..1000).contains(&permille)))?;
-        require(self.tries <= self.attempts && self.before <= self.attempts && self.attempts < 1 << 30)?;
-        require(self.rounds < 1 << 30 && self.lines.len() <= self.attempts as usize && self.lines.len() <= MAX_LINES)?;
+        require(self.tries <= self.attempts && self.before <= self.attempts && self.attempts < MAX_ATTEMPTS)?;
+        require(self.rounds < 1 << 30 && self.lines.len() <= self.attempts as usize)?;
         let current = self.attempt.as_ref();
         require(current.is_none_or(|attempt| attempt.number <= self.attempts && self.tries > 0))?;
         require(current.is_none() || self.pause.is_none())?;
+        require(self.lines.len() + usize::from(current.is_some()) <= MAX_LINES)?;
         let lines = kept_lines(self.lines)?;
         let mut account = Account::new(Some(self.budget));
         lines.iter().for_each(|line| account.settle(line.owed, line.owed));
@@ -211,7 +212,7 @@ impl KeptJob {
             unaffordable: None,
             last_out: None,
             account,
-            attempts: self.attempts + SKIPPED,
+            attempts: (self.attempts + SKIPPED).min(MAX_ATTEMPTS - 1),
             tries: self.tries,
             before: self.before,
             run: self.run,
@@ -232,6 +233,8 @@ impl KeptJob {
 /// Numbers of attempts that one restore skips: some may have been awarded since the snapshot, and a provider that knows one
 /// would refuse another under its name.
 const SKIPPED: u32 = 16;
+/// More attempts no job has.
+const MAX_ATTEMPTS: u32 = 1 << 30;
 /// More lines no bill has: attempts are bounded.
 const MAX_LINES: usize = 4096;
 
@@ -248,6 +251,6 @@ impl KeptLine {
 }
 
 pub(super) fn kept_lines(kept: Vec<KeptLine>) -> Result<Vec<BillLine>, SnapshotError> {
-    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < 1 << 50))?;
+    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < attempt::Kept::MAX_TOKENS))?;
     Ok(kept.into_iter().map(KeptLine::line).collect())
 }

@@ -125,6 +125,7 @@ impl Requester {
         let told = (known.tokens.min(job.run.tokens()), known.text.len().min(job.run.text().len()));
         if let Some(attempt) = attempt {
             let reserved = attempt.cost;
+            attempt.check(&job.run)?;
             require(job.account.reserve(reserved) && self.account.reserve(reserved))?;
             self.peers.readmit(&attempt.permit)?;
             let text = if job.run.is_forgotten() { known.before(job.run.tokens()) } else { Some(job.run.text()) };
