@@ -9,7 +9,7 @@ use std::{
 
 use haggle_core::{
     Event, Input, Instant, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy, Provider, ProviderEvent,
-    Requester, StreamId,
+    QueryId, Requester, StreamId,
     machine::QueryOutcome,
     provider::{Piece, Service, Serving},
     wire::{
@@ -267,12 +267,65 @@ fn haggle_flight_forge(text: &str) -> String {
 
 #[test]
 fn without_a_tape_nothing_is_different() {
-    let plain = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
-    let recorded = Recorded::requester(Policy::default(), Limits::default(), [1; 32], None).unwrap();
-    assert_eq!(plain.digest(Instant::ZERO), recorded.digest(Instant::ZERO));
-    let plain = Provider::new(service(), Limits::default(), [1; 32]).unwrap();
-    let recorded = Recorded::provider(service(), Limits::default(), [1; 32], None).unwrap();
-    assert_eq!(plain.digest(Instant::ZERO), recorded.digest(Instant::ZERO));
+    let (at, later) = (Instant::ZERO, Instant::from_millis(60_000));
+    let spec = || JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(SECRET.into()), 50);
+    let seller = PeerId::new(&[2]).unwrap();
+    let mut plain = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
+    let mut recorded = Recorded::requester(Policy::default(), Limits::default(), [1; 32], None).unwrap();
+    assert_eq!(plain.submit(at, spec()).unwrap(), recorded.submit(at, spec()).unwrap());
+    let mut said = same_outputs(&mut plain, &mut recorded);
+    let query = QueryId(0);
+    for input in [Input::PeersFound(query, &[seller]), Input::QueryDone(query, QueryOutcome::Complete)] {
+        plain.handle_input(at, input);
+        recorded.handle_input(at, input);
+    }
+    said += same_outputs(&mut plain, &mut recorded);
+    plain.handle_input(later, Input::Timeout);
+    recorded.handle_input(later, Input::Timeout);
+    assert!(said + same_outputs(&mut plain, &mut recorded) > 2, "there was something to compare");
+    assert_eq!(plain.digest(later), recorded.digest(later));
+    let mut plain = Provider::new(service(), Limits::default(), [1; 32]).unwrap();
+    let mut recorded = Recorded::provider(service(), Limits::default(), [1; 32], None).unwrap();
+    let (own, other) = (plain.accept_stream(at, seller).unwrap(), recorded.accept_stream(at, seller).unwrap());
+    assert_eq!(own, other);
+    plain.handle_input(at, Input::Received(own, &[0xff; 9]));
+    recorded.handle_input(at, Input::Received(own, &[0xff; 9]));
+    assert!(same_outputs(&mut plain, &mut recorded) > 0, "there was something to compare");
+    assert_eq!(plain.digest(at), recorded.digest(at));
+}
+
+/// Drains two machines that are to say the same, and counts what they said.
+fn same_outputs<A, B>(one: &mut A, other: &mut B) -> usize
+where
+    A: Machine,
+    B: Machine,
+    for<'a> A::Event<'a>: std::fmt::Debug,
+    for<'a> B::Event<'a>: std::fmt::Debug,
+{
+    let mut n = 0;
+    loop {
+        let (said, also) = (format!("{:?}", one.poll_output()), format!("{:?}", other.poll_output()));
+        assert_eq!(said, also);
+        if said == "None" {
+            return n;
+        }
+        n += 1;
+    }
+}
+
+#[test]
+fn what_was_written_is_read_however_long_it_is() {
+    let file = Scratch::new();
+    let tape = Tape::create(&file.0, false).unwrap();
+    let limits = Limits { body_bytes: 16 << 20, ..Limits::default() };
+    let mut requester = Recorded::requester(Policy::default(), limits, [3; 32], Some(&tape)).unwrap();
+    let prompt = "a".repeat(9 << 20);
+    let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(prompt.into()), 50);
+    requester.submit(Instant::ZERO, spec).unwrap();
+    drop(requester);
+    assert!(tape.take_error().is_none());
+    assert!(fs::metadata(&file.0).unwrap().len() > 9 << 20);
+    replay(&file.0, u64::MAX, |_| {}).unwrap();
 }
 
 #[cfg(unix)]
