@@ -9,7 +9,11 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
     thread,
     time::{Duration, Instant as Clock},
 };
@@ -46,6 +50,12 @@ struct Stream {
     writer: Option<Sender<Vec<u8>>>,
 }
 
+/// A listening socket: once it is shut, the thread that accepts ends.
+struct Door {
+    socket: TcpStream,
+    shut: Arc<AtomicBool>,
+}
+
 /// A machine with its streams, on a thread of its own.
 pub struct Node<M: Machine, A> {
     /// The machine.
@@ -57,8 +67,8 @@ pub struct Node<M: Machine, A> {
     known: Vec<PeerId>,
     born: Clock,
     streams: BTreeMap<StreamId, Stream>,
-    /// A seller's listening socket: shutting it down ends the thread that accepts.
-    door: Option<TcpStream>,
+    /// A seller's.
+    door: Option<Door>,
     tell: SyncSender<Fact<M, A>>,
     facts: Receiver<Fact<M, A>>,
 }
@@ -68,7 +78,7 @@ const FACTS: usize = 64;
 /// A dial takes no longer, and nobody waits longer without a deadline.
 const DIAL: Duration = Duration::from_secs(5);
 
-/// The thread of a node, from outside.
+/// The thread of a node, from outside; dropping it ends the node.
 pub struct Handle<M: Machine, A>(SyncSender<Fact<M, A>>);
 
 impl<M: Machine + 'static, A: 'static> Handle<M, A> {
@@ -78,6 +88,13 @@ impl<M: Machine + 'static, A: 'static> Handle<M, A> {
         let command = move |node: &mut Node<M, A>| drop(answer.send(command(node)));
         self.0.send(Fact::Command(Box::new(command))).ok()?;
         answered.recv().ok()
+    }
+}
+
+impl<M: Machine, A> Drop for Handle<M, A> {
+    /// Ends the node, once it has done what it was told before.
+    fn drop(&mut self) {
+        let _ = self.0.send(Fact::Command(Box::new(|node| node.over = true)));
     }
 }
 
@@ -101,10 +118,16 @@ impl<M: Machine + Send + 'static, A: Around<M> + Send + 'static> Node<M, A> {
         let me = PeerId::new(listener.local_addr()?.to_string().as_bytes()).ok_or(io::ErrorKind::Unsupported)?;
         let handle = Node::buyer(machine, around, Vec::new());
         let tell = handle.0.clone();
-        let door = TcpStream::from(OwnedFd::from(listener.try_clone()?));
+        let shut = Arc::new(AtomicBool::new(false));
+        let door = Door { socket: OwnedFd::from(listener.try_clone()?).into(), shut: shut.clone() };
         handle.call(|node| node.door = Some(door));
         thread::spawn(move || {
-            while let Ok((socket, from)) = listener.accept() {
+            while !shut.load(Ordering::Acquire) {
+                let Ok((socket, from)) = listener.accept() else {
+                    // A caller who went again, or no file to spare: neither is for long.
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
                 let Some(peer) = PeerId::new(from.ip().to_string().as_bytes()) else { continue };
                 if tell.send(Fact::Inbound(peer, socket)).is_err() {
                     return;
@@ -138,8 +161,8 @@ impl<M: Machine + Send + 'static, A: Around<M> + Send + 'static> Node<M, A> {
             let now = self.now();
             let wanted = |stream: &Stream| stream.writer.is_some();
             match fact {
-                Err(RecvTimeoutError::Disconnected) => self.over = true,
-                Err(RecvTimeoutError::Timeout) => self.machine.handle_input(now, Input::Timeout),
+                // The node itself could always tell: nobody else is ever the last.
+                Err(_) => self.machine.handle_input(now, Input::Timeout),
                 Ok(Fact::Command(command)) => command(&mut self),
                 Ok(Fact::Inbound(peer, socket)) => {
                     if let Some(id) = self.around.accept(&mut self.machine, now, peer) {
@@ -169,7 +192,10 @@ impl<M: Machine + Send + 'static, A: Around<M> + Send + 'static> Node<M, A> {
             }
         }
         // Nobody comes in any more; then those who are in are thrown out.
-        let _ = self.door.take().map(|door| door.shutdown(Shutdown::Both));
+        if let Some(Door { socket, shut }) = self.door.take() {
+            shut.store(true, Ordering::Release);
+            let _ = socket.shutdown(Shutdown::Both);
+        }
         self.cut();
     }
 

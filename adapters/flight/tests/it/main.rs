@@ -320,7 +320,7 @@ fn what_was_written_is_read_however_long_it_is() {
     let limits = Limits { body_bytes: 16 << 20, ..Limits::default() };
     let mut requester = Recorded::requester(Policy::default(), limits, [3; 32], Some(&tape)).unwrap();
     let prompt = "a".repeat(9 << 20);
-    let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(prompt.into()), 50);
+    let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(prompt), 50);
     requester.submit(Instant::ZERO, spec).unwrap();
     drop(requester);
     assert!(tape.take_error().is_none());
