@@ -74,7 +74,7 @@ pub(crate) struct Judge {
     pub(crate) points: Points,
     actors: BTreeMap<PeerId, (Group, usize)>,
     offers: BTreeMap<(PeerId, u64), Promise>,
-    /// Who lost everything it knew.
+    /// Who lost everything it knew, or whose clock stepped over the time for which it keeps it.
     forgetful: BTreeSet<PeerId>,
     /// Bytes were changed on their way: who seems to break the protocol may be innocent.
     pub(crate) is_noisy: bool,
@@ -199,6 +199,11 @@ impl Judge {
     /// A node stands still until then: no job of it ends before.
     pub(crate) fn sleeps(&mut self, node: u32, until: u64) {
         self.each_open(node, |book| book.deadline = book.deadline.max(until));
+    }
+
+    /// A node's clock was set: it may take for old what is not.
+    pub(crate) fn clock_set(&mut self, node: u32) {
+        self.forgetful.insert(crate::node::peer_id(node));
     }
 
     /// A node's clock makes its deadlines come later.

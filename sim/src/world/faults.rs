@@ -53,6 +53,7 @@ impl World {
             FaultKind::Bandwidth(a, b, rate) => self.both(a, b, |link| link.config.rate = rate),
             FaultKind::Sleep(node, ms) => self.sleep(node.0, ms),
             FaultKind::ClockStep(node, ms) => {
+                self.judge.clock_set(node.0);
                 let late = self.nodes[node.0 as usize].clock.step(self.now, ms);
                 self.clock_changed(node.0, late);
             }
