@@ -9,11 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    },
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
     time::{Duration, Instant as Clock},
 };
@@ -50,12 +46,6 @@ struct Stream {
     writer: Option<Sender<Vec<u8>>>,
 }
 
-/// A listening socket: once it is shut, the thread that accepts ends.
-struct Door {
-    socket: TcpStream,
-    shut: Arc<AtomicBool>,
-}
-
 /// A machine with its streams, on a thread of its own.
 pub struct Node<M: Machine, A> {
     /// The machine.
@@ -67,8 +57,8 @@ pub struct Node<M: Machine, A> {
     known: Vec<PeerId>,
     born: Clock,
     streams: BTreeMap<StreamId, Stream>,
-    /// A seller's.
-    door: Option<Door>,
+    /// A seller's listening socket: shutting it down ends the thread that accepts.
+    door: Option<TcpStream>,
     tell: SyncSender<Fact<M, A>>,
     facts: Receiver<Fact<M, A>>,
 }
@@ -118,21 +108,15 @@ impl<M: Machine + Send + 'static, A: Around<M> + Send + 'static> Node<M, A> {
         let me = PeerId::new(listener.local_addr()?.to_string().as_bytes()).ok_or(io::ErrorKind::Unsupported)?;
         let handle = Node::buyer(machine, around, Vec::new());
         let tell = handle.0.clone();
-        let shut = Arc::new(AtomicBool::new(false));
-        let door = Door { socket: OwnedFd::from(listener.try_clone()?).into(), shut: shut.clone() };
+        let door = TcpStream::from(OwnedFd::from(listener.try_clone()?));
         handle.call(|node| node.door = Some(door));
         thread::spawn(move || {
-            while !shut.load(Ordering::Acquire) {
-                let Ok((socket, from)) = listener.accept() else {
-                    // A caller who went again, or no file to spare: neither is for long.
-                    thread::sleep(Duration::from_millis(1));
-                    continue;
-                };
+            while let Ok((socket, from)) = listener.accept() {
                 let Some(peer) = PeerId::new(from.ip().to_string().as_bytes()) else { continue };
-                if tell.send(Fact::Inbound(peer, socket)).is_err() {
-                    return;
-                }
+                let _ = tell.send(Fact::Inbound(peer, socket));
             }
+            // Nobody reaches a seller that accepts no more.
+            let _ = tell.send(Fact::Command(Box::new(|node| node.over = true)));
         });
         Ok((handle, me))
     }
@@ -192,9 +176,8 @@ impl<M: Machine + Send + 'static, A: Around<M> + Send + 'static> Node<M, A> {
             }
         }
         // Nobody comes in any more; then those who are in are thrown out.
-        if let Some(Door { socket, shut }) = self.door.take() {
-            shut.store(true, Ordering::Release);
-            let _ = socket.shutdown(Shutdown::Both);
+        if let Some(door) = self.door.take() {
+            let _ = door.shutdown(Shutdown::Both);
         }
         self.cut();
     }
