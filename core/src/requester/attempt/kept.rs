@@ -137,8 +137,8 @@ impl Attempt {
         run: &Run,
         text: &str,
     ) -> Result<Self, SnapshotError> {
-        if run.text().is_empty() {
-            // It was forgotten: nobody continues it.
+        if run.text().is_empty() || run.ids().is_empty() {
+            // The run was forgotten, or its ids were when a provider told none: nobody is given them any more.
             kept.prefix.id_bytes = 0;
         }
         let Kept { prefix, from, end, evidence, .. } = &kept;
