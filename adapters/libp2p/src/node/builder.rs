@@ -83,7 +83,7 @@ impl Builder {
     }
 
     /// Records every step of the node's machines, to be run again by [`flight::replay`](crate::flight::replay). If the file
-    /// can not be written any more, [`NodeEvent::Failed`] says so with the code `record`, and the node goes on.
+    /// can not be written any more, [`NodeEvent::Failed`](crate::NodeEvent::Failed) says so with the code `record`, and the node goes on.
     pub fn record(mut self, tape: Tape) -> Self {
         self.tape = Some(tape);
         self
