@@ -1,6 +1,8 @@
-//! Rules of the house that no compiler checks: the core stays pure, versions with holes stay out, the seed map is true.
+//! Rules of the house that no compiler checks: the core stays pure, rooms form no circles, versions
+//! with holes stay out, the seed map is true.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not read the tree has failed")]
 
+mod circles;
 mod lockfile;
 mod purity;
 mod readme;
