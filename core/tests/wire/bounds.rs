@@ -23,6 +23,7 @@ fn out_of_bounds(case: &str, message: &Message<'_>) {
     check(case, message, Err(DecodeError::OutOfBounds));
 }
 
+/// [B1]
 #[test]
 fn adverts() {
     let advert = |edit: &dyn Fn(&mut ModelAdvert), count| {
@@ -39,6 +40,7 @@ fn adverts() {
     out_of_bounds("no bytes per token", &advert(&|m| m.bytes_per_token = 0, 1));
 }
 
+/// [B2]
 #[test]
 fn requests_for_quote() {
     let rfq = Rfq { rfq: 1, model: model("m"), body_bytes: 0, max_tokens: 1 };
@@ -48,6 +50,7 @@ fn requests_for_quote() {
     out_of_bounds("no tokens", &Message::Rfq(Rfq { max_tokens: 0, ..rfq }));
 }
 
+/// [B3] [B4]
 #[test]
 fn offers_counters_declines() {
     out_of_bounds("no rfq", &Message::Offer(Offer { rfq: 0, ..offer() }));
@@ -65,6 +68,7 @@ fn offers_counters_declines() {
     }
 }
 
+/// [B5]
 #[test]
 fn awards() {
     let edited = |edit: &dyn Fn(&mut Award)| {
@@ -112,6 +116,7 @@ fn awards() {
     check("5 stops", &edited(&|a| a.stop = vec!["x".into(); 5]), Err(DecodeError::Malformed));
 }
 
+/// [B6]
 #[test]
 fn accepted_windows() {
     let accepted = |window_tokens, window_bytes| {
@@ -124,6 +129,7 @@ fn accepted_windows() {
     }
 }
 
+/// [B6] [B7]
 #[test]
 fn pieces_of_bodies_and_answers() {
     let bytes = vec![0; MAX_BODY_PIECE + 1];
@@ -147,6 +153,7 @@ fn pieces_of_bodies_and_answers() {
     out_of_bounds("ids", &Message::Chunk { seq: 0, n: 1, text: "x", ids: Some(b"12345678") });
 }
 
+/// [B8]
 #[test]
 fn attempts_and_epochs_count_from_one() {
     in_bounds("cancel", &Message::Cancel { job: JOB, attempt: 1 });

@@ -29,6 +29,7 @@ fn more_than_a_frame_is_refused_unread() {
     assert_eq!(decode(&vec![0x82; MAX_FRAME + 1]), Err(DecodeError::TooLong));
 }
 
+/// [E3]
 #[test]
 fn reserved_fields_are_refused_in_every_map() {
     let mut refused = 0;

@@ -27,6 +27,7 @@ fn cut<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<
     (payloads, None)
 }
 
+/// [F2]
 #[test]
 fn impossible_lengths_are_refused_at_their_second_byte() {
     for len in [0, MAX_FRAME as u16 + 1, u16::MAX] {

@@ -92,6 +92,7 @@ fn the_counter_counts() {
     assert_eq!(cost(|| drop(black_box((vec![0_u8; 10], vec![0_u8; 20])))), (30, 2));
 }
 
+/// [E5]
 #[test]
 fn hostile_inputs_are_bounded() {
     // Heads that nest, promise or repeat, alone and in turn, from a few bytes to 64 KiB.

@@ -4,18 +4,20 @@ use haggle_core::{
     Limits, Model,
     limits::CHUNK_COST,
     money::{Tariff, fee_in, quoted_size},
-    wire::{Message, dht_key, encode_frame},
+    wire::{self, Message, dht_key, encode_frame},
 };
 
 use crate::hex;
 
 const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 
+/// [D1] [F1] [T2]
 #[test]
 fn keys_and_frames() {
     let key = hex(&dht_key("main", &Model::new(b"story").unwrap()));
     assert_eq!(key, "ed8eba8f17294bf654b96c3eaed615e18dc5b9b78287906f7c95b536e4a05fd3");
     assert!(PROTOCOL.contains(&key));
+    assert!(PROTOCOL.contains(&format!("MUST be `{}`", wire::PROTOCOL)));
     for message in [Message::Keepalive, Message::Ack { next: 32, end: false }] {
         let mut frame = Vec::new();
         encode_frame(&message, &mut frame);
@@ -24,6 +26,7 @@ fn keys_and_frames() {
     }
 }
 
+/// [M2] [M3]
 #[test]
 fn prices() {
     assert_eq!(quoted_size(300), 512);
@@ -32,6 +35,7 @@ fn prices() {
     assert_eq!((tariff.cost(256), tariff.owed(10), tariff.owed(0)), (116, 17, 0));
 }
 
+/// [W3] [W4]
 #[test]
 fn windows() {
     let fit = |text| Limits::default().window_bytes / (text + CHUNK_COST);

@@ -46,6 +46,7 @@ fn valid_vectors_are_what_they_say() {
     }
 }
 
+/// [E1] [E2] [E3] [E4]
 #[test]
 fn invalid_vectors_are_refused_for_the_reason_given() {
     let lines = read("invalid");
