@@ -7,10 +7,11 @@ use haggle_core::{
     StreamId,
     event::{Failure, Interrupted, Outcome, PassedOver, Violation},
     machine::QueryOutcome,
+    money::Tariff,
     spec::Criteria,
     wire::{
         self, Message, Prompt,
-        message::{Accepted, Advert, Award, ModelAdvert},
+        message::{Accepted, Advert, Award, ModelAdvert, Offer},
     },
 };
 
@@ -107,6 +108,20 @@ impl Buyer {
         *all.next_back().expect("a stream was opened").0
     }
 
+    /// Answers a request for quote.
+    pub(super) fn quotes(&mut self, stream: StreamId, tariff: Tariff) {
+        let said = self.said(stream);
+        let Some(Message::Rfq(rfq)) = said.first() else { panic!("nothing was asked: {said:?}") };
+        let (eta, expires_in) = (Millis(100), Millis(60_000));
+        let offer = Offer { rfq: rfq.rfq, offer: 1, tariff, eta, expires_in };
+        self.hears(stream, &Message::Offer(offer));
+    }
+
+    /// Whether a stream was ever opened to a provider.
+    pub(super) fn has_met(&self, name: &str) -> bool {
+        self.streams.values().any(|conversation| conversation.peer == peer(name))
+    }
+
     /// All that was said on a stream.
     pub(super) fn said(&self, stream: StreamId) -> Vec<Message<'_>> {
         self.streams[&stream].payloads.iter().map(|payload| wire::decode(payload).unwrap()).collect()
@@ -130,10 +145,11 @@ impl Buyer {
         self.drain();
     }
 
-    /// The query that was ordered names a peer, and is done.
-    pub(super) fn hint(&mut self, name: &str) {
+    /// The query that was ordered names peers, and is done.
+    pub(super) fn hints<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         let query = self.query.expect("a query was ordered");
-        self.requester.handle_input(self.now, Input::PeersFound(query, &[peer(name)]));
+        let peers: Vec<PeerId> = names.into_iter().map(peer).collect();
+        self.requester.handle_input(self.now, Input::PeersFound(query, &peers));
         self.requester.handle_input(self.now, Input::QueryDone(query, QueryOutcome::Complete));
         self.drain();
     }

@@ -121,11 +121,17 @@ fn a_countered_offer_is_gone() {
     seller.heard(stream);
     let award = Award { offer: Some(offer.offer), tariff: offer.tariff, ..award() };
     is_stale(&mut seller, stream, &award, "countered");
-    for (rfq, id) in [(9, offer.offer), (8, offer.offer), (9, 1)] {
+    let offer = offered(&mut seller, stream);
+    for (rfq, id, buyer) in [(8, offer.offer, "buyer"), (9, 1, "buyer"), (9, offer.offer, "another")] {
+        seller.buyer = peer(buyer);
+        let stream = seller.open();
         seller.say(stream, &Message::Counter(Counter { rfq, offer: id, tariff: bid }));
         let heard = seller.heard(stream);
-        assert!(matches!(heard.one(), Message::Decline(Decline { reason: DeclineReason::Stale, .. })), "{heard:?}");
+        let is_stale = matches!(heard.one(), Message::Decline(Decline { reason: DeclineReason::Stale, .. }));
+        assert!(is_stale, "{rfq} {id} {buyer}: {heard:?}");
     }
+    seller.award(stream, &Award { offer: Some(offer.offer), ..award });
+    assert!(matches!(seller.heard(stream).one(), Message::Accepted(_)), "its own peer may still take it");
 }
 
 /// [N4] What is asked never rises, and never falls below the floor; after two bids the last offer stands, and binds.

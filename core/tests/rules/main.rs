@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a conversation that can not be held has failed")]
 
 mod award;
+mod bounds;
 mod buyer;
 mod choosing;
 mod haggling;

@@ -282,22 +282,8 @@ fn broken(tokens: u64, text: &str) -> Message<'static> {
 fn taken_over(buyer: &mut Buyer) -> (StreamId, Award) {
     buyer.wait(Millis(2_000));
     let stream = buyer.newest("another");
-    let rfq = buyer.said(stream).iter().find_map(|message| match message {
-        Message::Rfq(rfq) => Some(rfq.clone()),
-        _ => None,
-    });
-    if let Some(rfq) = rfq {
-        let tariff = haggle_core::money::Tariff { fee_in: 256, price_out: super::PRICE_OUT };
-        buyer.hears(
-            stream,
-            &Message::Offer(haggle_core::wire::message::Offer {
-                rfq: rfq.rfq,
-                offer: 5,
-                tariff,
-                eta: Millis(100),
-                expires_in: Millis(60_000),
-            }),
-        );
+    if matches!(buyer.said(stream)[..], [Message::Rfq(_)]) {
+        buyer.quotes(stream, super::award().tariff);
     }
     (stream, buyer.award(stream))
 }
