@@ -373,6 +373,9 @@ pub(crate) struct Ask {
     /// Send the prompt as a user's message instead of a text to be continued
     #[arg(long)]
     pub(crate) chat: bool,
+    /// Pass the answer through a pipe as it is, byte for byte, for a program that reads it; into a file it always is
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// The prompt; without one, or with -, it is read from stdin
     pub(crate) prompt: Option<String>,
 }

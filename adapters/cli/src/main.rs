@@ -7,7 +7,7 @@
 //!   JSON. What people want to know beside it (offers, choice, bill) goes to stderr, and so do logs.
 //! - Every failure is one sentence that says what to do, a stable code, and an exit code ([`exit`]).
 //! - Money is read and written as decimals of units and counted in integers ([`money`]).
-//! - Text of strangers is made harmless before a terminal sees it ([`names::harmless`]).
+//! - Text of strangers is made harmless before people see it: everything leaves through [`screen`].
 
 mod args;
 mod commands;
@@ -21,15 +21,13 @@ mod narrator;
 mod node;
 mod paced;
 mod runtime;
+mod screen;
 mod settings;
 mod tally;
 mod upstream;
 mod watch;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -37,6 +35,7 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 use crate::{
     args::{Cli, Command},
     exit::{Exit, Failed},
+    screen::{Log, Screen, print_json},
 };
 
 fn main() -> ExitCode {
@@ -53,9 +52,9 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(failed) => {
             if json {
-                let _ = narrator::print_json(&failed.to_json());
+                let _ = print_json(&failed.to_json());
             }
-            let _ = writeln!(io::stderr(), "haggle: {}", names::harmless(&failed.message));
+            let _ = writeln!(Screen::Err, "haggle: {}", failed.message);
             failed.exit
         }
     };
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Failed> {
     let Some(command) = cli.command else {
-        write!(io::stdout(), "{}", Cli::command().render_help())?;
+        write!(Screen::Out, "{}", Cli::command().render_help())?;
         return Ok(Exit::Done);
     };
     start_log(cli.global.verbose)?;
@@ -100,7 +99,7 @@ fn start_log(verbose: u8) -> Result<(), Failed> {
     };
     let targets: Targets =
         targets.parse().map_err(|error| Failed::usage("usage", format!("RUST_LOG: {targets:?}: {error}")))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
     tracing_subscriber::registry().with(lines).with(targets).init();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Names for people: what they may have meant, and what can be shown without harm.
+//! Names that people may have meant.
 
 /// The known names that are nearest to a wrong one, the nearest first; at most three, none that is far off.
 pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
@@ -23,12 +23,6 @@ pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a 
     }
 }
 
-/// Text of a stranger, made harmless for a terminal: control characters could move the cursor or change its title.
-pub(crate) fn harmless(text: &str) -> String {
-    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    text.chars().map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,10 +35,5 @@ mod tests {
         assert_eq!(nearest("tiny", known), ["haggle-tiny-stories"]);
         assert!(nearest("gpt", known).is_empty());
         assert_eq!(did_you_mean("x", known), "");
-    }
-
-    #[test]
-    fn nothing_that_moves_a_cursor_is_shown() {
-        assert_eq!(harmless("a\x1b[2Jb\u{9b}\r\n\tc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\n\tc");
     }
 }

@@ -1,9 +1,6 @@
 //! Tells of jobs: to people in words, to programs in JSON lines.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, IsTerminal, Write},
-};
+use std::{collections::BTreeMap, io};
 
 use haggle::{
     JobError, JobEvent, Offer, Receipt,
@@ -17,53 +14,22 @@ use haggle::{
 };
 use serde_json::{Value, json};
 
-use crate::{explain, money::decimal, names::harmless};
-
-/// Colours, or none.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Style(bool);
-
-impl Style {
-    /// Colours for a terminal, unless `NO_COLOR` is set.
-    pub(crate) fn of(stream: &impl IsTerminal) -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Style(stream.is_terminal() && !unwanted)
-    }
-
-    pub(crate) fn dim(self, text: &str) -> String {
-        self.wrap("2", text)
-    }
-
-    pub(crate) fn bold(self, text: &str) -> String {
-        self.wrap("1", text)
-    }
-
-    pub(crate) fn good(self, text: &str) -> String {
-        self.wrap("32", text)
-    }
-
-    fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
-/// Writes one line of JSON to stdout.
-pub(crate) fn print_json(value: &Value) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{value}")?;
-    out.flush()
-}
+use crate::{
+    explain,
+    money::decimal,
+    screen::{Painted, Screen, Style, print_json, takes_raw, visible},
+};
 
 /// Tells of one job.
 pub(crate) struct Narrator {
     json: bool,
     /// Where people are told, beside the answer itself.
-    talk: Box<dyn Write + Send>,
+    talk: Screen,
     style: Style,
     /// Peers that are known by a name.
     names: BTreeMap<PeerId, String>,
-    /// The answer goes to a terminal.
-    on_terminal: bool,
+    /// The answer goes out byte for byte.
+    raw: bool,
     /// The answer is set off from what is told beside it: both go to the same place.
     mixed: bool,
     /// What the answer continues.
@@ -72,36 +38,43 @@ pub(crate) struct Narrator {
     offers: usize,
     awarded: bool,
     /// The last thing that was written is a part of the answer.
+    in_answer: bool,
+    /// The answer's last line has no end yet.
     in_line: bool,
 }
 
 impl Narrator {
-    /// The answer to stdout, everything else to stderr; with `json` everything to stdout.
-    pub(crate) fn new(json: bool) -> Self {
-        let style = Style::of(&io::stderr());
-        let mixed = io::stdout().is_terminal() && io::stderr().is_terminal();
-        Narrator::to(json, Box::new(io::stderr()), style, BTreeMap::new(), mixed)
+    /// The answer to stdout, everything else to stderr; with `json` everything to stdout. `raw`: a program reads the answer.
+    pub(crate) fn new(json: bool, raw: bool) -> Self {
+        let mixed = Screen::Out.is_terminal() && Screen::Err.is_terminal();
+        Narrator { raw: takes_raw(raw), ..Narrator::to(json, Screen::Err, BTreeMap::new(), mixed) }
     }
 
     /// Everything to stdout, with names for peers.
     pub(crate) fn on_stdout(json: bool, names: BTreeMap<PeerId, String>) -> Self {
-        Narrator::to(json, Box::new(io::stdout()), Style::of(&io::stdout()), names, true)
+        Narrator::to(json, Screen::Out, names, true)
     }
 
-    fn to(json: bool, talk: Box<dyn Write + Send>, style: Style, names: BTreeMap<PeerId, String>, mixed: bool) -> Self {
-        let on_terminal = io::stdout().is_terminal();
+    fn to(json: bool, talk: Screen, names: BTreeMap<PeerId, String>, mixed: bool) -> Self {
         Narrator {
             json,
             talk,
-            style,
+            style: talk.style(),
             names,
-            on_terminal,
+            raw: false,
             mixed,
             opening: String::new(),
             offers: 0,
             awarded: false,
+            in_answer: false,
             in_line: false,
         }
+    }
+
+    /// What is still to be told goes to people: nobody reads stdout any more.
+    pub(crate) fn turn_to_stderr(&mut self) {
+        (self.json, self.mixed, self.talk) = (false, false, Screen::Err);
+        self.style = self.talk.style();
     }
 
     /// Shows the text that the answer continues before the answer.
@@ -122,42 +95,41 @@ impl Narrator {
                 let lines = explain::lines(weighing, |peer| self.name(peer));
                 lines.iter().try_for_each(|line| self.line("why", line))
             }
-            JobEvent::Asked { peer } => self.line("asked", &self.name(peer)),
+            JobEvent::Asked { peer } => self.line("asked", self.name(peer)),
             JobEvent::Offered(offer) => {
                 if std::mem::take(&mut self.awarded) {
                     self.offers = 0;
                 }
                 self.offers += 1;
                 let text = format!("{}  {}", self.name(&offer.peer), terms(offer));
-                self.line("offer", &text)
+                self.line("offer", text)
             }
             JobEvent::PassedOver { peer, why } => {
                 let text = format!("{}: {why}", self.name(peer));
-                self.line("passed", &text)
+                self.line("passed", text)
             }
             JobEvent::Awarded { offer, reason, attempt } => {
                 self.awarded = true;
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 let name = self.style.good(&self.name(&offer.peer));
-                let text = format!("{name}{again}: {}", why(*reason, self.offers));
-                self.line("award", &text)
+                self.line("award", name.then(format!("{again}: {}", why(*reason, self.offers))))
             }
             JobEvent::Cut { peer, patience, .. } => {
                 let seconds = patience.0.div_ceil(1000);
                 let text = format!("{}: the connection is lost; it is tried again for {seconds} s", self.name(peer));
-                self.line("cut", &text)
+                self.line("cut", text)
             }
             JobEvent::Resumed { peer, seq, .. } => {
                 let text = format!("{} goes on at token {seq}", self.name(peer));
-                self.line("resumed", &text)
+                self.line("resumed", text)
             }
             JobEvent::TakenOver { peer, seq, how, .. } => {
                 if *how == TakeOver::Restarted && !self.mixed {
                     // Two answers are not to run into each other where only they are written.
-                    writeln!(io::stdout())?;
+                    Screen::Out.put(b"\n")?;
                 }
                 let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
-                self.line("over", &text)
+                self.line("over", text)
             }
             JobEvent::Tokens { text, .. } => self.tokens(text),
             _ => Ok(()),
@@ -179,14 +151,21 @@ impl Narrator {
         if self.json {
             return print_json(&ended_json(ending));
         }
-        self.close_answer()?;
+        // Who does not read the answer is told what it costs all the same.
+        let read = self.end_line();
+        self.bill(ending, bill)?;
+        read
+    }
+
+    fn bill(&mut self, ending: Result<&Receipt, &JobError>, bill: &Bill) -> io::Result<()> {
+        self.set_off()?;
         if bill.lines.is_empty() {
             return Ok(());
         }
         if let Ok(receipt) = ending {
             let text =
                 format!("{} tokens read, {} written: {}", receipt.prompt_tokens, receipt.tokens, end(receipt.reason));
-            self.line("end", &text)?;
+            self.line("end", text)?;
         }
         for line in &bill.lines {
             let peer = id::to_libp2p(&line.peer).map(|peer| self.name(&peer)).unwrap_or_default();
@@ -202,42 +181,54 @@ impl Narrator {
                 decimal(price_out),
                 decimal(line.owed),
             );
-            self.line("bill", &text)?;
+            self.line("bill", text)?;
         }
         let owed = self.style.bold(&format!("{} units", decimal(bill.owed)));
-        self.line("owed", &format!("{owed}; settlement: none (this version pays nothing)"))
+        self.line("owed", owed.then("; settlement: none (this version pays nothing)"))
     }
 
     /// A line for people.
-    pub(crate) fn line(&mut self, label: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn line(&mut self, label: &str, text: impl Into<Painted>) -> io::Result<()> {
         if !self.json {
-            self.close_answer()?;
-            writeln!(self.talk, "{} {text}", self.style.dim(&format!("{label:>8}")))?;
-            self.talk.flush()?;
+            self.set_off()?;
+            let label = self.style.dim(&format!("{label:>8}"));
+            self.talk.paint(&label.then(" ").then(text).then("\n"))?;
         }
         Ok(())
     }
 
     /// Sets what follows off from the answer, if both go to the same place.
-    fn close_answer(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.in_line) && self.mixed {
-            write!(io::stdout(), "\n\n")?;
+    fn set_off(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.in_answer) && self.mixed {
+            self.end_line()?;
+            Screen::Out.put(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// Ends the answer's last line: what people read are lines, while programs get what was written and nothing else.
+    pub(crate) fn end_line(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.in_line) && !self.raw {
+            Screen::Out.put(b"\n")?;
         }
         Ok(())
     }
 
     fn tokens(&mut self, text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if !self.in_line && self.mixed {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if !self.in_answer && self.mixed {
             // The part before a take-over was set off below.
-            write!(out, "\n{}", self.style.bold(&harmless(&std::mem::take(&mut self.opening))))?;
+            let opening = self.style.bold(&std::mem::take(&mut self.opening));
+            Screen::Out.paint(&Painted::from("\n").then(opening))?;
         }
-        self.in_line = true;
-        match self.on_terminal {
-            true => out.write_all(harmless(text).as_bytes())?,
-            false => out.write_all(text.as_bytes())?,
+        self.in_answer = true;
+        self.in_line = !text.ends_with('\n');
+        match self.raw {
+            true => Screen::Out.put(text.as_bytes()),
+            false => Screen::Out.put(visible(text).as_bytes()),
         }
-        out.flush()
     }
 
     fn name(&self, peer: &PeerId) -> String {

@@ -23,12 +23,16 @@ use crate::{
     exit::{Exit, Failed},
     names::did_you_mean,
     runtime,
+    screen::{Screen, in_line},
     settings::{Sales, Settings},
 };
 
 /// The key of a node that others know by it: kept in the data folder, made once.
 pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<Keypair, Failed> {
-    load(args.key.as_deref().unwrap_or(&settings.data_dir.join(format!("{name}.key"))))
+    match &args.key {
+        Some(file) => load(file),
+        None => load(&settings.data_dir()?.join(format!("{name}.key"))),
+    }
 }
 
 fn load(file: &Path) -> Result<Keypair, Failed> {
@@ -51,7 +55,7 @@ pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
         Failed::usage("record", text)
     })?;
     if !to.redact {
-        writeln!(io::stderr(), "haggle: recording into {}: prompts and answers are inside", file.display())?;
+        writeln!(Screen::Err, "haggle: recording into {}: prompts and answers are inside", file.display())?;
     }
     Ok(builder.record(tape))
 }
@@ -155,7 +159,7 @@ pub(crate) async fn explain_nobody(node: &Node, mut events: haggle::Events, want
     while let Some(event) = events.next().await {
         if let NodeEvent::Discovered { advert, .. } = event {
             let names = advert.models.iter().flat_map(|entry| [&entry.model].into_iter().chain(&entry.aliases));
-            seen.extend(names.map(Model::to_text));
+            seen.extend(names.map(|name| in_line(&name.to_text())));
         }
     }
     if failed.code != "nobody_found" || seen.contains(&wanted.model) {

@@ -24,6 +24,7 @@ use crate::{
     money::{decimal, parse_price},
     names::did_you_mean,
     runtime,
+    screen::Screen,
 };
 
 /// What `serve` sells. The other settings are those of the node, [`Config`].
@@ -107,7 +108,8 @@ const PREFIX: &str = "HAGGLE_";
 pub(crate) struct Settings {
     tree: Value,
     origins: BTreeMap<String, String>,
-    pub(crate) data_dir: PathBuf,
+    /// `None` where nothing says where it could be.
+    data_dir: Option<PathBuf>,
 }
 
 impl Settings {
@@ -118,9 +120,6 @@ impl Settings {
             let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
             data.or_else(|| Some(variable("HOME")?.join(".local/share"))).map(|data| data.join("haggle"))
         });
-        let Some(data_dir) = data_dir else {
-            return Err(Failed::config("no folder for keys is known: set HOME, XDG_DATA_HOME or --data-dir"));
-        };
         let mut settings = Settings { tree: defaults()?, origins: BTreeMap::new(), data_dir };
         let file = global.config.clone().or_else(|| variable("HAGGLE_CONFIG")).or_else(|| default_file(variable));
         if let Some(file) = file {
@@ -132,6 +131,12 @@ impl Settings {
             settings.put("enable_mdns", false.into(), "default of this runtime")?;
         }
         Ok(settings)
+    }
+
+    /// Where keys are kept.
+    pub(crate) fn data_dir(&self) -> Result<&Path, Failed> {
+        let unknown = || Failed::config("no folder for keys is known: set HOME, XDG_DATA_HOME or --data-dir");
+        self.data_dir.as_deref().ok_or_else(unknown)
     }
 
     /// The node's configuration, checked.
@@ -177,7 +182,7 @@ impl Settings {
         }
         let (opened, torn) = Ledger::open(Path::new(&ledger))?;
         if let Some(torn) = torn {
-            writeln!(io::stderr(), "haggle: {ledger}: {torn}; it is cut off")?;
+            writeln!(Screen::Err, "haggle: {ledger}: {torn}; it is cut off")?;
         }
         Ok(Some(opened))
     }

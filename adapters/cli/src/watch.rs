@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::{
     exit::Failed,
     ledger::{Entry, Ledger},
-    narrator::print_json,
     node::Signals,
+    screen::{Screen, print_json},
     settings::Running,
     tally::{Span, Tally},
 };
@@ -115,7 +115,7 @@ impl Watch {
         if let Some(ledger) = &mut self.ledger {
             match event {
                 NodeEvent::Missed(n) => {
-                    writeln!(io::stderr(), "haggle: {n} events were missed; the ledger may lack as many lines")?;
+                    writeln!(Screen::Err, "haggle: {n} events were missed; the ledger may lack as many lines")?;
                 }
                 event => Entry::sold(event).map_or(Ok(()), |entry| ledger.add(&entry))?,
             }
@@ -128,7 +128,7 @@ impl Watch {
         if self.json {
             return Ok(print_json(&json!({"event": event.name(), "text": news}))?);
         }
-        Ok(writeln!(io::stderr(), "{news}")?)
+        Ok(writeln!(Screen::Err, "{news}")?)
     }
 
     /// The line of a period.
@@ -140,7 +140,7 @@ impl Watch {
         if self.json {
             return print_json(&tally.to_json(span, self.all.owed(), jobs));
         }
-        writeln!(io::stderr(), "{}", tally.line(span, self.all.owed(), jobs))
+        writeln!(Screen::Err, "{}", tally.line(span, self.all.owed(), jobs))
     }
 
     /// The line of everything, at the end.
@@ -157,7 +157,7 @@ impl Watch {
         if self.json {
             print_json(&json!({"event": "draining", "left": left}))?;
         }
-        writeln!(io::stderr(), "haggle: {text}")
+        writeln!(Screen::Err, "haggle: {text}")
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     ledger::{Entry, Ledger, LedgerError},
     narrator::Narrator,
     node::{self, Past, Signals},
+    screen::Screen,
     settings::Settings,
 };
 
@@ -57,15 +58,16 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     let model = criteria.model.clone();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
     let asked = Asked { node, events, job, model, journal, ledger };
-    asked.see_through(args, Narrator::new(global.json)).await
+    asked.see_through(args, Narrator::new(global.json, args.raw)).await
 }
 
 /// Goes on with the answer that a process before this one did not complete. What it stored is written first.
 async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Failed> {
     let journal = Journal::load(state.path())?;
-    let mut narrator = Narrator::new(global.json);
+    let mut narrator = Narrator::new(global.json, args.raw);
     narrator.stored(&journal.text())?;
     if let Some(end) = journal.ended {
+        narrator.end_line()?;
         return match end.exit {
             0 => Ok(Exit::Done),
             _ => Err(Failed::new(Exit::of(end.exit), end.code, format!("it ended before: {}", end.message))),
@@ -185,7 +187,7 @@ async fn say_goodbye(
         Ok(Followed { ended: Err(error), told: Ok(()) }) => {
             if let Err(lost) = &kept {
                 // Without stderr there is nobody to tell, and the goodbye is still to be said.
-                let _ = writeln!(io::stderr(), "haggle: {}", lost.message);
+                let _ = writeln!(Screen::Err, "haggle: {}", lost.message);
             }
             let failed = Failed::from(haggle::Error::Job(error));
             Err(node::explain_nobody(node, events, &args.wanted, failed).await)
@@ -247,6 +249,7 @@ pub(crate) async fn follow(
                 if told.is_ok() {
                     told = tell(narrator, &event);
                     if told.is_err() {
+                        narrator.turn_to_stderr();
                         job.cancel();
                     }
                 }
@@ -255,7 +258,9 @@ pub(crate) async fn follow(
             None => return Err(haggle::Error::Stopped.into()),
         }
     };
-    Ok(Followed { told: told.and_then(|()| narrator.ended(ended.as_ref())), ended })
+    // Whether it was read to its end or not: what it costs is told.
+    let bill = narrator.ended(ended.as_ref());
+    Ok(Followed { told: told.and(bill), ended })
 }
 
 fn prompt(args: &Ask) -> Result<Prompt, Failed> {

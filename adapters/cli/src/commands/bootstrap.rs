@@ -1,6 +1,6 @@
 //! A node of the DHT that neither buys nor sells.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use haggle::Node;
 use serde_json::json;
@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::{
     args::{Bootstrap, Global},
     exit::{Exit, Failed},
-    narrator::print_json,
     node::{self, Signals},
+    screen::{Screen, print_json},
     settings::Settings,
 };
 
@@ -27,7 +27,7 @@ pub(crate) async fn run(global: &Global, args: &Bootstrap) -> Result<Exit, Faile
     if global.json {
         print_json(&json!({"event": "ready", "peer": node.peer_id().to_string(), "addresses": addresses}))?;
     } else {
-        let mut out = io::stdout().lock();
+        let mut out = Screen::Out;
         writeln!(out, "others enter the network by")?;
         addresses.iter().try_for_each(|address| writeln!(out, "  --bootstrap {address}"))?;
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    io,
     time::{Duration, Instant},
 };
 
@@ -22,10 +22,11 @@ use crate::{
     args::{Demo, Global},
     exit::{Exit, Failed},
     money::decimal,
-    narrator::{Narrator, Style, print_json, short},
+    narrator::{Narrator, short},
     node::{self, Signals},
     paced::Paced,
     runtime::{self, Plug},
+    screen::{Painted, Screen, Style, print_json},
 };
 
 /// A provider of the demo: name, price read, price written (micro-units per 1,000,000 tokens), tokens a second.
@@ -42,7 +43,7 @@ const BUDGET: u64 = 50_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(global: &Global, args: &Demo) -> Result<Exit, Failed> {
-    let stage = Stage { json: global.json, style: Style::of(&io::stdout()) };
+    let stage = Stage { json: global.json, style: Screen::Out.style() };
     let mut signals = Signals::listen()?;
     select! {
         ended = Box::pin(play(&stage, args)).fuse() => ended,
@@ -203,7 +204,7 @@ struct Stage {
 
 impl Stage {
     fn title(&self, text: &str) -> io::Result<()> {
-        self.say(&format!("{}\n", self.style.bold(text)))
+        self.say(self.style.bold(text).then("\n"))
     }
 
     fn node(&self, role: &str, name: &str, node: &Node, note: &str) -> io::Result<()> {
@@ -215,14 +216,14 @@ impl Stage {
         }
         let at = address.as_deref().and_then(|address| address.split("/p2p/").next()).unwrap_or("dials only");
         let peer = self.style.dim(&short(&node.peer_id()));
-        self.say(&format!("  {role:<10} {name:<6} {peer}  {at:<26} {note}"))
+        self.say(Painted::from(format!("  {role:<10} {name:<6} ")).then(peer).then(format!("  {at:<26} {note}")))
     }
 
     fn found(&self, providers: usize, millis: u128) -> io::Result<()> {
         if self.json {
             return print_json(&json!({"event": "demo:found", "providers": providers, "millis": millis}));
         }
-        self.say(&format!(
+        self.say(format!(
             "\n  You ask the network who serves {TINY_STORIES}: {providers} do ({millis} ms after the start).\n"
         ))
     }
@@ -235,7 +236,7 @@ impl Stage {
         }
         let text =
             format!("{name}'s plug is pulled after {tokens} tokens. Don't worry: somebody knows how it goes on.");
-        narrator.line("lost", &text)
+        narrator.line("lost", text)
     }
 
     fn no_loss(&self) -> io::Result<()> {
@@ -246,19 +247,15 @@ impl Stage {
     }
 
     fn closing(&self) -> io::Result<()> {
-        self.say(&format!(
-            "\n{}\n  haggle bootstrap\n  haggle serve --bootstrap ADDR --price-out 40\n  \
-             haggle ask --bootstrap ADDR --budget 0.05 \"Once upon a time\"",
-            self.style.bold("Your own market in three commands:")
-        ))
+        let commands = "\n  haggle bootstrap\n  haggle serve --bootstrap ADDR --price-out 40\n  \
+             haggle ask --bootstrap ADDR --budget 0.05 \"Once upon a time\"";
+        self.say(Painted::from("\n").then(self.style.bold("Your own market in three commands:")).then(commands))
     }
 
-    fn say(&self, text: &str) -> io::Result<()> {
-        if self.json {
-            return Ok(());
+    fn say(&self, text: impl Into<Painted>) -> io::Result<()> {
+        match self.json {
+            true => Ok(()),
+            false => Screen::Out.paint(&text.into().then("\n")),
         }
-        let mut out = io::stdout().lock();
-        writeln!(out, "{text}")?;
-        out.flush()
     }
 }

@@ -12,9 +12,8 @@ use crate::{
     args::{Discover, Global},
     exit::{Exit, Failed},
     money::decimal,
-    names::harmless,
-    narrator::print_json,
     node,
+    screen::{Screen, in_line, print_json},
 };
 
 pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed> {
@@ -41,7 +40,7 @@ fn entry<'a>(models: &'a [ModelAdvert], model: &Model) -> Option<&'a ModelAdvert
 }
 
 fn print(found: &Found, model: &Model) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Screen::Out;
     writeln!(out, "{:<52}  {:>10}  {:>10}  {:>8}  {:>9}", "provider", "price in", "price out", "context", "free")?;
     for (peer, advert) in &found.providers {
         let Some(entry) = entry(&advert.models, model) else { continue };
@@ -49,7 +48,7 @@ fn print(found: &Found, model: &Model) -> io::Result<()> {
         let free = format!("{} of {}", advert.free, advert.slots);
         writeln!(out, "{peer:<52}  {price_in:>10}  {price_out:>10}  {:>8}  {free:>9}", entry.context)?;
     }
-    let name = harmless(&model.to_text());
+    let name = in_line(&model.to_text());
     match found.outcome {
         QueryOutcome::TimedOut => writeln!(out, "{name}; not every source answered in time: there may be more"),
         _ => writeln!(out, "{name}; prices in units per million tokens"),

@@ -14,7 +14,7 @@ use crate::{
     exit::{Exit, Failed},
     ledger::{Entries, Side, Torn},
     money::decimal,
-    narrator::print_json,
+    screen::{Screen, print_json},
     settings::Settings,
 };
 
@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, args: &ReadLedger) -> Result<Exit, Failed> {
         print(&sums)?;
     }
     if let Some(torn) = torn {
-        writeln!(io::stderr(), "haggle: {}: {torn}", file.display())?;
+        writeln!(Screen::Err, "haggle: {}: {torn}", file.display())?;
     }
     Ok(Exit::Done)
 }
@@ -71,7 +71,7 @@ fn in_all(sums: &Sums, side: Side) -> (u64, u128) {
 }
 
 fn print(sums: &Sums) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Screen::Out;
     writeln!(out, "{:<6}  {:<52}  {:>8}  {:>10}  {:>14}", "side", "peer", "jobs", "tokens", "owed")?;
     for ((side, peer), sum) in sums {
         let (jobs, tokens, owed) = (sum.jobs.len(), sum.tokens, decimal(sum.owed));

@@ -1,6 +1,6 @@
 //! What an answer would cost.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use haggle::{Prompt, QuoteSpec, core::spec::Haggle};
 use serde_json::{Value, json};
@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     args::{Global, Quote},
     exit::{Exit, Failed},
-    narrator::{offer_json, print_json, terms},
+    narrator::{offer_json, terms},
     node,
+    screen::{Screen, print_json},
 };
 
 /// The length of a prompt that is not known: a few sentences.
@@ -42,7 +43,7 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
         let (model, tokens) = (&args.wanted.model, args.max_tokens);
         print_json(&json!({"model": model, "body_bytes": body_bytes, "max_tokens": tokens, "offers": all}))?;
     } else {
-        let mut out = io::stdout().lock();
+        let mut out = Screen::Out;
         for offer in &offers {
             writeln!(out, "{}  {}", offer.peer, terms(offer))?;
         }

@@ -14,8 +14,8 @@ use crate::{
     args::{Global, Replay},
     exit::{Exit, Failed},
     explain,
-    names::harmless,
-    narrator::{print_json, short},
+    narrator::short,
+    screen::{Screen, in_line, print_json},
 };
 
 pub(crate) fn run(global: &Global, args: &Replay) -> Result<Exit, Failed> {
@@ -41,7 +41,7 @@ pub(crate) fn run(global: &Global, args: &Replay) -> Result<Exit, Failed> {
         }))?;
         return Ok(Exit::Done);
     }
-    let mut out = io::stdout().lock();
+    let mut out = Screen::Out;
     let seconds = summary.until / 1000;
     let steps = summary.steps;
     writeln!(out, "the same again: {steps} steps in {seconds} s, {} outputs equal byte for byte", summary.outputs)?;
@@ -68,10 +68,10 @@ fn code(error: &ReplayError) -> &'static str {
 }
 
 fn tell(moment: &Moment<'_>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Screen::Out;
     let mut line = |text: &str| {
         let seconds = moment.at / 1000;
-        writeln!(out, "{seconds:>6}.{:03} {:>9} {}", moment.at % 1000, who(moment.who), harmless(text))
+        writeln!(out, "{seconds:>6}.{:03} {:>9} {}", moment.at % 1000, who(moment.who), in_line(text))
     };
     match &moment.what {
         What::Step(words) => line(words),

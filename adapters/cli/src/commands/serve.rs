@@ -17,9 +17,9 @@ use crate::{
     args::{Global, Serve},
     exit::{Exit, Failed},
     money::decimal,
-    narrator::print_json,
     node::{self, Signals},
     paced::Paced,
+    screen::{Screen, print_json},
     settings::{Sales, Settings},
     upstream,
     watch::Watch,
@@ -101,7 +101,7 @@ impl Told<'_> {
 
     fn print(&self, node: &Node, upstream: Option<&Upstream>, chat: bool) -> io::Result<()> {
         let Told { sales, addresses, announced, context, slots, .. } = self;
-        let mut out = io::stdout().lock();
+        let mut out = Screen::Out;
         let (price_in, price_out) = (decimal(self.price_in), decimal(self.price_out));
         writeln!(out, "selling {} at {price_in} in, {price_out} out per million tokens, on", sales.model)?;
         addresses.iter().try_for_each(|address| writeln!(out, "  {address}"))?;

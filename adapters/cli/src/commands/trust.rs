@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::{
     args::{Bans, Global, NodeArgs, OnePeer, SomePeer, StateDir},
     exit::{Exit, Failed},
-    narrator::print_json,
+    screen::{Screen, print_json},
     settings::Settings,
 };
 
@@ -200,5 +200,5 @@ fn bad_file(file: &Path, error: &io::Error) -> Failed {
 
 fn say(line: &str) -> io::Result<()> {
     use io::Write;
-    writeln!(io::stdout(), "{line}")
+    writeln!(Screen::Out, "{line}")
 }

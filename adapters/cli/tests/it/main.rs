@@ -23,6 +23,7 @@ mod relay;
 mod server;
 mod settings;
 mod signals;
+mod strangers;
 mod troubles;
 mod upstream;
 mod world;

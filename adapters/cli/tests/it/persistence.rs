@@ -25,8 +25,8 @@ fn serve(more: &[&str]) -> Node {
 
 /// What an answer would be if nothing went wrong.
 fn undisturbed(folder: &Folder, provider: &Node) -> String {
-    let over =
-        run(folder.haggle(&["ask", "--provider", &provider.address, "--seed", "7", "--max-tokens", "60", PROMPT]));
+    let ask = ["ask", "--raw", "--provider", &provider.address, "--seed", "7", "--max-tokens", "60", PROMPT];
+    let over = run(folder.haggle(&ask));
     over.exits(0);
     over.out
 }
@@ -63,14 +63,14 @@ fn an_answer_that_was_killed_goes_on_without_a_repeated_or_missing_token() {
             until_written(&state.join("answer.txt"), bytes + 10);
             drop(again);
         }
-        let over = run(folder.haggle(&["ask", "--state", dir, "--resume"]));
+        let over = run(folder.haggle(&["ask", "--raw", "--state", dir, "--resume"]));
         over.exits(0);
         assert_eq!(fs::read_to_string(state.join("answer.txt")).expect("a file"), whole, "round {round}");
         assert_eq!(over.out, whole, "stdout has the whole answer");
         // What is complete is told again.
         let told = run(folder.haggle(&["ask", "--state", dir, "--resume"]));
         told.exits(0);
-        assert_eq!(told.out, whole);
+        assert_eq!(told.out, format!("{whole}\n"), "for people, the last line ends");
     }
 }
 

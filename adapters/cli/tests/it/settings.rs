@@ -116,6 +116,24 @@ fn a_key_is_made_once_and_for_its_owner_only() {
 }
 
 #[test]
+fn who_only_buys_needs_no_home() {
+    let serve = Node::start(&["serve"]);
+    let folder = Folder::new();
+    let bare = |args: &[&str]| {
+        let mut command = folder.haggle(args);
+        command.env_clear().env("HAGGLE_ENABLE_MDNS", "false").current_dir("/");
+        run(command)
+    };
+    let provider = ["--provider", &serve.address];
+    bare(&[&["ask", "--max-tokens", "5"][..], &provider, &["Hello"]].concat()).exits(0);
+    bare(&[&["discover"][..], &provider].concat()).exits(0);
+    bare(&[&["quote"][..], &provider].concat()).exits(0);
+    assert!(bare(&["config"]).out.contains("set HOME, XDG_DATA_HOME or --data-dir"));
+    // Who sells keeps a key.
+    bare(&["serve"]).says(3, &["set HOME, XDG_DATA_HOME or --data-dir"]);
+}
+
+#[test]
 fn keys_live_in_the_xdg_data_folder() {
     let folder = Folder::new();
     drop(Node::ready(crate::world::Running::spawn(folder.haggle(&["bootstrap", "--json"])), Folder::new()));

@@ -72,15 +72,26 @@ fn the_second_signal_ends_a_providers_jobs_typed() {
 
 #[test]
 fn a_reader_that_leaves_ends_the_job() {
-    let (mut serve, folder) = (slow("50"), Folder::new());
-    let script = format!(
-        "{} ask --provider {} --budget 1 --max-tokens 900 '{PROMPT}' | head -c 1",
-        env!("CARGO_BIN_EXE_haggle"),
-        serve.address
-    );
-    let mut shell = std::process::Command::new("sh");
-    folder.prepare(&mut shell);
-    shell.env("HAGGLE_ENABLE_MDNS", "false").args(["-c", &script]);
-    run(shell).says(0, &["nobody reads the output"]);
-    serve.process.wait_for_log("served");
+    for json in ["", "--json"] {
+        let (mut serve, folder) = (slow("50"), Folder::new());
+        let ledger = folder.path().join("bought.jsonl");
+        let script = format!(
+            "{} ask {json} --provider {} --budget 1 --max-tokens 900 --ledger {} '{PROMPT}' | {}",
+            env!("CARGO_BIN_EXE_haggle"),
+            serve.address,
+            ledger.display(),
+            // The fifth line of JSON is later than the first token.
+            if json.is_empty() { "head -c 1" } else { "head -n 5" },
+        );
+        let mut shell = std::process::Command::new("sh");
+        folder.prepare(&mut shell);
+        shell.env("HAGGLE_ENABLE_MDNS", "false").args(["-c", &script]);
+        let over = run(shell);
+        over.says(0, &["nobody reads the output", "units; settlement: none"]);
+        serve.process.wait_for_log("served");
+        let booked = std::fs::read_to_string(ledger).expect("a ledger");
+        let booked: serde_json::Value = serde_json::from_str(booked.trim()).expect("one line");
+        let owed = booked["owed"].as_str().expect("a sum");
+        assert!(owed != "0" && over.err.contains(&format!("owed {owed} units")), "{booked} {}", over.err);
+    }
 }
