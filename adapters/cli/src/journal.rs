@@ -5,7 +5,7 @@
 //! process, not a loss of power: they are not synced with every token.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
@@ -84,37 +84,57 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins a new one, in place of one that is complete.
-    pub(crate) fn begin(folder: &Path, way: Way) -> Result<Self, Failed> {
-        let is_there = folder.join(LINES).try_exists().map_err(|error| unusable(folder, &error))?;
-        if is_there && Journal::load(folder)?.ended.is_none() {
-            let text = format!(
-                "{} holds an answer that is not complete: go on with it by --resume, or choose another directory",
-                folder.display()
-            );
-            return Err(Failed::new(Exit::Config, "unfinished", text));
-        }
-        let mut journal = Journal::open(folder, true)?;
-        journal.write(&Line::Asked(way.clone())).map_err(|error| unusable(&journal.path, &error))?;
-        journal.way = way;
-        Ok(journal)
+    /// Whether a new one can begin here: what is here is complete, and was written by a journal. Changes nothing.
+    pub(crate) fn check(folder: &Path) -> Result<(), Failed> {
+        let text = if folder.join(LINES).try_exists().map_err(|error| unusable(folder, &error))? {
+            let mut journal = Journal::open(folder)?;
+            let path = journal.path.clone();
+            journal.read().map_err(|error| unusable(&path, &error))?;
+            if journal.ended.is_some() {
+                return Ok(());
+            }
+            "holds an answer that is not complete: go on with it by --resume, or choose another directory"
+        } else if fs::metadata(folder.join(TEXT)).is_ok_and(|text| text.len() > 0) {
+            "holds an answer.txt that no journal tells of: move it away, or choose another directory"
+        } else {
+            return Ok(());
+        };
+        Err(Failed::new(Exit::Config, "unfinished", format!("{} {text}", folder.display())))
+    }
+
+    /// Begins a new one for a job that was taken, in place of one that is complete.
+    pub(crate) fn begin(folder: &Path, way: Way, job: JobId) -> Result<Self, Failed> {
+        // The lines in one step, then the text: whenever the process dies, this is the old answer or the new one.
+        let path = folder.join(LINES);
+        let begin = || {
+            let mut bytes = Vec::new();
+            for line in [Line::Asked(way.clone()), Line::Job(job)] {
+                serde_json::to_writer(&mut bytes, &line)?;
+                bytes.push(b'\n');
+            }
+            let text = private(OpenOptions::new().create(true)).open(folder.join(TEXT))?;
+            let new = folder.join(format!("{LINES}.new"));
+            let mut lines = private(OpenOptions::new().create(true).truncate(true)).open(&new)?;
+            lines.write_all(&bytes)?;
+            lines.sync_all()?;
+            fs::rename(new, &path)?;
+            text.set_len(0)
+        };
+        begin().map_err(|error| unusable(&path, &error))?;
+        Journal::load(folder)
     }
 
     /// Reads one back, and cuts off what was not written to its end.
     pub(crate) fn load(folder: &Path) -> Result<Self, Failed> {
-        let mut journal = Journal::open(folder, false)?;
+        let mut journal = Journal::open(folder)?;
         let path = journal.path.clone();
-        journal.read().map_err(|error| unusable(&path, &error))?;
+        journal.read().and_then(|ends| journal.cut(ends)).map_err(|error| unusable(&path, &error))?;
         Ok(journal)
     }
 
-    fn open(folder: &Path, anew: bool) -> Result<Self, Failed> {
+    fn open(folder: &Path) -> Result<Self, Failed> {
         let open = |name: &str| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(anew).truncate(anew);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(folder.join(name)).map_err(|error| match error.kind() {
+            private(&mut OpenOptions::new()).open(folder.join(name)).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => {
                     let text = format!("there is no answer in {} to go on with: ask first", folder.display());
                     Failed::new(Exit::Config, "nothing_to_resume", text)
@@ -122,13 +142,13 @@ impl Journal {
                 _ => unusable(&folder.join(name), &error),
             })
         };
-        // The journal last: where it is, the text is.
-        let (text, lines) = (open(TEXT)?, open(LINES)?);
+        let (lines, text) = (open(LINES)?, open(TEXT)?);
         let path = folder.join(LINES);
         Ok(Journal { text, lines, path, way: Way::default(), job: None, ended: None, pieces: Vec::new() })
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    /// Where lines and text that were written to their end, end.
+    fn read(&mut self) -> io::Result<(u64, u64)> {
         let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let (mut written, mut text) = (String::new(), String::new());
         self.lines.read_to_string(&mut written)?;
@@ -161,12 +181,15 @@ impl Journal {
             piece.text = text.get(from..end).ok_or_else(|| damaged(format!("{TEXT} was changed")))?.to_owned();
             from = end;
         }
-        // What was being written when the process died.
-        self.lines.set_len(whole as u64)?;
+        Ok((whole as u64, known as u64))
+    }
+
+    /// Cuts off what was being written when the process died.
+    fn cut(&mut self, (lines, text): (u64, u64)) -> io::Result<()> {
+        self.lines.set_len(lines)?;
         self.lines.seek(io::SeekFrom::End(0))?;
-        self.text.set_len(known as u64)?;
-        self.text.seek(io::SeekFrom::End(0))?;
-        Ok(())
+        self.text.set_len(text)?;
+        self.text.seek(io::SeekFrom::End(0)).map(drop)
     }
 
     /// What is stored of the answer.
@@ -177,12 +200,6 @@ impl Journal {
     /// The text so far.
     pub(crate) fn text(&self) -> String {
         self.pieces.iter().map(|piece| piece.text.as_str()).collect()
-    }
-
-    /// The job that writes the answer.
-    pub(crate) fn set_job(&mut self, job: JobId) -> io::Result<()> {
-        self.job = Some(job);
-        self.write(&Line::Job(job))
     }
 
     /// Stores what an event brought: text first, then its record.
@@ -213,6 +230,14 @@ impl Journal {
         bytes.push(b'\n');
         self.lines.write_all(&bytes)
     }
+}
+
+/// For its owner only: answers are in it.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
 }
 
 const TEXT: &str = "answer.txt";

@@ -34,7 +34,9 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
 async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, Failed> {
     let prompt = prompt(args)?;
     let ledger = ledger(global, args)?;
-    let journal = state.as_ref().map(|state| Journal::begin(state.path(), way(args))).transpose()?;
+    // Everything is looked at, and the job is taken, before a complete answer makes room for the next.
+    let folder = state.as_ref().map(|state| state.path().to_owned());
+    folder.as_deref().map_or(Ok(()), Journal::check)?;
     let past = Past { tape: Some(&args.record), state, stored: Vec::new() };
     let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
     let spec = JobSpec {
@@ -57,6 +59,14 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     let events = node.events();
     let model = criteria.model.clone();
     let job = node.submit(JobSpec { criteria, ..spec }).await?;
+    let journal = folder.map(|folder| Journal::begin(&folder, way(args), job.id())).transpose();
+    let journal = match journal {
+        Ok(journal) => journal,
+        Err(failed) => {
+            drop(job);
+            return say_goodbye(&node, events, args, Err(failed), Ok(())).await;
+        }
+    };
     let asked = Asked { node, events, job, model, journal, ledger };
     asked.see_through(args, Narrator::new(global.json, args.raw)).await
 }
@@ -80,12 +90,13 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
     let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
     let events = node.events();
     let mut restored = node.restored();
-    // A process that died before it wrote down its job has one job only.
-    let at = restored.iter().position(|job| journal.job.is_none_or(|id| job.id() == id));
+    let at = restored.iter().position(|job| journal.job == Some(job.id()));
     let Some(job) = at.map(|at| restored.swap_remove(at)) else {
         node.stop().await;
-        let text =
-            format!("nothing in {path} was submitted: ask again, with another directory or after removing this one");
+        let text = format!(
+            "{path}/requester.snapshot does not know the answer in {path}, so nobody can go on with it: what came of \
+             it stays in answer.txt. To ask anew, choose another directory, or move answer.txt and journal.jsonl away"
+        );
         return Err(Failed::new(Exit::Config, "nothing_to_resume", text));
     };
     let asked = Asked { node, events, job, model: criteria.model, journal: Some(journal), ledger };
@@ -141,11 +152,7 @@ impl Asked {
     /// Follows the job to its end. What comes is stored before it is told, and how it ended before the node may forget it.
     async fn see_through(self, args: &Ask, mut narrator: Narrator) -> Result<Exit, Failed> {
         let Asked { node, events, mut job, model, mut journal, mut ledger } = self;
-        let noted = match &mut journal {
-            Some(journal) if journal.job.is_none() => journal.set_job(job.id()).map_err(Failed::from),
-            _ => Ok(()),
-        };
-        let mut signals = match noted.and_then(|()| Signals::listen()) {
+        let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(failed) => {
                 drop(job);

@@ -110,6 +110,58 @@ fn a_state_directory_is_for_one_process_and_its_damage_is_told() {
     run(folder.haggle(&["ask", "--state", dir, "--resume"])).says(3, &["requester.snapshot", "move the file away"]);
     fs::write(&file, &bytes[..middle]).expect("written");
     run(folder.haggle(&["ask", "--state", dir, "--resume"])).says(3, &["not written to its end"]);
+    // As it says: nobody is left who could go on, and what came is not lost.
+    let moved = |name: &str| fs::rename(state.join(name), state.join(format!("{name}.away"))).expect("moved");
+    moved("requester.snapshot");
+    let came = fs::read(state.join("answer.txt")).expect("an answer");
+    let left = ["nobody can go on", "stays in answer.txt", "move answer.txt and journal.jsonl away"];
+    run(folder.haggle(&["ask", "--state", dir, "--resume"])).says(3, &left);
+    moved("journal.jsonl");
+    run(folder.haggle(&ask)).says(3, &["answer.txt", "move it away"]);
+    assert_eq!(fs::read(state.join("answer.txt")).expect("an answer"), came);
+    moved("answer.txt");
+    run(folder.haggle(&ask)).exits(0);
+}
+
+#[test]
+fn a_complete_answer_is_untouched_until_the_next_job_is_taken() {
+    let provider = serve(&[]);
+    let folder = Folder::new();
+    let state = folder.path().join("state");
+    let dir = state.to_str().expect("a path");
+    let ask = ["ask", "--raw", "--state", dir, "--provider", &provider.address, "--seed", "7", "--max-tokens", "9"];
+    let ask_with = |more: &[&str]| run(folder.haggle(&[&ask[..], more].concat()));
+    let ask = |prompt: &str| ask_with(&[prompt]);
+    let first = ask(PROMPT);
+    first.exits(0);
+    let kept = ["answer.txt", "journal.jsonl"].map(|name| state.join(name));
+    let read = || kept.each_ref().map(|file| fs::read(file).expect("a file"));
+    let before = read();
+    assert_eq!(before[0], first.out.as_bytes());
+
+    let file = state.join("requester.snapshot");
+    let whole = fs::read(&file).expect("a snapshot");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [&flipped[..], &whole[..7], &[]] {
+        fs::write(&file, damaged).expect("written");
+        ask("The dog").says(3, &["requester.snapshot", "move the file away"]);
+        assert_eq!(read(), before);
+    }
+    // What nobody takes begins no answer.
+    fs::write(&file, &whole).expect("written");
+    ask_with(&["--stop", "", "The dog"]).says(2, &["stop strings"]);
+    assert_eq!(read(), before);
+    // The directory still tells the answer, and takes the next one as it was said.
+    fs::write(&file, &flipped).expect("written");
+    let told = run(folder.haggle(&["ask", "--raw", "--state", dir, "--resume"]));
+    told.exits(0);
+    assert_eq!(told.out, first.out);
+    fs::rename(&file, state.join("damaged")).expect("moved");
+    let second = ask("The dog");
+    second.exits(0);
+    assert_eq!(read()[0], second.out.as_bytes());
+    assert_ne!(first.out, second.out);
 }
 
 #[test]
