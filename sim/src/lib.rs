@@ -56,6 +56,7 @@ mod schedule;
 mod script;
 pub mod shrink;
 pub mod swarm;
+mod toml_forms;
 mod trace;
 pub mod volume;
 mod world;

@@ -1,6 +1,6 @@
 //! A failing run, so that somebody else can run it again: as one line, as a file, as a story, as a test.
 
-use crate::{Broken, Plan, laws, log, plan::PlanError, swarm};
+use crate::{Broken, Plan, laws, log, plan::PlanError};
 
 /// The version of the line; a line of another version is refused.
 const VERSION: &str = "v1";
@@ -11,7 +11,7 @@ const LAST: usize = 30;
 /// `:fair` or `:one-way` if it is the seed's world for a law. The mark tells whether the generator still draws the same.
 #[must_use]
 pub fn line(seed: u64) -> String {
-    format!("{VERSION}:{seed}:{:08x}", mark(&swarm::plan(seed)))
+    format!("{VERSION}:{seed}:{:08x}", mark(&Plan::draw(seed)))
 }
 
 /// The command that runs it again.
@@ -27,7 +27,7 @@ pub fn command(line: &str) -> String {
 pub fn seed_plan(line: &str) -> Result<Plan, PlanError> {
     let refused = |what: String| Err(PlanError::new(what));
     if let Ok(seed) = line.parse() {
-        return Ok(swarm::plan(seed));
+        return Ok(Plan::draw(seed));
     }
     let parts: Vec<&str> = line.split(':').collect();
     let ([version, seed, known] | [version, seed, known, _]) = parts[..] else {
@@ -37,7 +37,7 @@ pub fn seed_plan(line: &str) -> Result<Plan, PlanError> {
         return refused(format!("'{line}' is of version {version}, this program knows {VERSION}"));
     }
     let Ok(seed) = seed.parse() else { return refused(format!("'{seed}' is no seed")) };
-    let plan = swarm::plan(seed);
+    let plan = Plan::draw(seed);
     let now = format!("{:08x}", mark(&plan));
     if known != now {
         return refused(format!(

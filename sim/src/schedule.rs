@@ -7,7 +7,7 @@ use crate::{
     engine::Trouble,
     net::{Dial, Lookup, Side, Spread},
     node::NodeId,
-    plan::text::maybe,
+    toml_forms::maybe,
 };
 
 /// The faults of a run.

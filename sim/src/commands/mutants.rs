@@ -8,6 +8,7 @@ use std::{
 };
 
 use haggle_sim::{
+    Plan,
     mutants::{self, Mutant},
     shrink::shrink,
     swarm,
@@ -35,7 +36,7 @@ pub(crate) fn hunt(mut words: Words) -> Result<(), Failed> {
         println!("not found");
         return Ok(());
     };
-    let small = shrink(&swarm::plan(seed), Duration::from_secs(5));
+    let small = shrink(&Plan::draw(seed), Duration::from_secs(5));
     let size = small.map_or_else(
         || "does not shrink".into(),
         |small| format!("{} faults {} nodes {} runs", small.plan.faults.len(), small.plan.present(), small.runs),

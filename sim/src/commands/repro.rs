@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use haggle_sim::{Plan, log, repro, shrink::shrink as smaller, swarm};
+use haggle_sim::{Plan, log, repro, shrink::shrink as smaller};
 
 use super::{Failed, Words};
 
@@ -30,7 +30,7 @@ fn write(path: &str, text: &str) -> Result<(), Failed> {
 pub(crate) fn keep(folder: &str, seed: u64) -> Result<(), Failed> {
     fs::create_dir_all(folder).map_err(|error| Failed::Usage(format!("{folder} can not be made: {error}")))?;
     let path = format!("{folder}/seed-{seed}.toml");
-    write(&path, &swarm::plan(seed).to_text())?;
+    write(&path, &Plan::draw(seed).to_text())?;
     println!("  or:    {}", repro::command(&path));
     Ok(())
 }

@@ -2,7 +2,8 @@
 //! file, cut down and run again; nothing else decides how the run goes.
 
 mod check;
-pub(crate) mod text;
+mod draw;
+mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,7 +17,6 @@ use haggle_core::{
 use serde::{Deserialize, Serialize};
 
 pub use self::text::PlanError;
-use self::text::{is_default, wide, wide_option};
 use crate::{
     Broken, Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
     RequesterConfig, Rule, Schedule, World,
@@ -24,6 +24,7 @@ use crate::{
     dice::mix,
     name,
     points::Group,
+    toml_forms::{is_default, wide, wide_option},
 };
 
 /// A world and everything that happens to it from outside.

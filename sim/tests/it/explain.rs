@@ -9,7 +9,7 @@ use haggle_core::{
     machine::StreamFailure,
     spec::{Choose, Haggle},
 };
-use haggle_sim::{Dial, Fault, FaultKind, Job, NodeId, ProviderConfig, RequesterConfig, Schedule, World, swarm};
+use haggle_sim::{Dial, Fault, FaultKind, Job, NodeId, Plan, ProviderConfig, RequesterConfig, Schedule, World};
 
 use crate::{MODEL, run, spec};
 
@@ -108,7 +108,7 @@ fn to_ask_why_changes_nothing() {
     let mut awards = 0;
     for seed in 0..60 {
         let run = |explain: bool| {
-            let mut world = swarm::plan(seed).world();
+            let mut world = Plan::draw(seed).world();
             world.explain = explain;
             world.run_to_end();
             world

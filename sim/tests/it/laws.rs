@@ -2,13 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use haggle_sim::{Drain, Fault, FaultKind, LinkConfig, ProviderConfig, RequesterConfig, Schedule, World, swarm};
+use haggle_sim::{Drain, Fault, FaultKind, LinkConfig, Plan, ProviderConfig, RequesterConfig, Schedule, World, swarm};
 
 use crate::{MODEL, cheap, pair, spec};
 
 /// Outcomes of a seed's world: endings and texts, hashed for a short message, and final states.
 fn outcome(seed: u64, drain: Drain) -> (u64, [u8; 32]) {
-    let mut plan = swarm::plan(seed);
+    let mut plan = Plan::draw(seed);
     plan.drain = drain;
     // A node stores its state when it is told something, which is when outputs are drained: what it comes back with differs.
     plan.faults.retain(|fault| !matches!(fault.what, FaultKind::Crash(..)));
@@ -44,7 +44,7 @@ fn when_outputs_are_drained_changes_no_outcome() {
 fn the_same_seed_runs_the_same_way() {
     for seed in 0..100 {
         let run = || {
-            let mut world = swarm::plan(seed).world();
+            let mut world = Plan::draw(seed).world();
             world.run_to_end();
             (world.trace().hash(), world.trace().records(), world.digest())
         };
@@ -57,7 +57,7 @@ fn the_same_seed_runs_the_same_way() {
 #[test]
 fn a_fork_goes_on_as_the_original_does() {
     for seed in 0..20 {
-        let mut world = swarm::plan(seed).world();
+        let mut world = Plan::draw(seed).world();
         for _ in 0..150 {
             world.step();
         }

@@ -8,13 +8,12 @@ use haggle_sim::{
     plan::NodePlan,
     repro,
     shrink::shrink,
-    swarm,
 };
 
 #[test]
 fn a_plan_survives_being_written_down() {
     for seed in 0..200 {
-        let plan = swarm::plan(seed);
+        let plan = Plan::draw(seed);
         let text = plan.to_text();
         assert_eq!(Plan::parse(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}")), plan);
     }
@@ -22,10 +21,10 @@ fn a_plan_survives_being_written_down() {
 
 /// A seed's world under 60 faults, one of which makes an engine write what it should not.
 fn planted(seed: u64) -> Plan {
-    let mut plan = swarm::plan(seed);
+    let mut plan = Plan::draw(seed);
     let mut draws = Draws::new(seed, Stream::new(9, 9, Purpose::Fault));
     let providers = plan.nodes.iter().filter(|node| matches!(node, NodePlan::Provider(_))).count() as u64;
-    let others = (1..).flat_map(|more| swarm::plan(seed + 1000 * more).faults);
+    let others = (1..).flat_map(|more| Plan::draw(seed + 1000 * more).faults);
     let fits = |fault: &Fault| {
         let known = |node: &NodeId| (node.0 as usize) < plan.nodes.len() - 1;
         // A fault that was drawn for a provider is for one here too.
@@ -78,8 +77,8 @@ fn broken(plan: &Plan) -> Option<Rule> {
 #[test]
 fn a_line_names_a_world_and_says_when_it_draws_another() {
     for seed in [0, 7, u64::MAX] {
-        assert_eq!(repro::seed_plan(&repro::line(seed)).unwrap(), swarm::plan(seed));
-        assert_eq!(repro::seed_plan(&seed.to_string()).unwrap(), swarm::plan(seed));
+        assert_eq!(repro::seed_plan(&repro::line(seed)).unwrap(), Plan::draw(seed));
+        assert_eq!(repro::seed_plan(&seed.to_string()).unwrap(), Plan::draw(seed));
     }
     for wrong in ["v1:7:00000000", "v2:7:00000000", "v1:x:00000000", "nonsense", "v1:7"] {
         assert!(repro::seed_plan(wrong).is_err(), "{wrong}");
@@ -110,7 +109,7 @@ fn a_story_ends_with_what_broke_the_rule_and_a_kept_world_runs_alike() {
 fn without_a_fault_two_runs_part_where_it_struck() {
     let (mut parted, mut equal) = (0, 0);
     for seed in 0..60 {
-        let plan = swarm::plan(seed);
+        let plan = Plan::draw(seed);
         let entries = |plan: &Plan| {
             let mut world = plan.world();
             world.keep_log();

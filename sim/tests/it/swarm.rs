@@ -48,7 +48,7 @@ fn without_faults_nothing_is_wasted() {
     }
 }
 
-/// Rule M2 where money is short: one account, many jobs, cheats and cuts, prices from nothing to everything.
+/// [M4] where money is short: one account, many jobs, cheats and cuts, prices from nothing to everything.
 #[test]
 fn no_order_of_events_makes_anybody_owe_more_than_the_budget() {
     for seed in 0..300 {
