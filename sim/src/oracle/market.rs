@@ -1,9 +1,8 @@
 //! Who is asked, awarded, tried again and blamed: the rules of the market beyond money.
 
 use haggle_core::{
-    JobId, PeerId, ProviderEvent,
-    event::{Interrupted, PassedOver, ServedReason, TakeOver},
-    money::Tariff,
+    JobId, PeerId,
+    event::{Interrupted, PassedOver, TakeOver},
     spec::Failover,
 };
 
@@ -11,8 +10,6 @@ use super::{Judge, Rule};
 
 /// No job is tried again sooner after its provider broke off, in ms.
 const SHORTEST_PAUSE: u64 = 100;
-/// No offer is taken to bind for longer, in ms.
-const LONGEST_OFFER: u64 = 300_000;
 
 /// What a job's tries come to.
 #[derive(Clone, Debug, Default)]
@@ -43,13 +40,6 @@ impl Judge {
         let spec = self.jobs.get(&job).and_then(|book| book.spec.as_ref());
         if spec.is_some_and(|spec| spec.exclude.contains(&peer)) {
             self.fail(Rule::Excluded, format_args!("{job:?} turns to {peer:?}, whom it excludes"));
-        }
-    }
-
-    /// An offer arrives: from here its time runs.
-    pub(super) fn offer_arrives(&mut self, peer: PeerId, offer: Option<u64>) {
-        if let Some(promised) = offer.and_then(|offer| self.offers.get_mut(&(peer, offer))) {
-            promised.until = self.now.saturating_add(promised.expires_in.clamp(1, LONGEST_OFFER));
         }
     }
 
@@ -111,14 +101,6 @@ impl Judge {
         }
     }
 
-    /// An attempt is over at its provider; `honest`: its requester is the core.
-    pub(crate) fn served(&mut self, event: &ProviderEvent, honest: bool) {
-        let ProviderEvent::Served { peer, reason, .. } = event else { return };
-        if honest && !self.is_noisy && matches!(reason, ServedReason::Violation(_)) {
-            self.fail(Rule::Blame, format_args!("{reason:?} is said of {peer:?}, who kept the protocol"));
-        }
-    }
-
     pub(super) fn taken_over(&mut self, job: JobId, how: TakeOver) {
         let Some(book) = self.jobs.get(&job) else { return };
         let Some(spec) = &book.spec else { return };
@@ -138,19 +120,4 @@ impl Judge {
             self.fail(Rule::Failover, format_args!("{job:?} is said to go on exactly, by another class"));
         }
     }
-}
-
-/// What a provider promised with an offer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Promise {
-    pub(super) tariff: Tariff,
-    pub(super) made: u64,
-    pub(super) expires_in: u64,
-    /// By the requester's clock, once it has the offer.
-    pub(super) until: u64,
-}
-
-/// The lower of two prices, part by part.
-pub(super) fn lower(one: Tariff, other: Tariff) -> Tariff {
-    Tariff { fee_in: one.fee_in.min(other.fee_in), price_out: one.price_out.min(other.price_out) }
 }

@@ -1,0 +1,39 @@
+//! Tokens: dense, once, in order, and what the engine wrote.
+
+use haggle_core::{JobId, PeerId};
+
+use crate::oracle::{Judge, Rule};
+
+impl Judge {
+    pub(super) fn tokens(&mut self, job: JobId, peer: PeerId, seq: u64, n: u64, text: &str, ids: Option<&[u8]>) {
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        let expected = book.tokens;
+        book.tokens += n;
+        let max = book.spec.as_ref().map_or(0, |spec| spec.max_tokens);
+        let over = book.tokens > max;
+        // What was told before a crash is told again as one piece.
+        let retold = book.recovered;
+        let Some(line) = book.lines.last_mut().filter(|line| line.peer == peer) else {
+            return self.fail(Rule::Seq, format_args!("{job:?}: tokens of {peer:?}, who was not awarded last"));
+        };
+        line.tokens += n;
+        let (attempt, end) = (line.attempt, seq + n);
+        let differs = line.answer.is_some_and(|(answer, _)| {
+            let ids_differ = ids.is_some_and(|ids| {
+                !ids.chunks(4)
+                    .map(<[u8]>::to_vec)
+                    .eq((seq..seq + n).map(|index| answer.id(index).to_le_bytes().to_vec()))
+            });
+            ids_differ || text != (seq..seq + n).map(|index| answer.token(index)).collect::<String>()
+        });
+        if seq != expected || n == 0 || over {
+            self.fail(Rule::Seq, format_args!("{job:?}: {n} tokens at {seq}, expected {expected} of {max}"));
+        }
+        if differs {
+            self.fail(Rule::Text, format_args!("{job:?}: token {seq} is not the engine's"));
+        }
+        if !retold && !self.was_sent(job, attempt, peer, end, text) {
+            self.fail(Rule::Text, format_args!("{job:?}: nobody sent token {seq} like that"));
+        }
+    }
+}
