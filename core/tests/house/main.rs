@@ -7,6 +7,7 @@ mod lockfile;
 mod purity;
 mod readme;
 mod seed_map;
+mod threats;
 
 use std::{
     fs,

@@ -55,14 +55,19 @@ fn check(top: &Path, row: &[String; 4]) -> Result<(), String> {
     if !defines(&text, symbol) {
         return Err(format!("{name}: {file} defines no {symbol}"));
     }
-    let (file, test) = reference(test).ok_or(format!("{name}: no test"))?;
-    let text = fs::read_to_string(top.join(file)).map_err(|_| format!("{name}: no file {file}"))?;
+    is_test(top, test).map_err(|why| format!("{name}: {why}"))
+}
+
+/// `` `file` `name` `` names a test that exists.
+pub(super) fn is_test(top: &Path, cell: &str) -> Result<(), String> {
+    let (file, test) = reference(cell).ok_or("no test")?;
+    let text = fs::read_to_string(top.join(file)).map_err(|_| format!("no file {file}"))?;
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let at = lines.iter().position(|line| line.contains(&format!("fn {test}(")));
-    let is_test = at.is_some_and(|at| {
+    let marked = at.is_some_and(|at| {
         lines[at.saturating_sub(4)..at].iter().any(|line| line.starts_with("#[") && line.contains("test"))
     });
-    if is_test { Ok(()) } else { Err(format!("{name}: {file} has no test {test}")) }
+    if marked { Ok(()) } else { Err(format!("{file} has no test {test}")) }
 }
 
 /// `` `file` `name` ``

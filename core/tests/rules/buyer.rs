@@ -17,6 +17,7 @@ use haggle_core::{
 
 use super::{PROMPT, advert, at, model, peer, seller::payloads, sha256};
 
+#[derive(Clone)]
 pub(super) struct Buyer {
     pub(super) requester: Requester,
     pub(super) now: Instant,

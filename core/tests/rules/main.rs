@@ -8,6 +8,7 @@ mod award;
 mod bounds;
 mod buyer;
 mod choosing;
+mod damage;
 mod haggling;
 mod resuming;
 mod seller;
