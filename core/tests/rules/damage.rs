@@ -38,7 +38,8 @@ fn no_flipped_bit_changes_an_answer_unseen() {
             complete += 1;
             assert_eq!((&buyer.text[..], tokens), (text, 3), "bit {bit}, {reason:?}");
         }
-        assert!(buyer.owed <= 256 + 3, "bit {bit}");
+        // A count may be wrong up to what its text can hold.
+        assert!(buyer.owed <= 256 + text.len() as u128, "bit {bit}");
     }
     // Why it ended, how many tokens were read, how long a wait was expected: these may be told wrong, and no more.
     assert!(complete > 0 && complete < 128, "{complete}");
