@@ -9,9 +9,9 @@ use futures::{
     future::{self, BoxFuture, Future, Shared},
 };
 use haggle::{
-    Builder, Error, Node,
+    Builder, Node,
     libp2p::{PeerId, identity::Keypair},
-    runtime::{NodeTransport, Runtime, Task, TransportLimits},
+    runtime::{MdnsError, NodeTransport, Runtime, Task, TransportLimits},
 };
 
 use crate::exit::{Exit, Failed};
@@ -155,7 +155,7 @@ impl<R: Runtime> Runtime for Plugged<R> {
         self.runtime.has_mdns()
     }
 
-    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, MdnsError> {
         self.runtime.mdns(me)
     }
 }

@@ -187,9 +187,7 @@ impl Config {
             streams <= TransportLimits::MAX_STREAMS,
             "and limits.streams_per_peer must be at most 4088 together: no connection carries more streams",
         )?;
-        self.limits
-            .validate()
-            .map_err(|error| refuse(format!("limits.{}", error.field), format!("must be {}", error.must)))?;
+        self.limits.validate().map_err(field("limits."))?;
         // Programs that set these two in the policy keep what they set.
         let or_base = |own: Duration, default, base| if own == default { base } else { millis(own) };
         let policy = Policy {
@@ -200,7 +198,7 @@ impl Config {
             detached_ttl: or_base(self.detached_ttl, DETACHED_TTL, base.detached_ttl),
             ..base
         };
-        policy.validate().map_err(|error| refuse(error.field.into(), format!("must be {}", error.must)))?;
+        policy.validate().map_err(field(""))?;
         Ok(Settings {
             bootstrap: each("bootstrap_nodes", &self.bootstrap_nodes, contact)?,
             providers: each("providers", &self.providers, contact)?,
@@ -250,6 +248,11 @@ impl Config {
 
 pub(crate) fn millis(span: Duration) -> Millis {
     Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A setting that the core does not take, where it is found in the configuration.
+pub(crate) fn field(prefix: &'static str) -> impl Fn(haggle_core::ConfigError) -> ConfigError {
+    move |error| refuse(format!("{prefix}{}", error.field), format!("must be {}", error.must))
 }
 
 fn check(path: &str, ok: bool, problem: &str) -> Result<(), ConfigError> {
@@ -423,7 +426,7 @@ mod tests {
             ..Config::default()
         };
         let settings = config.read(Policy::default()).expect("it can work");
-        let service = crate::node::service(&config, &[]).expect("it can work");
+        let service = crate::sale::service(&config, &[]).expect("it can work");
         // No `..`: a new field has to be dealt with here, too.
         let Config {
             request_timeout,

@@ -5,7 +5,7 @@ use haggle_core::{
     event::{Bill, Failure},
 };
 
-use crate::{config::ConfigError, id, key::KeyFileError, state::StateError};
+use crate::{config::ConfigError, id, key::KeyFileError, runtime::MdnsError, state::StateError};
 
 /// Why a node could not do what it was asked.
 #[derive(Debug)]
@@ -124,6 +124,17 @@ impl std::error::Error for Error {
 impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
         Error::State(error)
+    }
+}
+
+impl From<MdnsError> for Error {
+    fn from(error: MdnsError) -> Self {
+        match error {
+            MdnsError::Unsupported { runtime, available } => {
+                Error::Unsupported { what: "mDNS", runtime, available, instead: "set enable_mdns = false" }
+            }
+            MdnsError::Io(error) => Error::Runtime(error),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use haggle_core::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::{Scope, id, shared::Clockwork};
+use crate::{Scope, clockwork::Clockwork, id};
 
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq)]

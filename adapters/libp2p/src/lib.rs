@@ -17,14 +17,23 @@ pub mod testing;
 
 mod address;
 mod bucket;
+mod builder;
+mod clockwork;
+mod command;
+mod entropy;
 mod error;
 mod event;
+mod feed;
+mod handle;
 mod job;
 mod metrics;
 mod network;
 mod node;
+mod run;
+mod sale;
 mod shared;
 mod timers;
+mod trust;
 
 pub use haggle_core as core;
 pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt};
@@ -33,17 +42,20 @@ pub use haggle_flight as flight;
 pub use libp2p;
 
 pub use address::Scope;
+pub use builder::Builder;
 pub use config::{Config, ConfigError};
-pub use driver::{Driver, Found};
+pub use driver::Driver;
 pub use error::{Error, JobError};
 pub use event::{Events, NodeEvent};
-pub use job::{Answer, Job, JobEvent, Offer, Receipt};
-pub use node::{Builder, Load, Node, NodeInfo, Sale};
+pub use feed::{Found, JobEvent, Offer, Receipt};
+pub use job::{Answer, Job};
+pub use node::{Load, Node, NodeInfo};
 #[cfg(feature = "async-std")]
 pub use runtime::AsyncStd;
 #[cfg(feature = "smol")]
 pub use runtime::Smol;
 #[cfg(feature = "tokio")]
 pub use runtime::Tokio;
+pub use sale::Sale;
 pub use shared::Reachability;
 pub use timers::timers;

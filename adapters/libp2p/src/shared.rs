@@ -2,22 +2,20 @@
 
 use std::{
     collections::BTreeSet,
-    future::poll_fn,
     net::IpAddr,
-    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     NodeEvent, Scope,
+    clockwork::Clockwork,
     event::Subscribers,
-    job::Unclaimed,
+    feed::JobFeed,
     metrics::{Gauges, Metrics},
 };
 
@@ -31,59 +29,6 @@ pub struct Reachability {
     pub observed: BTreeSet<IpAddr>,
     /// From how far away others have dialled this node; `None`: nobody has yet.
     pub dialled_from: Option<Scope>,
-}
-
-/// What makes time pass for one who waits. The real one does by itself; that of a simulated network passes while somebody
-/// waits.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Clockwork {
-    #[cfg(feature = "testing")]
-    pub(crate) stage: Option<std::sync::Weak<crate::testing::Stage>>,
-    /// What this one has seen of it: see [`crate::testing::Stage::poll`].
-    #[cfg(feature = "testing")]
-    pub(crate) seen: Option<u64>,
-}
-
-impl Clockwork {
-    pub(crate) fn is_simulated(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.stage.is_some();
-        #[cfg(not(feature = "testing"))]
-        false
-    }
-
-    /// Polls, and lets a simulated network go on if there is nothing yet.
-    pub(crate) fn poll<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let polled = poll(cx);
-        #[cfg(feature = "testing")]
-        let polled = match self.stage.as_ref().and_then(std::sync::Weak::upgrade) {
-            Some(stage) if polled.is_pending() => stage.poll(&mut self.seen, cx, poll),
-            _ => {
-                self.seen = None;
-                polled
-            }
-        };
-        polled
-    }
-
-    /// Waits, and lets a simulated network go on meanwhile.
-    pub(crate) async fn wait<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        let mut clockwork = self.clone();
-        poll_fn(|cx| clockwork.poll(cx, |cx| future.as_mut().poll(cx))).await
-    }
-
-    /// There is something to do for a simulated network at rest.
-    pub(crate) fn stir(&self) {
-        #[cfg(feature = "testing")]
-        if let Some(stage) = self.stage.as_ref().and_then(std::sync::Weak::upgrade) {
-            stage.stir();
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -100,7 +45,7 @@ pub(crate) struct Shared {
     reachability: Mutex<Reachability>,
     connected: Mutex<BTreeSet<PeerId>>,
     listening: Mutex<BTreeSet<Multiaddr>>,
-    restored: Mutex<Vec<Unclaimed>>,
+    restored: Mutex<Vec<JobFeed>>,
 }
 
 impl Shared {
@@ -136,7 +81,7 @@ impl Shared {
     }
 
     /// Jobs that were restored, until somebody takes them.
-    pub(crate) fn restored(&self) -> MutexGuard<'_, Vec<Unclaimed>> {
+    pub(crate) fn restored(&self) -> MutexGuard<'_, Vec<JobFeed>> {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

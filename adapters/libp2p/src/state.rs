@@ -17,10 +17,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use haggle_core::{Instant, Limits, Policy, Refusal, Requester, SnapshotError, snapshot::MAX_SNAPSHOT, time::Millis};
+use haggle_core::{JobId, SnapshotError, snapshot::MAX_SNAPSHOT, time::Millis};
 use libp2p::identity::Keypair;
 
-use crate::{Error, JobId, driver::field, id, key, key::KeyFileError};
+use crate::{id, key, key::KeyFileError};
 
 /// Moments before a crash are to be on the clock of the process after it: it begins so late.
 pub(crate) const CLOCK_START: Millis = Millis::from_secs(30 * 24 * 3600);
@@ -146,40 +146,6 @@ impl State {
     /// When the file cannot be read or made, holds something else, or is open to other users.
     pub fn key(&self) -> Result<Keypair, StateError> {
         Ok(key::load_or_create(&self.path.join("key"))?)
-    }
-
-    /// Looks at, or changes, who is trusted, without starting a node. Jobs stay as they are. `limits` are those of the node:
-    /// what has no room in them is lost, as it would be there.
-    ///
-    /// # Errors
-    /// A limit that cannot work, a snapshot that cannot be restored or written, or what `change` refuses: nothing is stored
-    /// then.
-    pub fn trust<T>(
-        &self,
-        limits: Limits,
-        change: impl FnOnce(&mut Requester, Instant) -> Result<T, Refusal>,
-    ) -> Result<T, Error> {
-        let now = Instant::from_millis(CLOCK_START.0);
-        // No deadline is cut short by a policy that is not the node's.
-        let policy = Policy { job_deadline: Millis(u64::MAX), ..Policy::default() };
-        let seed = crate::driver::seed()?;
-        let mut requester = match self.load(REQUESTER)? {
-            Some((bytes, away)) => {
-                let restored = Requester::restore((now, away), &bytes, &[], policy, limits, seed);
-                restored.map_err(|source| match source {
-                    SnapshotError::Config(error) => Error::from(field("limits.")(error)),
-                    source => self.damaged(REQUESTER, source).into(),
-                })?
-            }
-            None => Requester::new(policy, limits, seed).map_err(field("limits."))?,
-        };
-        let before = requester.snapshot(now);
-        let outcome = change(&mut requester, now)?;
-        let after = requester.snapshot(now);
-        if after != before {
-            self.store(REQUESTER, &after)?;
-        }
-        Ok(outcome)
     }
 
     /// A snapshot, and how long ago it was written by the wall clock; a clock that went back says 0.

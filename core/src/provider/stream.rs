@@ -6,7 +6,7 @@ use crate::{
     refusal::Refusal,
     window,
     wire::{
-        self, MAX_CHUNK_TEXT, Message,
+        self, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, Message,
         message::{Award, EndReason, GoneReason},
     },
 };
@@ -37,7 +37,7 @@ impl Provider {
         let text_bytes = job.text_bytes.saturating_add(text.len() as u64);
         let written = job.written().saturating_add(u64::from(n));
         let counted = n >= 1 && written <= text_bytes && written <= job.award.max_tokens;
-        let ids_fit = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(n) && ids.len() <= MAX_CHUNK_TEXT / 2);
+        let ids_fit = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(n) && ids.len() <= MAX_CHUNK_IDS);
         if !counted || !ids_fit || !(1..=MAX_CHUNK_TEXT).contains(&text.len()) || n > job.window.max_tokens() {
             return Err(Refusal::BadPiece);
         }

@@ -3,32 +3,14 @@
 use std::time::{Duration, Instant as Clock};
 
 use futures::channel::oneshot;
-use haggle_core::{
-    Criteria, Instant, JobId, JobSpec, Millis, Refusal, money::Amount, peers::book::Reliability, spec::QuoteSpec,
-};
-use libp2p::{Multiaddr, PeerId};
+use haggle_core::{Instant, Refusal};
 
 use super::{
-    Driver, Found, Order,
+    Driver, Order,
     buyer::{Buyer, Own},
     desk::{Desk, Waits},
 };
-use crate::{Error, Job, Node, Offer, id, job::Note};
-
-/// A request of a handle.
-pub(crate) enum Command {
-    Submit(JobSpec, Node, oneshot::Sender<Result<Job, Error>>),
-    Quote(QuoteSpec, oneshot::Sender<Result<Vec<Offer>, Error>>),
-    Discover(Criteria, Option<Millis>, oneshot::Sender<Result<Found, Error>>),
-    Award(JobId, PeerId, oneshot::Sender<Result<(), Error>>),
-    SetAccountBudget(Option<Amount>),
-    Reliability(PeerId, oneshot::Sender<Result<Option<Reliability>, Error>>),
-    Ban(PeerId, oneshot::Sender<Result<(), Error>>),
-    Allow(PeerId),
-    AddAddress(PeerId, Multiaddr),
-    Drain(Millis, oneshot::Sender<()>),
-    Stop(oneshot::Sender<()>),
-}
+use crate::{Error, command::Command, feed::Note, id};
 
 /// A node that is being stopped.
 #[derive(Default)]
@@ -44,9 +26,9 @@ impl Desk {
     /// Has the requester do what a handle asks for. What is not for the requester comes back.
     pub(crate) fn on_command(&mut self, command: Command, buyer: &mut impl Buyer) -> Option<Command> {
         match command {
-            Command::Submit(spec, node, reply) => {
-                let job = buyer.submit(spec).map(|job| self.open_job(job).handle(node));
-                drop(reply.send(job.map_err(Error::from)));
+            Command::Submit(spec, reply) => {
+                let feed = buyer.submit(spec).map(|job| self.open_job(job));
+                drop(reply.send(feed.map_err(Error::from)));
             }
             Command::Quote(spec, reply) => match buyer.quote(spec) {
                 Ok(job) => self.open(job, Waits::Quote(reply)),

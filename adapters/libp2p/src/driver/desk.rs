@@ -6,27 +6,16 @@ use futures::channel::{mpsc, oneshot};
 use haggle_core::{
     JobId,
     event::{Ending, Event, Finished, Outcome, Settlement},
-    machine::QueryOutcome,
-    wire::message::Advert,
 };
-use libp2p::PeerId;
 use tracing::Span;
 
 use super::buyer::Buyer;
 use crate::{
-    Error, JobError, JobEvent, NodeEvent, Offer, Receipt, id,
-    job::{Consumed, JobItem, Note, Unclaimed},
+    Error, Found, JobError, JobEvent, NodeEvent, Offer, Receipt,
+    feed::{Consumed, JobFeed, JobItem, Note},
+    id,
     shared::Shared,
 };
-
-/// Who serves a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// Who, and what they say of themselves, the best posted price first. Never empty.
-    pub providers: Vec<(PeerId, Advert)>,
-    /// Whether every source of peers answered.
-    pub outcome: QueryOutcome,
-}
 
 pub(crate) struct Desk {
     jobs: BTreeMap<JobId, Entry>,
@@ -86,12 +75,12 @@ impl Desk {
     }
 
     /// The place where a job's events wait for its handle.
-    pub(super) fn open_job(&mut self, job: JobId) -> Unclaimed {
+    pub(super) fn open_job(&mut self, job: JobId) -> JobFeed {
         let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
         let consumed = Arc::new(Consumed::default());
         let ending = items.clone();
         self.open(job, Waits::Job { items, ending, consumed: consumed.clone(), unread: 0, detached: false });
-        Unclaimed { job, events, consumed, note: self.note.clone() }
+        JobFeed::new(job, events, consumed, self.note.clone(), self.shared.clockwork.clone())
     }
 
     pub(super) fn open(&mut self, job: JobId, waits: Waits) {

@@ -53,7 +53,7 @@ pub(super) struct Engines {
 
 struct Live {
     thread: Sender<Order>,
-    /// Bounded by [`AHEAD`], and what one piece of the engine is split into.
+    /// What waits for room. Bounded by [`AHEAD`], and what one piece of the engine is split into.
     pieces: VecDeque<Piece>,
     end: Option<EndReason>,
 }
@@ -108,9 +108,27 @@ impl Engines {
         }
     }
 
+    /// Whether a piece of the attempt waits for room.
+    pub(super) fn waits(&self, attempt: AttemptId) -> bool {
+        self.live.get(&attempt).is_some_and(|live| !live.pieces.is_empty())
+    }
+
+    /// Keeps a piece for which there is no room yet.
     pub(super) fn hold(&mut self, attempt: AttemptId, piece: Piece) {
         if let Some(live) = self.live.get_mut(&attempt) {
             live.pieces.push_back(piece);
+        }
+    }
+
+    /// The piece that has waited longest.
+    pub(super) fn next(&mut self, attempt: AttemptId) -> Option<Piece> {
+        self.live.get_mut(&attempt)?.pieces.pop_front()
+    }
+
+    /// It has to wait on.
+    pub(super) fn put_back(&mut self, attempt: AttemptId, piece: Piece) {
+        if let Some(live) = self.live.get_mut(&attempt) {
+            live.pieces.push_front(piece);
         }
     }
 
@@ -118,11 +136,6 @@ impl Engines {
         if let Some(live) = self.live.get_mut(&attempt) {
             live.end = Some(reason);
         }
-    }
-
-    /// The next piece of an attempt that waits to be placed.
-    pub(super) fn waiting(&self, attempt: AttemptId) -> Option<&Piece> {
-        self.live.get(&attempt)?.pieces.front()
     }
 
     /// The end of an attempt, once all its pieces are placed.
@@ -133,10 +146,9 @@ impl Engines {
         Some(end)
     }
 
+    /// A piece is on its way: the engine may compute another.
     pub(super) fn placed(&mut self, attempt: AttemptId) {
-        if let Some(live) = self.live.get_mut(&attempt)
-            && live.pieces.pop_front().is_some()
-        {
+        if let Some(live) = self.live.get(&attempt) {
             let _ = live.thread.send(Order::Placed(attempt));
         }
     }

@@ -19,6 +19,7 @@ pub(crate) mod desk;
 pub(crate) mod engines;
 mod host;
 mod keeper;
+mod machines;
 mod parts;
 pub(crate) mod pieces;
 pub(crate) mod serving;
@@ -27,7 +28,7 @@ mod streams;
 
 use std::{
     collections::VecDeque,
-    fmt, io,
+    fmt,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant as Clock},
@@ -39,7 +40,7 @@ use futures::{
     select,
 };
 use haggle_core::{
-    Input, Instant, Machine, Millis, Model, Output, Provider, QueryId, Requester, SnapshotError, machine::QueryOutcome,
+    Input, Instant, Machine, Millis, Model, Output, Provider, QueryId, Requester, machine::QueryOutcome,
 };
 use haggle_flight::{Recorded, Tape};
 use libp2p::{Multiaddr, PeerId};
@@ -50,20 +51,17 @@ use self::{
     desk::Desk,
     engines::Engines,
     keeper::Keeper,
+    machines::Machines,
     shovel::FromStream,
     streams::{Key, Streams},
 };
 use crate::{
-    Error, Node, NodeEvent, Scope, id,
-    job::Note,
-    sessions,
-    shared::{Clockwork, Shared},
-    state::{Bytes, CLOCK_START, PROVIDER, REQUESTER},
-    timers::Alarm,
+    Error, Node, NodeEvent, Scope, clockwork::Clockwork, command::Command, feed::Note, handle::Handle, id, sessions,
+    shared::Shared, timers::Alarm,
 };
 
-pub(crate) use self::{commands::Command, host::hang_up};
-pub use self::{desk::Found, host::drive, parts::Parts, streams::Spawn};
+pub(crate) use self::host::hang_up;
+pub use self::{host::drive, parts::Parts, streams::Spawn};
 
 /// What the driver cannot do with streams alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,62 +107,16 @@ pub struct Driver {
     stop: Stop,
 }
 
-/// Commands that may wait; a handle waits for room.
-pub(crate) const COMMANDS: usize = 64;
-
 impl Driver {
     /// A driver and the handle to it.
     ///
     /// # Errors
-    /// A limit, policy or service that cannot work, or no thread for an engine.
-    pub fn new(parts: Parts) -> Result<(Self, Node), Error> {
-        let shared = Arc::new(Shared::new(parts.me, parts.network, Clockwork::default()));
+    /// A limit, policy or service that cannot work, a state that cannot be restored, or no thread for an engine.
+    pub fn new(mut parts: Parts) -> Result<(Self, Node), Error> {
+        let Machines { started, requester, provider } = Machines::start(&mut parts)?;
         let window = parts.limits.window_tokens as usize;
-        let started = parts.state.as_ref().map_or(Millis::ZERO, |_| CLOCK_START);
-        let now = Instant::from_millis(started.0);
-        let state = parts.state.as_ref();
-        let kept = |name| state.map_or(Ok(None), |state| state.load(name));
-        let damaged = |name, error| match (error, state) {
-            (SnapshotError::Config(error), _) => Error::from(field("")(error)),
-            (error, Some(state)) => state.damaged(name, error).into(),
-            (_, None) => Error::Stopped,
-        };
-        let tape = parts.tape.as_ref();
-        if tape.is_some() && state.is_some() {
-            let problem = "cannot be together with a state directory: a recording begins without a past".into();
-            return Err(crate::ConfigError { path: "record".into(), problem }.into());
-        }
-        let provider = match (parts.service.models.is_empty(), kept(PROVIDER)?) {
-            (true, _) => None,
-            (false, None) => {
-                let provider = Recorded::provider(parts.service, parts.limits.clone(), seed()?, tape);
-                Some(provider.map_err(field(""))?)
-            }
-            (false, Some((bytes, away))) => {
-                let restored = Provider::restore((now, away), &bytes, parts.service, parts.limits.clone(), seed()?);
-                Some(Recorded::unrecorded(restored.map_err(|error| damaged(PROVIDER, error))?))
-            }
-        };
-        let mut requester = match (state, kept(REQUESTER)?) {
-            (Some(_), Some((bytes, away))) => {
-                let stored: Vec<Bytes<'_>> = parts.stored.iter().map(Bytes::of).collect();
-                let stored: Vec<_> = stored.iter().map(Bytes::stored).collect();
-                let restored = Requester::restore((now, away), &bytes, &stored, parts.policy, parts.limits, seed()?);
-                Recorded::unrecorded(restored.map_err(|error| damaged(REQUESTER, error))?)
-            }
-            (Some(_), None) => {
-                let mut fresh = Requester::new(parts.policy, parts.limits, seed()?).map_err(field("limits."))?;
-                fresh.keep_endings();
-                Recorded::unrecorded(fresh)
-            }
-            (None, _) => Recorded::requester(parts.policy, parts.limits, seed()?, tape).map_err(field("limits."))?,
-        };
-        // Before anything that was restored goes on.
-        if parts.account_budget.is_some() {
-            requester.set_account_budget(parts.account_budget);
-        }
-        let jobs: Vec<_> = requester.jobs().collect();
-        let (command, commands) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(parts.me, parts.network, Clockwork::default()));
+        let (handle, commands) = Handle::new(shared.clone());
         let (note, notes) = mpsc::unbounded();
         let mut driver = Driver {
             clock: Clock::now(),
@@ -176,7 +128,7 @@ impl Driver {
             engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
             streams: Streams::new(parts.spawn),
             desk: Desk::new(shared.clone(), window, note),
-            shared: shared.clone(),
+            shared,
             commands,
             notes,
             orders: VecDeque::new(),
@@ -184,10 +136,11 @@ impl Driver {
             draining: Vec::new(),
             stop: Stop::default(),
         };
-        let restored: Vec<_> = jobs.into_iter().map(|job| driver.desk.open_job(job)).collect();
-        shared.restored().extend(restored);
+        let restored: Vec<_> = driver.requester.jobs().collect();
+        let restored: Vec<_> = restored.into_iter().map(|job| driver.desk.open_job(job)).collect();
+        driver.shared.restored().extend(restored);
         driver.keep(false);
-        Ok((driver, Node::new(command, shared)))
+        Ok((driver, Node::new(handle)))
     }
 
     /// Carries out what the machines have ordered. Call it until it has nothing more, after every other call.
@@ -467,19 +420,4 @@ impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("me", &self.shared.me).field("jobs", &self.desk.len()).finish_non_exhaustive()
     }
-}
-
-/// A setting that the core does not take, where it is found in the configuration.
-pub(crate) fn field(prefix: &'static str) -> impl Fn(haggle_core::ConfigError) -> crate::ConfigError {
-    move |error| crate::ConfigError {
-        path: format!("{prefix}{}", error.field),
-        problem: format!("must be {}", error.must),
-    }
-}
-
-/// Fresh for every machine: a seed used twice would mint the same ids.
-pub(crate) fn seed() -> Result<[u8; 32], Error> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| Error::Runtime(io::Error::other(error)))?;
-    Ok(seed)
 }

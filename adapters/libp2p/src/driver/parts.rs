@@ -8,8 +8,8 @@ use libp2p::PeerId;
 use super::Spawn;
 use crate::{
     Config, ConfigError, Sale,
-    node::service,
     runtime::Runtime,
+    sale::{engines, service},
     state::{State, StoredAnswer},
 };
 
@@ -64,8 +64,7 @@ impl Parts {
     /// What cannot be sold.
     pub fn sell(mut self, config: &Config, sales: &[Sale]) -> Result<Self, ConfigError> {
         self.service = service(config, sales)?;
-        let models = self.service.models.iter().map(|serving| serving.advert.model.clone());
-        self.engines = models.zip(sales.iter().map(|sale| sale.engine.clone())).collect();
+        self.engines = engines(&self.service, sales.to_vec());
         Ok(self)
     }
 }

@@ -1,10 +1,7 @@
 //! Engines yield pieces of any size; what crosses the wire is bounded.
 
-use haggle_core::wire::MAX_CHUNK_TEXT;
+use haggle_core::wire::{MAX_CHUNK_IDS, MAX_CHUNK_TEXT};
 use haggle_engine::Piece;
-
-/// Ids of one chunk.
-const MAX_IDS: usize = MAX_CHUNK_TEXT / 8;
 
 /// Whether a piece fits a chunk as it is, as nearly all do. `window` tokens are the most that can be under way.
 pub(crate) fn fits(piece: &Piece, window: u32) -> bool {
@@ -41,7 +38,8 @@ pub(crate) fn split(piece: Piece, window: u32) -> Vec<Piece> {
 }
 
 fn most(window: u32) -> u32 {
-    window.clamp(1, MAX_IDS as u32)
+    // An id has four bytes.
+    window.clamp(1, MAX_CHUNK_IDS as u32 / 4)
 }
 
 #[cfg(test)]

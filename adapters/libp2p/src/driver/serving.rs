@@ -49,8 +49,10 @@ impl Driver {
                 }
             }
             FromEngine::Piece(attempt, piece) => {
-                self.engines.hold(attempt, piece);
-                self.place(attempt);
+                // Nearly always none waits before it, and there is room.
+                if self.engines.waits(attempt) || !self.push(attempt, &piece) {
+                    self.engines.hold(attempt, piece);
+                }
             }
             FromEngine::Ended(attempt, reason) => {
                 self.engines.hold_end(attempt, reason);
@@ -77,31 +79,40 @@ impl Driver {
         self.orders.push_back(Order::Announce(provider.names()));
     }
 
-    /// Pushes an attempt's pieces as far as there is room, then its end.
-    pub(super) fn place(&mut self, attempt: AttemptId) {
-        let now = self.now();
-        let Some(provider) = &mut self.provider else { return };
-        while let Some(piece) = self.engines.waiting(attempt) {
-            let ids: Option<Vec<u8>> =
-                piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-            match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
-                Ok(_) => {
-                    self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());
-                    self.engines.placed(attempt);
-                }
-                Err(Refusal::NoRoom) => return,
-                Err(Refusal::UnknownAttempt) => return self.engines.stop(attempt),
-                Err(refusal) => {
-                    tracing::error!(%refusal, "the engine made a piece that cannot be sent");
-                    self.engines.stop(attempt);
-                    let _ = provider.finish(now, attempt, EndReason::Engine);
-                    return;
-                }
+    /// Pushes the pieces of an attempt that wait, as far as there is room, then its end.
+    fn place(&mut self, attempt: AttemptId) {
+        while let Some(piece) = self.engines.next(attempt) {
+            if !self.push(attempt, &piece) {
+                return self.engines.put_back(attempt, piece);
             }
         }
-        if let Some(reason) = self.engines.due_end(attempt) {
+        let now = self.now();
+        if let Some(provider) = &mut self.provider
+            && let Some(reason) = self.engines.due_end(attempt)
+        {
             let _ = provider.finish(now, attempt, reason);
         }
+    }
+
+    /// False: there is no room for the piece yet. An attempt that can take none, ever, is stopped.
+    fn push(&mut self, attempt: AttemptId, piece: &haggle_engine::Piece) -> bool {
+        let now = self.now();
+        let Some(provider) = &mut self.provider else { return true };
+        let ids: Option<Vec<u8>> = piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
+        match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
+            Ok(_) => {
+                self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());
+                self.engines.placed(attempt);
+            }
+            Err(Refusal::NoRoom) => return false,
+            Err(Refusal::UnknownAttempt) => self.engines.stop(attempt),
+            Err(refusal) => {
+                tracing::error!(%refusal, "the engine made a piece that cannot be sent");
+                self.engines.stop(attempt);
+                let _ = provider.finish(now, attempt, EndReason::Engine);
+            }
+        }
+        true
     }
 
     pub(super) fn accept(&mut self, now: Instant, peer: PeerId, stream: sessions::SessionStream) {

@@ -3,8 +3,7 @@ use std::{future::Future, io};
 use async_std::task;
 use libp2p::{PeerId, identity::Keypair, swarm::dummy};
 
-use super::{NodeTransport, Runtime, Task, TransportLimits, async_io};
-use crate::Error;
+use super::{MdnsError, NodeTransport, Runtime, Task, TransportLimits, async_io};
 
 /// The async-std runtime, which is one for the whole process. It is unmaintained: take [`Smol`](super::Smol) for anything new.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +28,7 @@ impl Runtime for AsyncStd {
         false
     }
 
-    fn mdns(&self, _: PeerId) -> Result<Self::Mdns, Error> {
+    fn mdns(&self, _: PeerId) -> Result<Self::Mdns, MdnsError> {
         Err(async_io::no_mdns("async-std"))
     }
 }

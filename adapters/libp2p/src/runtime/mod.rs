@@ -25,8 +25,6 @@ use libp2p::{
     websocket, yamux,
 };
 
-use crate::Error;
-
 #[cfg(feature = "async-std")]
 pub use self::async_std::AsyncStd;
 #[cfg(feature = "smol")]
@@ -67,8 +65,25 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// Multicast discovery on the local network.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where this runtime has none, [`Error::Runtime`] when there is no interface to listen on.
-    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error>;
+    /// [`MdnsError::Unsupported`] where this runtime has none, [`MdnsError::Io`] when there is no interface to listen on.
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, MdnsError>;
+}
+
+/// Why there is no local discovery.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MdnsError {
+    /// The runtime has none.
+    #[error("there is no mDNS on the {runtime} runtime; these have it: {}", available.join(", "))]
+    Unsupported {
+        /// Which runtime.
+        runtime: &'static str,
+        /// The runtimes that have it.
+        available: &'static [&'static str],
+    },
+    /// This machine cannot do it now.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Local discovery, whatever sockets it uses.

@@ -2,8 +2,7 @@ use std::{fmt, future::Future, io, sync::Arc};
 
 use libp2p::{PeerId, identity::Keypair, swarm::dummy};
 
-use super::{NodeTransport, Runtime, Task, TransportLimits, async_io};
-use crate::Error;
+use super::{MdnsError, NodeTransport, Runtime, Task, TransportLimits, async_io};
 
 /// The smol runtime.
 #[derive(Clone, Default)]
@@ -46,7 +45,7 @@ impl Runtime for Smol {
         false
     }
 
-    fn mdns(&self, _: PeerId) -> Result<Self::Mdns, Error> {
+    fn mdns(&self, _: PeerId) -> Result<Self::Mdns, MdnsError> {
         Err(async_io::no_mdns("smol"))
     }
 }

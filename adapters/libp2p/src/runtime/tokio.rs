@@ -3,8 +3,7 @@ use std::{future::Future, io, sync::Arc};
 use libp2p::{PeerId, dns, identity::Keypair, mdns, tcp};
 use tokio::runtime::{self, Handle};
 
-use super::{Local, NodeTransport, Runtime, Task, TransportLimits, secure};
-use crate::Error;
+use super::{Local, MdnsError, NodeTransport, Runtime, Task, TransportLimits, secure};
 
 /// The tokio runtime.
 #[derive(Clone, Debug)]
@@ -64,9 +63,9 @@ impl Runtime for Tokio {
         secure(dns::tokio::Transport::system(tcp())?, dns::tokio::Transport::system(tcp())?, key, limits)
     }
 
-    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, MdnsError> {
         let _inside = self.handle.enter();
-        mdns::tokio::Behaviour::new(mdns::Config::default(), me).map_err(Error::Runtime)
+        Ok(mdns::tokio::Behaviour::new(mdns::Config::default(), me)?)
     }
 }
 

@@ -76,6 +76,7 @@
 mod engine;
 mod seat;
 mod stage;
+mod start;
 
 use std::{
     future::Future,
@@ -98,10 +99,14 @@ pub use haggle_sim::{
 use self::{
     engine::Shop,
     seat::{Place, Seat},
+    stage::Stage,
 };
-use crate::{Config, Error, Node, config::millis, driver::field, id};
-
-pub(crate) use self::stage::Stage;
+use crate::{
+    Config, Error, Node,
+    clockwork::{Clockwork, Simulated as _},
+    config::{field, millis},
+    id,
+};
 
 /// A simulated network and its nodes. Clones are the same market. When the last is dropped, its nodes are stopped.
 #[derive(Clone, Debug)]
@@ -153,7 +158,7 @@ impl Market {
         if !engines.is_empty() {
             inner.world.set_writer(node, Shop(engines));
         }
-        let (seat, handle) = Seat::open(Place { node, network, window }, Arc::downgrade(&self.stage));
+        let (seat, handle) = Seat::open(Place { node, network, window }, self.clockwork());
         inner.seats.insert(node, seat);
         Ok(handle)
     }
@@ -193,7 +198,7 @@ impl Market {
         let mut inner = self.stage.lock();
         let at = Instant::from_millis(inner.world.now()).after(millis(time)).as_millis();
         inner.slept += 1;
-        Sleep { stage: Arc::downgrade(&self.stage), at, nth: inner.slept, seen: None }
+        Sleep { stage: Arc::downgrade(&self.stage), clockwork: self.clockwork(), at, nth: inner.slept }
     }
 
     /// A node's process dies, now. Others see their connections to it end after 1 ms; its own handles are dead, and say
@@ -221,7 +226,7 @@ impl Market {
         let mut inner = self.stage.lock();
         inner.world.strike(FaultKind::Restart(id));
         let Some(place) = inner.seats.get(&id).map(|seat| seat.place.clone()) else { unreachable!("it has a seat") };
-        let (seat, handle) = Seat::open(place, Arc::downgrade(&self.stage));
+        let (seat, handle) = Seat::open(place, self.clockwork());
         inner.seats.insert(id, seat);
         handle
     }
@@ -271,12 +276,16 @@ impl Market {
     /// # Panics
     /// If the node is none of this market.
     pub fn id(&self, node: &Node) -> NodeId {
-        let own =
-            node.clockwork().stage.as_ref().is_some_and(|stage| Weak::ptr_eq(stage, &Arc::downgrade(&self.stage)));
+        let own = node.shared().clockwork.is_of(&self.stage);
         match id::to_core(&node.peer_id()).and_then(NodeId::of).filter(|_| own) {
             Some(id) => id,
             None => panic!("{} is no node of this market", node.peer_id()),
         }
+    }
+
+    fn clockwork(&self) -> Clockwork {
+        let stage = Arc::downgrade(&self.stage);
+        Clockwork::simulated(stage)
     }
 }
 
@@ -285,9 +294,9 @@ impl Market {
 #[must_use = "nobody sleeps unless it is awaited"]
 pub struct Sleep {
     stage: Weak<Stage>,
+    clockwork: Clockwork,
     at: u64,
     nth: u64,
-    seen: Option<u64>,
 }
 
 impl Future for Sleep {
@@ -295,16 +304,15 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(stage) = self.stage.upgrade() else { return Poll::Ready(()) };
-        let Sleep { at, nth, seen, .. } = &mut *self;
-        let look = |cx: &mut Context<'_>| {
+        let Sleep { clockwork, at, nth, .. } = &mut *self;
+        clockwork.poll(cx, |cx| {
             let mut inner = stage.lock();
             if inner.world.now() >= *at {
                 return Poll::Ready(());
             }
             inner.sleepers.insert((*at, *nth), cx.waker().clone());
             Poll::Pending
-        };
-        if look(cx).is_ready() { Poll::Ready(()) } else { stage.poll(seen, cx, look) }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A simulated node's side of its handles, as a driver is a real one's. It decides nothing.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 use futures::{
     FutureExt, StreamExt,
@@ -13,13 +13,15 @@ use haggle_core::{
 use haggle_sim::{NodeId, Told, World};
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
-use super::Stage;
 use crate::{
     Node, NodeEvent,
-    driver::{COMMANDS, Command, buyer::Buyer, commands::GOODBYE, desk::Desk, serving::tell_of_provider},
+    clockwork::Clockwork,
+    command::Command,
+    driver::{buyer::Buyer, commands::GOODBYE, desk::Desk, serving::tell_of_provider},
+    feed::Note,
+    handle::Handle,
     id,
-    job::Note,
-    shared::{Clockwork, Shared},
+    shared::Shared,
 };
 
 /// What stays the same when a node's process dies and another begins.
@@ -46,19 +48,17 @@ pub(super) struct Seat {
 
 impl Seat {
     /// A node that has just started, and its handle.
-    pub(super) fn open(place: Place, stage: Weak<Stage>) -> (Self, Node) {
+    pub(super) fn open(place: Place, clockwork: Clockwork) -> (Self, Node) {
         let Some(me) = id::to_libp2p(&place.node.peer()) else { unreachable!("17 bytes are a peer id") };
-        let clockwork = Clockwork { stage: Some(stage), seen: None };
         let shared = Arc::new(Shared::new(me, place.network.clone(), clockwork));
         let address = Multiaddr::from(Protocol::Memory(u64::from(place.node.0) + 1)).with(Protocol::P2p(me));
         shared.listening().insert(address);
-        let (command, commands) = mpsc::channel(COMMANDS);
+        let (handle, commands) = Handle::new(shared.clone());
         let (note, notes) = mpsc::unbounded();
         let desk = Desk::new(shared.clone(), place.window, note);
         let (draining, stopping) = (Vec::new(), None);
-        let node = Node::new(command, shared.clone());
         let seat = Seat { node: place.node, place, commands, notes, desk, shared, draining, stopping, is_over: false };
-        (seat, node)
+        (seat, Node::new(handle))
     }
 
     /// When a node that was stopped is gone.

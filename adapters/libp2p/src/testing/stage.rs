@@ -4,15 +4,16 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 
 use haggle_sim::{FaultKind, NodeId, World};
 
 use super::seat::Seat;
+use crate::clockwork::Simulated;
 
 /// One simulated network. Whoever waits for one of its handles moves it on.
-pub(crate) struct Stage {
+pub(super) struct Stage {
     inner: Mutex<Inner>,
     /// Who waits, to be asked again when there is something new to do.
     waiting: Mutex<Vec<Waker>>,
@@ -42,39 +43,7 @@ impl Stage {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the network go on until it told somebody something, for a task that has nothing yet.
-    ///
-    /// What was told may be for another task, which is to do what it wants in that very moment, and a task that has just
-    /// begun to wait may not be the only one: who waits goes on only after it has let the others have their turn since
-    /// the last move. `seen` is the moves that it knows of.
-    pub(crate) fn poll<T>(
-        &self,
-        seen: &mut Option<u64>,
-        cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        // Before the look, so that what comes after it is not missed.
-        self.wake_later(cx.waker());
-        let mut inner = self.lock();
-        let goes_on = *seen != Some(inner.moves) || inner.go_on();
-        *seen = Some(inner.moves);
-        drop(inner);
-        let polled = poll(cx);
-        match polled {
-            Poll::Ready(_) => *seen = None,
-            Poll::Pending if goes_on => cx.waker().wake_by_ref(),
-            Poll::Pending => {}
-        }
-        polled
-    }
-
-    /// A handle has said something: if everything was at rest, somebody has to go on.
-    pub(crate) fn stir(&self) {
-        let waiting = std::mem::take(&mut *self.lock_waiting());
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    pub(super) fn wake_later(&self, waker: &Waker) {
+    fn wake_later(&self, waker: &Waker) {
         let mut waiting = self.lock_waiting();
         if !waiting.iter().any(|known| known.will_wake(waker)) {
             waiting.push(waker.clone());
@@ -83,6 +52,26 @@ impl Stage {
 
     fn lock_waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Simulated for Stage {
+    /// What is told may be for another task, which is to do what it wants in that very moment, and a task that has just
+    /// begun to wait may not be the only one: who waits goes on only after it has let the others have their turn since
+    /// the last move. `seen` is the moves that it knows of.
+    fn pass(&self, seen: &mut Option<u64>, waker: &Waker) -> bool {
+        // Before the look, so that what comes after it is not missed.
+        self.wake_later(waker);
+        let mut inner = self.lock();
+        let has_passed = *seen != Some(inner.moves) || inner.go_on();
+        *seen = Some(inner.moves);
+        has_passed
+    }
+
+    /// If everything was at rest, somebody has to go on.
+    fn stir(&self) {
+        let waiting = std::mem::take(&mut *self.lock_waiting());
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -19,7 +19,7 @@ use libp2p::{
 
 use super::{
     ports::Ports,
-    tcp::{Event, socket},
+    socket::{Event, socket},
 };
 use crate::timers::Delay;
 

@@ -4,6 +4,7 @@
 mod dns;
 mod listener;
 mod ports;
+mod socket;
 mod tcp;
 
 use std::io;
@@ -11,8 +12,9 @@ use std::io;
 use libp2p::identity::Keypair;
 
 use self::tcp::Tcp;
+#[cfg(any(feature = "smol", feature = "async-std"))]
+use super::MdnsError;
 use super::{NodeTransport, TransportLimits, secure};
-use crate::Error;
 
 /// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
 ///
@@ -25,7 +27,6 @@ pub fn transport(key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTran
 }
 
 #[cfg(any(feature = "smol", feature = "async-std"))]
-pub(super) fn no_mdns(runtime: &'static str) -> Error {
-    let instead = "set enable_mdns = false";
-    Error::Unsupported { what: "mDNS", runtime, available: &["tokio"], instead }
+pub(super) fn no_mdns(runtime: &'static str) -> MdnsError {
+    MdnsError::Unsupported { runtime, available: &["tokio"] }
 }

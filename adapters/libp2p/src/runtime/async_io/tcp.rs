@@ -16,14 +16,16 @@ use futures::{
 };
 use libp2p::{
     Multiaddr, Transport,
-    core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
+    core::transport::{DialOpts, ListenerId, PortUse, TransportError},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{dns::Target, listener::Listener, ports::Ports};
+use super::{
+    dns::Target,
+    listener::Listener,
+    ports::Ports,
+    socket::{Event, socket},
+};
 use crate::timers::Delay;
-
-pub(super) type Event = TransportEvent<Ready<io::Result<Async<TcpStream>>>, io::Error>;
 
 /// The next address of a name is tried this long after the one before it.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -117,22 +119,4 @@ async fn connect_from(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<As
 
 fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
-}
-
-/// A socket that sends at once what it is given.
-pub(super) fn socket(at: SocketAddr, shares_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    if at.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_tcp_nodelay(true)?;
-    socket.set_reuse_address(true)?;
-    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
-    if shares_port {
-        socket.set_reuse_port(true)?;
-    }
-    #[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
-    let _ = shares_port;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }

@@ -16,7 +16,6 @@ use futures::{
     future::{self, BoxFuture, Shared},
 };
 use haggle::{
-    Error,
     libp2p::{
         PeerId, Transport,
         core::{
@@ -25,7 +24,7 @@ use haggle::{
         },
         identity::Keypair,
     },
-    runtime::{NodeTransport, Runtime, Task, TransportLimits},
+    runtime::{MdnsError, NodeTransport, Runtime, Task, TransportLimits},
 };
 
 /// One node's part of a runtime: its connections can be cut, and its tasks dropped, as a failing machine would.
@@ -82,7 +81,7 @@ impl<R: Runtime> Runtime for Faulty<R> {
         self.runtime.has_mdns()
     }
 
-    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, Error> {
+    fn mdns(&self, me: PeerId) -> Result<Self::Mdns, MdnsError> {
         self.runtime.mdns(me)
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     Config, Error, NodeEvent, address,
     config::{Settings, millis},
     discovery,
-    driver::{Driver, hang_up, seed},
-    groups,
+    driver::{Driver, hang_up},
+    entropy, groups,
     network::{self, Behaviour, Network},
     runtime::{Mdns, Runtime},
     sessions,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A swarm as the configuration wants it. Call it inside the runtime: it opens sockets.
-pub(super) fn swarm<R: Runtime>(
+pub(crate) fn swarm<R: Runtime>(
     runtime: &R,
     key: &Keypair,
     config: &Config,
@@ -60,7 +60,7 @@ pub(super) fn swarm<R: Runtime>(
 }
 
 /// Listens, tells that the node is ready, and runs it.
-pub(super) async fn run<M: Mdns>(
+pub(crate) async fn run<M: Mdns>(
     mut swarm: Swarm<Behaviour<M>>,
     driver: Driver,
     config: Config,
@@ -68,7 +68,7 @@ pub(super) async fn run<M: Mdns>(
     models: Vec<Model>,
     ready: oneshot::Sender<Result<(), Error>>,
 ) {
-    let prepared = seed().and_then(|seed| {
+    let prepared = entropy::seed().map_err(Error::Runtime).and_then(|seed| {
         let nodes = network::by_peer(settings.bootstrap.clone()).len();
         let schedule = Bootstrap::new(CoreInstant::ZERO, nodes, millis(config.dial_timeout), &settings.policy, seed);
         let parts = network::Parts {

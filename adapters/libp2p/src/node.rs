@@ -1,40 +1,24 @@
-//! A node: the handle.
+//! A node as the application holds it.
 
-mod builder;
-mod run;
-mod sale;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
-
-use futures::{
-    SinkExt,
-    channel::{mpsc, oneshot},
-};
-use haggle_core::{Criteria, JobId, JobSpec, money::Amount, peers::book::Reliability, spec::QuoteSpec, time::Millis};
+use haggle_core::{Criteria, JobSpec, money::Amount, peers::book::Reliability, spec::QuoteSpec, time::Millis};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    Config, ConfigError, Error, Events, Found, Job, Offer, Reachability,
+    ConfigError, Error, Events, Found, Job, Offer, Reachability,
+    command::Command,
     config::{contact, millis, simulated_contact},
-    driver::Command,
-    runtime::Runtime,
-    shared::{Clockwork, Shared},
+    handle::Handle,
+    shared::Shared,
 };
-
-pub use builder::Builder;
-pub use sale::Sale;
-pub(crate) use sale::service;
 
 /// A node of the market: it buys, and sells what it was given to sell. Clones are the same node.
 ///
 /// A node stops by [`stop`](Node::stop), or when its last handle and the last job of it are dropped.
 #[derive(Clone, Debug)]
 pub struct Node {
-    commands: mpsc::Sender<Command>,
-    shared: Arc<Shared>,
+    handle: Handle,
 }
 
 /// A node as it is now.
@@ -62,29 +46,14 @@ pub struct Load {
 }
 
 impl Node {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
-        Node { commands, shared }
-    }
-
-    /// Puts a node together step by step.
-    pub fn builder(config: Config) -> Builder {
-        Builder::new(config)
-    }
-
-    /// Starts a node that only buys.
-    ///
-    /// # Errors
-    /// As [`Builder::start`].
-    pub async fn start<R: Runtime>(config: Config, runtime: R) -> Result<Self, Error> {
-        Node::builder(config).start(runtime).await
+    pub(crate) fn new(handle: Handle) -> Self {
+        Node { handle }
     }
 
     /// Stops the node: every job ends, typed, on both sides, and the sockets are closed. Stopping twice is no error.
     pub async fn stop(&self) {
-        let (reply, stopped) = oneshot::channel();
-        if self.send(Command::Stop(reply)).await.is_ok() {
-            let _ = self.shared.clockwork.wait(stopped).await;
-        }
+        // One that is gone has been stopped.
+        let _ = self.handle.wait(Command::Stop).await;
     }
 
     /// Takes no further jobs of others from now on, announces its models no more, and waits until the jobs that run have
@@ -93,9 +62,7 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn drain(&self, patience: Duration) -> Result<(), Error> {
-        let (reply, drained) = oneshot::channel();
-        self.send(Command::Drain(millis(patience), reply)).await?;
-        self.shared.clockwork.wait(drained).await.map_err(|_| Error::Stopped)
+        self.handle.wait(|reply| Command::Drain(millis(patience), reply)).await
     }
 
     /// Has a prompt answered by a provider that is found, asked and awarded.
@@ -103,15 +70,15 @@ impl Node {
     /// # Errors
     /// [`Error::Refused`] if the job cannot be taken as it is; what happens later comes with the [`Job`].
     pub async fn submit(&self, spec: JobSpec) -> Result<Job, Error> {
-        let node = self.clone();
-        self.ask(|reply| Command::Submit(spec, node, reply)).await
+        let feed = self.handle.ask(|reply| Command::Submit(spec, reply)).await?;
+        Ok(Job::new(feed, self.handle.clone()))
     }
 
     /// The jobs that were restored from the state directory, once: they go on where the process before was. Dropping one
     /// cancels it.
     pub fn restored(&self) -> Vec<Job> {
-        let unclaimed = std::mem::take(&mut *self.shared.restored());
-        unclaimed.into_iter().map(|job| job.handle(self.clone())).collect()
+        let feeds = std::mem::take(&mut *self.shared().restored());
+        feeds.into_iter().map(|feed| Job::new(feed, self.handle.clone())).collect()
     }
 
     /// Asks for offers, the best first, and awards none.
@@ -119,7 +86,7 @@ impl Node {
     /// # Errors
     /// [`Error::Job`] if nobody made one.
     pub async fn quote(&self, spec: QuoteSpec) -> Result<Vec<Offer>, Error> {
-        self.ask(|reply| Command::Quote(spec, reply)).await
+        self.handle.ask(|reply| Command::Quote(spec, reply)).await
     }
 
     /// Finds who serves a model, the best posted price first. `deadline` is for the whole search; without one, the
@@ -128,7 +95,7 @@ impl Node {
     /// # Errors
     /// [`Error::Job`] if nobody was found; it says whether every source of peers answered.
     pub async fn discover(&self, criteria: Criteria, deadline: Option<Millis>) -> Result<Found, Error> {
-        self.ask(|reply| Command::Discover(criteria, deadline, reply)).await
+        self.handle.ask(|reply| Command::Discover(criteria, deadline, reply)).await
     }
 
     /// Makes a provider known, by an address that ends in `/p2p/` and its id. It is asked in every search from now on.
@@ -139,17 +106,17 @@ impl Node {
         let contact = if self.is_simulated() { simulated_contact } else { contact };
         let (peer, address) = contact(address)
             .map_err(|problem| ConfigError { path: "address".into(), problem: format!("{address:?} {problem}") })?;
-        self.send(Command::AddAddress(peer, address)).await?;
+        self.handle.send(Command::AddAddress(peer, address)).await?;
         Ok(peer)
     }
 
-    /// Bounds what all jobs of this node together may come to owe, from now on; [`Builder::account_budget`] bounds restored
+    /// Bounds what all jobs of this node together may come to owe, from now on; [`Builder::account_budget`](crate::Builder::account_budget) bounds restored
     /// jobs too, which go on as soon as the node starts.
     ///
     /// # Errors
     /// The node was stopped.
     pub async fn set_account_budget(&self, budget: Option<Amount>) -> Result<(), Error> {
-        self.send(Command::SetAccountBudget(budget)).await
+        self.handle.send(Command::SetAccountBudget(budget)).await
     }
 
     /// How a provider has served this node so far; `None` if nothing is known of it.
@@ -157,7 +124,7 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn reliability(&self, peer: PeerId) -> Result<Option<Reliability>, Error> {
-        self.ask(|reply| Command::Reliability(peer, reply)).await
+        self.handle.ask(|reply| Command::Reliability(peer, reply)).await
     }
 
     /// Never asks a provider again, until it is allowed.
@@ -165,7 +132,7 @@ impl Node {
     /// # Errors
     /// [`Error::Refused`] if as many are banned as the limit allows.
     pub async fn ban(&self, peer: PeerId) -> Result<(), Error> {
-        self.ask(|reply| Command::Ban(peer, reply)).await
+        self.handle.ask(|reply| Command::Ban(peer, reply)).await
     }
 
     /// Lifts every ban of a provider, and forgets what it was banned for.
@@ -173,36 +140,32 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn allow(&self, peer: PeerId) -> Result<(), Error> {
-        self.send(Command::Allow(peer)).await
-    }
-
-    pub(crate) async fn award(&self, job: JobId, peer: PeerId) -> Result<(), Error> {
-        self.ask(|reply| Command::Award(job, peer, reply)).await
+        self.handle.send(Command::Allow(peer)).await
     }
 
     /// What happens at the node from now on.
     pub fn events(&self) -> Events {
-        self.shared.subscribers.subscribe(self.shared.clockwork.clone())
+        self.shared().subscribers.subscribe(self.shared().clockwork.clone())
     }
 
     /// Whether the node's network is simulated, which is so only for nodes that a `testing::Market` gave.
     pub fn is_simulated(&self) -> bool {
-        self.shared.clockwork.is_simulated()
+        self.shared().clockwork.is_simulated()
     }
 
     /// The node's id.
     pub fn peer_id(&self) -> PeerId {
-        self.shared.me
+        self.shared().me
     }
 
     /// Who is connected.
     pub fn connected_peers(&self) -> Vec<PeerId> {
-        self.shared.connected().iter().copied().collect()
+        self.shared().connected().iter().copied().collect()
     }
 
     /// Where the node listens, each address with the node's id at its end.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        self.shared.listening().iter().cloned().collect()
+        self.shared().listening().iter().cloned().collect()
     }
 
     /// The node as it is now.
@@ -210,7 +173,7 @@ impl Node {
         NodeInfo {
             peer_id: self.peer_id(),
             simulated: self.is_simulated(),
-            network: self.shared.network.clone(),
+            network: self.shared().network.clone(),
             listen_addresses: self.listen_addresses(),
             connected_peers: self.connected_peers(),
         }
@@ -219,34 +182,22 @@ impl Node {
     /// What it does for others at this moment.
     pub fn load(&self) -> Load {
         Load {
-            jobs: self.shared.serving.load(Ordering::Relaxed),
-            tokens: self.shared.metrics.value("haggle_tokens_served_total", ""),
+            jobs: self.shared().serving.load(Ordering::Relaxed),
+            tokens: self.shared().metrics.value("haggle_tokens_served_total", ""),
         }
     }
 
     /// What it has learned of how others reach it.
     pub fn reachability(&self) -> Reachability {
-        self.shared.reachability()
+        self.shared().reachability()
     }
 
     /// Counters and gauges in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.shared.metrics.text(self.shared.gauges(), self.is_simulated())
+        self.shared().metrics.text(self.shared().gauges(), self.is_simulated())
     }
 
-    pub(crate) fn clockwork(&self) -> &Clockwork {
-        &self.shared.clockwork
-    }
-
-    async fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.clone().send(command).await.map_err(|_| Error::Stopped)?;
-        self.shared.clockwork.stir();
-        Ok(())
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.send(command(reply)).await?;
-        self.shared.clockwork.wait(answer).await.map_err(|_| Error::Stopped)?
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.handle.shared
     }
 }

@@ -1,35 +1,51 @@
 //! How a node is put together and started.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use futures::channel::oneshot;
 use haggle_core::{Policy, money::Amount, wire::message::ModelAdvert};
 use haggle_flight::Tape;
 use libp2p::identity::Keypair;
 
-use super::{Node, Sale, run, service};
 use crate::{
-    Config, Error,
+    Config, Error, Node, Sale,
     driver::{Driver, Parts},
+    run,
     runtime::Runtime,
+    sale::{engines, service},
     state::{State, StoredAnswer},
 };
+
+impl Node {
+    /// Puts a node together step by step.
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
+    }
+
+    /// Starts a node that only buys.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub async fn start<R: Runtime>(config: Config, runtime: R) -> Result<Self, Error> {
+        Node::builder(config).start(runtime).await
+    }
+}
 
 /// How a node is put together.
 #[derive(Debug)]
 pub struct Builder {
-    config: Config,
-    key: Option<Keypair>,
-    policy: Policy,
-    account_budget: Option<Amount>,
-    sales: Vec<Sale>,
-    tape: Option<Tape>,
-    state: Option<State>,
+    pub(crate) config: Config,
+    pub(crate) key: Option<Keypair>,
+    pub(crate) policy: Policy,
+    pub(crate) account_budget: Option<Amount>,
+    pub(crate) sales: Vec<Sale>,
+    pub(crate) tape: Option<Tape>,
+    pub(crate) state: Option<State>,
     stored: Vec<StoredAnswer>,
 }
 
 impl Builder {
-    pub(super) fn new(config: Config) -> Self {
+    fn new(config: Config) -> Self {
         Builder {
             config,
             key: None,
@@ -101,11 +117,9 @@ impl Builder {
             (None, None) => Keypair::generate_ed25519(),
         };
         let service = service(&self.config, &self.sales)?;
-        let names =
-            |advert: &ModelAdvert| [advert.model.clone()].into_iter().chain(advert.aliases.clone()).collect::<Vec<_>>();
+        let names = |advert: &ModelAdvert| [slice::from_ref(&advert.model), &advert.aliases].concat();
         let models = service.models.iter().flat_map(|serving| names(&serving.advert)).collect();
-        let engines = service.models.iter().map(|serving| serving.advert.model.clone());
-        let engines = engines.zip(self.sales.iter().map(|sale| sale.engine.clone())).collect();
+        let engines = engines(&service, self.sales);
         let spawner = runtime.clone();
         let (driver, node) = Driver::new(Parts {
             me: key.public().to_peer_id(),
@@ -134,34 +148,5 @@ impl Builder {
         }));
         started.await.map_err(|_| Error::Stopped)??;
         Ok(node)
-    }
-
-    /// Starts the node in a simulated network instead: see [`testing`](crate::testing).
-    ///
-    /// # Errors
-    /// A setting that cannot work, or that a simulated node cannot have: a key, a state directory, a recording.
-    #[cfg(feature = "testing")]
-    pub fn start_in(self, market: &crate::testing::Market) -> Result<Node, Error> {
-        use haggle_sim::{EngineScript, ProviderConfig, RequesterConfig};
-
-        let settings = self.config.read(self.policy)?;
-        let absent = [("key", self.key.is_some()), ("state", self.state.is_some()), ("record", self.tape.is_some())];
-        if let Some((path, _)) = absent.into_iter().find(|(_, is_set)| *is_set) {
-            let problem = "is for real nodes: leave it out, a simulated one has no key and writes no file".into();
-            return Err(crate::ConfigError { path: path.into(), problem }.into());
-        }
-        let service = service(&self.config, &self.sales)?;
-        let engines = service.models.iter().map(|serving| serving.advert.model.clone());
-        let engines: Vec<_> = engines.zip(self.sales.into_iter().map(|sale| sale.engine)).collect();
-        let limits = self.config.limits;
-        let provider = (!engines.is_empty()).then(|| ProviderConfig {
-            service,
-            limits: limits.clone(),
-            engine: EngineScript::default(),
-            published: true,
-        });
-        let (policy, account_budget) = (settings.policy, self.account_budget);
-        let requester = RequesterConfig { policy, limits, account_budget, ..RequesterConfig::default() };
-        market.seat(self.config.network, requester, provider, engines)
     }
 }

@@ -20,7 +20,7 @@ pub struct Sale {
     pub engine: Arc<dyn Engine>,
     /// The name under which it is found; the engine's own if empty.
     pub name: String,
-    /// Other names it answers to, at most 8.
+    /// Other names it answers to, at most 6.
     pub aliases: Vec<String>,
     /// Micro-units per 1,000,000 tokens read.
     pub price_in: Price,
@@ -92,6 +92,7 @@ impl std::fmt::Debug for Sale {
     }
 }
 
+/// What is sold, as the core has it.
 pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
     if sales.len() > MAX_MODELS {
         return Err(ConfigError { path: "models".into(), problem: format!("must be at most {MAX_MODELS}") });
@@ -105,4 +106,10 @@ pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, Config
         stall: millis(config.stall_timeout),
         ..Service::default()
     })
+}
+
+/// The engine of each model of a service that was made of these sales.
+pub(crate) fn engines(service: &Service, sales: Vec<Sale>) -> Vec<(Model, Arc<dyn Engine>)> {
+    let models = service.models.iter().map(|serving| serving.advert.model.clone());
+    models.zip(sales.into_iter().map(|sale| sale.engine)).collect()
 }
