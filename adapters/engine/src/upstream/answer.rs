@@ -38,8 +38,11 @@ pub struct Answer {
     prompt_tokens: Option<u64>,
     /// Tokens written, the last that was said of it.
     total: Option<u64>,
-    /// Why it is over, once the server has said so. Its usage may still follow.
-    stop: Option<Stop>,
+    /// The last reason that the server gave for an end. Only `[DONE]` and the end of the body are one: some servers give
+    /// a reason with every piece, or for their thoughts alone.
+    reason: Option<Reason>,
+    /// The reason stands alone behind the text, so that nothing but the usage is expected.
+    firm: bool,
     steps: VecDeque<Step>,
     ended: bool,
 }
@@ -51,6 +54,14 @@ enum Reading {
     Events(Parser),
     /// One JSON object, from a server that does not stream.
     Whole(Vec<u8>),
+}
+
+/// Why a server says that it ends an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Stop(Stop),
+    Filtered,
+    Unknown,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +85,8 @@ impl Answer {
             hidden: 0,
             prompt_tokens: None,
             total: None,
-            stop: None,
+            reason: None,
+            firm: false,
             steps: VecDeque::new(),
             ended: false,
             asked,
@@ -86,9 +98,9 @@ impl Answer {
         self.steps.pop_front()
     }
 
-    /// Whether the server has said why the answer is over: all that may still come is its usage.
+    /// Whether all that may still come is the usage, as far as the server can be believed.
     pub fn is_finished(&self) -> bool {
-        self.stop.is_some() || self.ended
+        self.firm || self.ended
     }
 
     /// Whether the ending is among the steps, or was.
@@ -128,16 +140,14 @@ impl Answer {
             let body = std::mem::take(body);
             self.on_reply(&body);
         }
-        if !self.ended {
-            match self.stop {
-                Some(stop) => self.finish(stop),
-                None => {
-                    let how = broken.unwrap_or("the connection was closed");
-                    self.fail(Failure::new(
-                        Why::Truncated,
-                        format!("the upstream server's answer broke off without an ending: {how}"),
-                    ));
-                }
+        match (self.reason, broken) {
+            _ if self.ended => {}
+            (Some(reason), None) => self.conclude(reason),
+            (Some(reason), Some(_)) if self.firm => self.conclude(reason),
+            (_, broken) => {
+                let how = broken.unwrap_or("the connection was closed");
+                let detail = format!("the upstream server's answer broke off without an ending: {how}");
+                self.fail(Failure::new(Why::Truncated, detail));
             }
         }
     }
@@ -154,7 +164,7 @@ impl Answer {
     fn on_event(&mut self, event: Event<'_>) {
         match (event.name, event.data.trim_ascii()) {
             (_, b"") => {}
-            (_, b"[DONE]") => self.end(None),
+            (_, b"[DONE]") => self.done(),
             (b"error", data) => self.on_error(data),
             (_, data) => self.on_reply(data),
         }
@@ -174,28 +184,36 @@ impl Answer {
         }
         self.hidden = reply.hidden().unwrap_or(self.hidden);
         let total = reply.total().map(|total| total.saturating_sub(self.hidden));
-        // After its end, there is nothing to be added to an answer.
-        if self.stop.is_none() && self.on_text(reply.text(), total).is_err() {
+        if self.on_text(reply.text(), total).is_err() {
             return self.finish(Stop::MaxTokens);
         }
-        match reply.finish_reason() {
-            None => {}
-            Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => self.stop = Some(Stop::End),
-            Some("length" | "max_tokens") => self.stop = Some(Stop::MaxTokens),
-            Some("content_filter") => {
+        if !reply.text().is_empty() {
+            self.firm = false;
+        }
+        if let Some(reason) = reply.finish_reason() {
+            self.reason = Some(Reason::read(reason));
+            self.firm = reply.text().is_empty() && !reply.is_thought() && !self.tally.is_empty();
+        }
+    }
+
+    /// The server says that it is done. That is an ending, with or without a reason, unless there was nothing at all.
+    fn done(&mut self) {
+        if self.reason.is_none() && !self.tally.is_empty() {
+            self.reason = Some(Reason::Stop(Stop::End));
+        }
+        self.end(None);
+    }
+
+    fn conclude(&mut self, reason: Reason) {
+        match reason {
+            Reason::Stop(stop) => self.finish(stop),
+            Reason::Filtered => {
                 self.fail(Failure::new(Why::Unavailable, "the upstream server filters what this answer would say"));
             }
-            Some(_) => {
+            Reason::Unknown => {
                 let detail = "the upstream server ended the answer for a reason that is not known here";
                 self.fail(Failure::new(Why::Engine, detail));
             }
-        }
-        if let Some(stop) = self.stop
-            && !self.ended
-            && self.prompt_tokens.is_some()
-            && self.total.is_some()
-        {
-            self.finish(stop);
         }
     }
 
@@ -270,6 +288,17 @@ impl Answer {
 
     fn prompt_tokens(&self) -> u32 {
         self.prompt_tokens.map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
+    }
+}
+
+impl Reason {
+    fn read(name: &str) -> Self {
+        match name {
+            "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Self::Stop(Stop::End),
+            "length" | "max_tokens" => Self::Stop(Stop::MaxTokens),
+            "content_filter" => Self::Filtered,
+            _ => Self::Unknown,
+        }
     }
 }
 

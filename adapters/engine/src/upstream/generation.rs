@@ -78,7 +78,7 @@ impl Upstreaming {
             return Step::Waiting;
         }
         match self.answer.as_mut().filter(|_| finished) {
-            Some(answer) => answer.end(None),
+            Some(answer) => answer.end(Some("it is silent")),
             None => {
                 let detail = format!("the upstream server was silent for {} s", patience.as_secs());
                 return self.fail(Failure::new(Why::Engine, detail));

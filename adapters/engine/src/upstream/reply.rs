@@ -80,7 +80,7 @@ impl Reply {
 
     /// Why the answer is over.
     pub(super) fn finish_reason(&self) -> Option<&str> {
-        self.choice()?.finish_reason.as_deref().filter(|reason| !reason.is_empty())
+        self.choice()?.finish_reason.as_deref().filter(|reason| !matches!(*reason, "" | "null"))
     }
 
     /// Tokens of the prompt, if it says so.

@@ -1,15 +1,18 @@
 //! How many tokens a text is. Servers send text, seldom counts, and not every piece is one token.
 //!
-//! The rule: where the server says with each piece how many tokens it has written so far, that is believed; else a piece
-//! is one token, and the last one is held back, so that it can carry what the usage says in the end beyond that. Never
-//! more than asked for, never more than bytes of text, never less than one a piece: a server that cuts its pieces finer
-//! than tokens without saying so is counted by its pieces. Where the usage says more than text is left to carry, the
-//! requester owes less.
+//! The rule: where the server says with each piece how many tokens it has written so far, that is believed as long as it
+//! grows with the text; else a piece is one token, and the last one is held back, so that it can carry what the usage
+//! says in the end beyond that. Never more than asked for, never more than bytes of text, never less than one a piece: a
+//! server that cuts its pieces finer than tokens without saying so is counted by its pieces. Where the usage says more
+//! than text is left to carry, the requester owes less.
 
 use crate::Piece;
 
 /// Text of one piece, in bytes, at most.
 pub(super) const MAX_TEXT: usize = 8 << 10;
+
+/// Texts in a row with which a total may stay as it is: some are a part of a token. With one more it is no total.
+const STALLS: u32 = 1;
 
 /// Counts one answer.
 #[derive(Clone, Debug)]
@@ -21,6 +24,20 @@ pub(super) struct Tally {
     bytes: u64,
     /// Text that waits: for its count, or for the end.
     held: String,
+    /// In so many pieces it came.
+    pieces: u32,
+    said: Said,
+}
+
+/// What is to be thought of the totals that come with the text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    /// The last one.
+    total: u64,
+    /// Texts that it did not grow with.
+    stalls: u32,
+    /// It did not grow often enough: what the server tells with a piece is told of that piece, or of nothing.
+    is_none: bool,
 }
 
 /// The answer has all the text that fits its last token.
@@ -29,7 +46,7 @@ pub(super) struct Full;
 
 impl Tally {
     pub(super) fn new(max_tokens: u32) -> Self {
-        Self { max: max_tokens, counted: 0, bytes: 0, held: String::new() }
+        Self { max: max_tokens, counted: 0, bytes: 0, held: String::new(), pieces: 0, said: Said::default() }
     }
 
     /// Tokens delivered so far.
@@ -48,32 +65,28 @@ impl Tally {
     /// # Errors
     /// [`Full`]: the answer ends here, whatever else the server writes.
     pub(super) fn push(&mut self, text: &str, total: Option<u64>) -> Result<Option<Piece>, Full> {
+        let total = total.filter(|total| self.said.is_total(*total));
         // The last token that may be written waits for the end: whatever text is left belongs to it.
         let last = self.max.saturating_sub(self.counted) <= 1;
-        let ready = match total {
-            None if last || self.held.is_empty() => None,
-            None => self.deliver(1),
-            Some(_) => None,
-        };
-        if self.held.len() + text.len() > MAX_TEXT {
-            if last {
-                return Err(Full);
-            }
-            // More than one token can be.
-            let ready = self.deliver(1);
-            self.held.push_str(text);
-            return Ok(ready);
+        let too_long = self.held.len() + text.len() > MAX_TEXT;
+        if too_long && last {
+            return Err(Full);
         }
+        // More than one token can be, or nobody says what it is.
+        let is_ready = too_long || total.is_none() && !last;
+        let ready = if is_ready { self.deliver(self.pieces.min(self.max - self.counted - 1)) } else { None };
         self.held.push_str(text);
-        let Some(total) = total else { return Ok(ready) };
-        let n = self.fitting(total);
+        self.pieces += 1;
+        let Some(total) = total.filter(|_| !too_long) else { return Ok(ready) };
+        let n = if self.said.stalls == 0 { self.fitting(total) } else { 0 };
         Ok(if n >= 1 && n < self.max - self.counted { self.deliver(n) } else { None })
     }
 
     /// The answer is over; the server says that it wrote `total` tokens.
     pub(super) fn finish(&mut self, total: Option<u64>) -> Option<Piece> {
-        let n = total.map_or(1, |total| self.fitting(total)).max(1);
-        self.deliver(n)
+        let total = total.filter(|total| !self.said.is_none || *total > self.said.total);
+        let n = total.map_or(0, |total| self.fitting(total)).max(self.pieces);
+        self.deliver(n.min(self.max - self.counted))
     }
 
     /// How many tokens of a total are not counted yet, as far as they can be: `counted` stays below `max` before.
@@ -83,13 +96,29 @@ impl Tally {
         u32::try_from(fitting).unwrap_or(u32::MAX).saturating_sub(self.counted)
     }
 
+    /// Delivers what is held as `n` tokens. The last one that may be written is not among them before the end.
     fn deliver(&mut self, n: u32) -> Option<Piece> {
         if self.held.is_empty() {
             return None;
         }
+        self.pieces = 0;
         self.counted += n;
         self.bytes += self.held.len() as u64;
         Some(Piece { n, text: std::mem::take(&mut self.held), ids: None })
+    }
+}
+
+impl Said {
+    /// Whether what is said with more text is a total.
+    fn is_total(&mut self, total: u64) -> bool {
+        if total > self.total {
+            self.stalls = 0;
+        } else {
+            self.stalls += 1;
+            self.is_none |= total < self.total || self.stalls > STALLS;
+        }
+        self.total = total;
+        !self.is_none
     }
 }
 
@@ -135,6 +164,21 @@ mod tests {
     fn what_the_server_says_with_each_piece_is_believed() {
         let said = [("one", Some(1)), (" two three", Some(3)), (" fo", Some(3)), ("ur", Some(4)), (" five", Some(5))];
         assert_eq!(run(9, &said, Some(5)), pieces(&[(1, "one"), (2, " two three"), (1, " four"), (1, " five")]));
+    }
+
+    #[test]
+    fn a_total_that_does_not_grow_with_the_text_is_none() {
+        let alone = [("one", Some(1)), (" two", Some(1)), (" three", Some(1)), (" four", Some(1)), (" five", Some(1))];
+        let each = [(1, "one"), (1, " two"), (1, " three"), (1, " four"), (1, " five")];
+        assert_eq!(run(9, &alone, Some(1)), pieces(&each), "each is told alone");
+        assert_eq!(run(9, &alone, Some(7)).last(), Some(&(3, " five".to_owned())), "the end says more");
+        assert_eq!(run(3, &alone, Some(1)), pieces(&[(1, "one"), (1, " two"), (1, " three four five")]));
+        let sizes = [("a b c", Some(3)), (" d e", Some(2)), (" f g h i", Some(4))];
+        assert_eq!(run(9, &sizes, Some(4)), pieces(&[(3, "a b c"), (1, " d e"), (1, " f g h i")]));
+        let mut tally = Tally::new(100);
+        let held = |tally: &mut Tally| tally.push("word ", Some(40)).map(|_| tally.held.len()).expect("fits");
+        assert!((0..20).all(|_| held(&mut tally) <= 10), "nothing is held back for long");
+        assert_eq!(tally.counted() as usize + 1, 5 + 18, "the first as many tokens as bytes, then one a piece");
     }
 
     #[test]

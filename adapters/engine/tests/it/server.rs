@@ -61,6 +61,8 @@ pub(crate) enum Does {
     Refuses(u16, Option<&'static str>, &'static str),
     /// These texts, one event each.
     Says(&'static [&'static str]),
+    /// These bytes as a body of this kind, which ends with the connection.
+    Sends(&'static str, Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -168,6 +170,14 @@ impl Drop for Server {
     }
 }
 
+/// A stream of events with this data.
+pub(crate) fn events<'a>(data: impl IntoIterator<Item = &'a str>) -> Does {
+    Does::Sends(
+        "text/event-stream",
+        data.into_iter().map(|data| format!("data: {data}\n\n")).collect::<String>().into(),
+    )
+}
+
 /// What it writes.
 pub(crate) fn words(n: usize) -> String {
     (0..n).map(|n| format!("word {n} ")).collect()
@@ -248,6 +258,10 @@ impl Writer<'_> {
         match does {
             Does::Refuses(status, retry, body) => return refuse(&mut self.out, *status, *retry, body),
             Does::Hangs => return self.until_closed(),
+            Does::Sends(kind, body) => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+                return self.out.write_all(&[head.as_bytes(), body].concat());
+            }
             Does::SlowFirst(pause) => thread::sleep(*pause),
             Does::Whole => {
                 let text = words(max);

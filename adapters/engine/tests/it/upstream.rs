@@ -13,7 +13,7 @@ use haggle_engine::{
 };
 use serde_json::json;
 
-use crate::server::{Does, MODEL, Server, words};
+use crate::server::{Does, MODEL, Server, events, words};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -138,6 +138,76 @@ fn answers_are_the_same_however_they_are_sent() {
     assert_eq!(asked[1]["prompt"], json!("Some words:"));
     until("every connection is closed", || engine.connections() == 0 && server.writing() == 0);
     assert!(engine.outage().is_none());
+}
+
+/// A piece of an answer, with what else is in its event.
+fn piece(text: &str, reason: Option<&str>, more: &str) -> String {
+    let choice = json!({ "index": 0, "delta": { "content": text }, "finish_reason": reason });
+    format!("{{\"choices\":[{choice}]{more}}}")
+}
+
+#[test]
+fn text_is_text_until_the_end_whatever_reasons_were_given_before() {
+    let (stop, done) = (Some("stop"), "[DONE]".to_owned());
+    let usage = |n: u32| format!(r#"{{"choices":[],"usage":{{"prompt_tokens":7,"completion_tokens":{n}}}}}"#);
+    let with = |n: u32| format!(r#","usage":{{"prompt_tokens":7,"completion_tokens":{n}}}"#);
+    let end = piece("", stop, "");
+    let thought = r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"stop"}]}"#.to_owned();
+    let streams = [
+        (
+            "in every piece",
+            vec![piece("a ", stop, ""), piece("b ", stop, ""), piece("c", stop, ""), usage(3), done.clone()],
+        ),
+        ("in every piece, no more", vec![piece("a ", stop, ""), piece("b ", stop, ""), piece("c", stop, "")]),
+        (
+            "the end twice",
+            vec![
+                piece("a b ", None, ""),
+                piece("c", None, ""),
+                end.clone(),
+                end.clone(),
+                usage(3),
+                usage(3),
+                done.clone(),
+                done.clone(),
+            ],
+        ),
+        (
+            "too early",
+            vec![piece("a ", None, ""), end.clone(), usage(1), piece("b c", None, ""), end.clone(), done.clone()],
+        ),
+        (
+            "with the usage",
+            vec![piece("a ", stop, &with(1)), piece("b ", stop, &with(2)), piece("c", stop, &with(3)), done.clone()],
+        ),
+        (
+            "for a thought",
+            vec![thought, piece("a b ", None, ""), piece("c", None, ""), end.clone(), usage(3), done.clone()],
+        ),
+        ("none", vec![piece("a b ", None, ""), piece("c", Some("null"), ""), usage(3), done]),
+    ];
+    let server = Server::start(Does::Writes);
+    let engine = open(&server);
+    for (name, data) in streams {
+        server.does(events(data.iter().map(String::as_str)));
+        let outcome = run(&engine, chat(9));
+        assert_eq!((outcome.text(), outcome.done().stop), ("a b c".into(), Stop::End), "{name}");
+        assert!(outcome.done().new_tokens <= 3, "{name}: {:?}", outcome.pieces);
+    }
+    server.does(events([&*piece("a ", Some("stop"), ""), &piece("b", None, "")]));
+    assert_eq!(run(&engine, chat(9)).done().stop, Stop::End, "the last reason counts");
+    server.does(events([&*piece("a ", Some("stop"), ""), &piece("b", Some("length"), "")]));
+    assert_eq!(run(&engine, chat(9)).done().stop, Stop::MaxTokens, "the last reason counts");
+}
+
+#[test]
+fn usage_for_each_piece_alone_neither_holds_text_back_nor_costs_the_seller() {
+    let alone = r#","usage":{"prompt_tokens":7,"completion_tokens":1}"#;
+    let data: Vec<String> = (0..20).map(|n| piece(&format!("word {n} "), None, alone)).collect();
+    let server = Server::start(events(data.iter().map(String::as_str).chain(["[DONE]"])));
+    let outcome = run(&open(&server), chat(50));
+    assert_eq!((outcome.text(), outcome.done().new_tokens), (words(20), 20));
+    assert_eq!(outcome.pieces.len(), 20, "as it came");
 }
 
 #[test]
