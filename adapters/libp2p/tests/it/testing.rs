@@ -6,7 +6,7 @@ use futures::{FutureExt, StreamExt, future::join, join};
 use haggle::{
     Config, Error, Events, Job, JobError, JobEvent, JobSpec, Model, Node, NodeEvent, Prompt, QuoteSpec, Sale,
     core::{
-        event::{Failure, Settlement, TakeOver},
+        event::{Failure, Outcome, Settlement, TakeOver},
         spec::Failover,
         wire::message::EndReason,
     },
@@ -72,6 +72,28 @@ fn text(events: &[JobEvent]) -> String {
 
 fn told(events: &mut Events) -> Vec<NodeEvent> {
     std::iter::from_fn(|| events.next().now_or_never().flatten()).collect()
+}
+
+/// Whoever gives up waiting for a job's handle never gets one: nobody else could end the job.
+#[test]
+fn a_submit_that_is_dropped_leaves_no_job() {
+    let (market, _cheap, _dear, me) = market(3);
+    let mut events = me.events();
+    for is_taken in [false, true] {
+        let mut submit = Box::pin(me.submit(spec(STORY, 40)));
+        assert!((&mut submit).now_or_never().is_none(), "it was sent");
+        if is_taken {
+            market.advance(Duration::ZERO);
+        }
+        drop(submit);
+        market.advance(Duration::from_secs(60));
+        let told = told(&mut events);
+        let ended = told.iter().filter_map(|event| match event {
+            NodeEvent::JobEnded { outcome, bill, .. } => Some((outcome, bill.tokens)),
+            _ => None,
+        });
+        assert_eq!(ended.collect::<Vec<_>>(), [(&Outcome::Failed(Failure::Cancelled), 0)], "taken: {is_taken}");
+    }
 }
 
 /// The answer without trouble.
