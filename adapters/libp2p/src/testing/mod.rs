@@ -48,7 +48,7 @@
 //!
 //! A node is simulated only where [`Market`] or [`Builder::start_in`](crate::Builder::start_in) was asked for it;
 //! [`Builder::start`](crate::Builder::start) is always real, and nothing falls back from one to the other. What is simulated
-//! says so: its peer ids are names, which no real peer can have ([`id::is_simulated`](crate::id::is_simulated)), bills say
+//! says so: its peer ids are names, which no real peer can have ([`id::is_simulated`]), bills say
 //! [`Settlement::Simulated`](haggle_core::event::Settlement::Simulated), every line of the metrics `simulated="true"`, and
 //! [`NodeEvent`](crate::NodeEvent), [`Job`](crate::Job), [`Node`] and [`NodeInfo`](crate::NodeInfo) tell it.
 //!
