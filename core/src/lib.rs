@@ -24,7 +24,8 @@
 //!   └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A command is a method that answers at once, with a value or a typed [`Refusal`]. A fact is an [`Input`], an order an
+//! A command is a method that answers at once, with a value or a typed [`Refusal`]; as data it is a [`requester::Command`] or a
+//! [`provider::Command`]. A fact is an [`Input`], an order an
 //! [`Output`], an event an [`Event`] or a [`ProviderEvent`]. A node that buys and sells is a pair of machines that know nothing of
 //! each other.
 //!

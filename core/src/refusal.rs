@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::wire::PromptError;
+use crate::{limits::ConfigError, wire::PromptError};
 
 /// Why a command of the application was refused. Nothing was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +46,8 @@ pub enum Refusal {
     BansFull,
     /// As many streams as allowed are open.
     TooManyStreams,
+    /// A setting that can not work.
+    Setting(ConfigError),
 }
 
 impl fmt::Display for Refusal {
@@ -72,6 +74,7 @@ impl fmt::Display for Refusal {
             Self::NoRoom => f.write_str("the window is full: wait for room"),
             Self::BansFull => f.write_str("as many peers are banned by hand as the limit allows: allow one first"),
             Self::TooManyStreams => f.write_str("no more streams are accepted now"),
+            Self::Setting(error) => error.fmt(f),
         }
     }
 }
@@ -98,6 +101,7 @@ impl Refusal {
             Self::NoRoom => "no_room",
             Self::BansFull => "bans_full",
             Self::TooManyStreams => "too_many_streams",
+            Self::Setting(_) => "setting",
         }
     }
 }

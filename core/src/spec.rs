@@ -1,6 +1,7 @@
 //! What an application asks for.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 use crate::{
     id::{Model, PeerId},
@@ -66,6 +67,19 @@ impl JobSpec {
             failover: Failover::default(),
             explain: false,
         }
+    }
+}
+
+impl fmt::Debug for JobSpec {
+    // Without the texts that end the answer, as without the prompt's: whatever holds a job may be logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobSpec")
+            .field("criteria", &self.criteria)
+            .field("prompt", &self.prompt)
+            .field("max_tokens", &self.max_tokens)
+            .field("budget", &self.budget)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admission;
 mod closing;
+mod command;
 mod job;
 mod outage;
 mod quoting;
@@ -41,6 +42,7 @@ use crate::{
 use self::{closing::Door, job::Job, quoting::Book, snapshot::Name};
 
 pub use self::{
+    command::{Command, Reply},
     service::{Service, Serving},
     stream::Piece,
 };

@@ -5,6 +5,7 @@
 //! `farewell` makes sure that a Cancel arrives, `explain` tells why a choice fell as it did. `job`, `attempt` and `run` hold the state.
 
 mod attempt;
+mod command;
 mod explain;
 mod failover;
 mod farewell;
@@ -50,7 +51,10 @@ use crate::{
     },
 };
 
-pub use self::snapshot::{Piece, Stored};
+pub use self::{
+    command::{Command, Reply},
+    snapshot::{Piece, Stored},
+};
 
 use self::{
     farewell::Farewell,
