@@ -3,13 +3,13 @@
 use std::ops::Deref;
 
 use haggle_core::{
-    AttemptId, ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output,
-    PeerId, Policy, Provider, ProviderEvent, Refusal, Requester, StreamId,
+    ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId, Policy,
+    Provider, ProviderEvent, Refusal, Requester,
     machine::Timeout,
     money::Amount,
-    provider::{Piece, Service},
+    provider::{self, Service},
+    requester,
     spec::QuoteSpec,
-    wire::message::EndReason,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::{
     tape::Tape,
 };
 
-/// A machine of `haggle-core` with the same commands. With a tape, every step is written to it; without one, nothing is
+/// A machine of `haggle-core` that is given its commands as data. With a tape, every step is written to it; without one, nothing is
 /// done but what the machine does. Reads go through to the machine.
 #[derive(Debug)]
 pub struct Recorded<M> {
@@ -51,13 +51,24 @@ impl Recorded<Requester> {
         Ok(Self { machine: Requester::new(policy, limits, seed)?, recorder, now: Instant::ZERO })
     }
 
+    /// [`Requester::command`].
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn command(&mut self, now: Instant, command: requester::Command) -> Result<requester::Reply, Refusal> {
+        let step = self.note(|| Step::Requester(command.clone()));
+        self.act(now, step, |machine| machine.command(now, command))
+    }
+}
+
+/// As the driver still says it.
+impl Recorded<Requester> {
     /// [`Requester::submit`].
     ///
     /// # Errors
     /// The machine's.
     pub fn submit(&mut self, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
-        let step = self.note(|| Step::Submit(spec.clone()));
-        self.act(now, step, |machine| machine.submit(now, spec))
+        self.command(now, requester::Command::Submit(spec)).map(job)
     }
 
     /// [`Requester::quote`].
@@ -65,8 +76,7 @@ impl Recorded<Requester> {
     /// # Errors
     /// The machine's.
     pub fn quote(&mut self, now: Instant, spec: QuoteSpec) -> Result<JobId, Refusal> {
-        let step = self.note(|| Step::Quote(spec.clone()));
-        self.act(now, step, |machine| machine.quote(now, spec))
+        self.command(now, requester::Command::Quote(spec)).map(job)
     }
 
     /// [`Requester::discover`].
@@ -74,8 +84,7 @@ impl Recorded<Requester> {
     /// # Errors
     /// The machine's.
     pub fn discover(&mut self, now: Instant, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
-        let step = self.note(|| Step::Discover { criteria: criteria.clone(), deadline });
-        self.act(now, step, |machine| machine.discover(now, criteria, deadline))
+        self.command(now, requester::Command::Discover { criteria, deadline }).map(job)
     }
 
     /// [`Requester::award`].
@@ -83,8 +92,7 @@ impl Recorded<Requester> {
     /// # Errors
     /// The machine's.
     pub fn award(&mut self, now: Instant, job: JobId, peer: PeerId) -> Result<(), Refusal> {
-        let step = self.note(|| Step::Award { job, peer });
-        self.act(now, step, |machine| machine.award(now, job, peer))
+        self.command(now, requester::Command::Award { job, peer }).map(drop)
     }
 
     /// [`Requester::cancel`].
@@ -92,20 +100,17 @@ impl Recorded<Requester> {
     /// # Errors
     /// The machine's.
     pub fn cancel(&mut self, now: Instant, job: JobId) -> Result<(), Refusal> {
-        let step = self.note(|| Step::Cancel(job));
-        self.act(now, step, |machine| machine.cancel(now, job))
+        self.command(now, requester::Command::Cancel(job)).map(drop)
     }
 
     /// [`Requester::consumed`].
     pub fn consumed(&mut self, now: Instant, job: JobId, tokens: u64) {
-        let step = self.note(|| Step::Consumed { job, tokens });
-        self.act(now, step, |machine| machine.consumed(now, job, tokens));
+        let _ = self.command(now, requester::Command::Consumed { job, tokens });
     }
 
     /// [`Requester::set_account_budget`].
     pub fn set_account_budget(&mut self, budget: Option<Amount>) {
-        let step = self.note(|| Step::SetAccountBudget(budget));
-        self.act(self.now, step, |machine| machine.set_account_budget(budget));
+        let _ = self.command(self.now, requester::Command::SetAccountBudget(budget));
     }
 
     /// [`Requester::ban`].
@@ -113,21 +118,24 @@ impl Recorded<Requester> {
     /// # Errors
     /// The machine's.
     pub fn ban(&mut self, peer: PeerId) -> Result<(), Refusal> {
-        let step = self.note(|| Step::Ban(peer));
-        self.act(self.now, step, |machine| machine.ban(peer))
+        self.command(self.now, requester::Command::Ban(peer)).map(drop)
     }
 
     /// [`Requester::allow`].
     pub fn allow(&mut self, peer: &PeerId) {
-        let step = self.note(|| Step::Allow(*peer));
-        self.act(self.now, step, |machine| machine.allow(peer));
+        let _ = self.command(self.now, requester::Command::Allow(*peer));
+    }
+
+    /// [`Requester::concluded`].
+    pub fn concluded(&mut self, job: JobId) {
+        let _ = self.command(self.now, requester::Command::Concluded(job));
     }
 }
 
-impl Recorded<Requester> {
-    /// [`Requester::concluded`]. It does nothing where endings are not kept, as in every machine that is recorded.
-    pub fn concluded(&mut self, job: JobId) {
-        self.machine.concluded(job);
+fn job(reply: requester::Reply) -> JobId {
+    match reply {
+        requester::Reply::Job(job) => job,
+        reply => unreachable!("{reply:?} for a job"),
     }
 }
 
@@ -150,66 +158,26 @@ impl Recorded<Provider> {
         Ok(Self { machine: Provider::new(service, limits, seed)?, recorder, now: Instant::ZERO })
     }
 
-    /// [`Provider::accept_stream`].
+    /// [`Provider::command`].
     ///
     /// # Errors
     /// The machine's.
-    pub fn accept_stream(&mut self, now: Instant, peer: PeerId) -> Result<StreamId, Refusal> {
-        let step = self.note(|| Step::AcceptStream(peer));
-        self.act(now, step, |machine| machine.accept_stream(now, peer))
+    pub fn command(&mut self, now: Instant, command: provider::Command<'_>) -> Result<provider::Reply, Refusal> {
+        let step = self.note(|| Step::Provider(command.clone()));
+        self.act(now, step, |machine| machine.command(now, command))
     }
+}
 
-    /// [`Provider::started`].
-    pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64) {
-        let step = self.note(|| Step::Started { attempt, prompt_tokens });
-        self.act(self.now, step, |machine| machine.started(attempt, prompt_tokens));
-    }
-
-    /// [`Provider::push`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn push(&mut self, now: Instant, attempt: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
-        let step = self.note(|| Step::Push {
-            attempt,
-            n: piece.n,
-            text: piece.text.to_owned(),
-            ids: piece.ids.map(|ids| Bytes(ids.to_vec())),
-        });
-        self.act(now, step, |machine| machine.push(now, attempt, piece))
-    }
-
-    /// [`Provider::finish`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn finish(&mut self, now: Instant, attempt: AttemptId, reason: EndReason) -> Result<(), Refusal> {
-        let step = self.note(|| Step::Finish { attempt, reason });
-        self.act(now, step, |machine| machine.finish(now, attempt, reason))
-    }
-
-    /// [`Provider::set_outage`].
-    pub fn set_outage(&mut self, now: Instant, model: &Model, outage: Option<Millis>) {
-        let step = self.note(|| Step::SetOutage { model: model.clone(), outage });
-        self.act(now, step, |machine| machine.set_outage(now, model, outage));
-    }
-
+/// As the driver still says it.
+impl Recorded<Provider> {
     /// [`Provider::drain`].
     pub fn drain(&mut self, now: Instant, patience: Millis) {
-        let step = self.note(|| Step::Drain { patience });
-        self.act(now, step, |machine| machine.drain(now, patience));
-    }
-
-    /// [`Provider::close`].
-    pub fn close(&mut self, now: Instant) {
-        let step = self.note(|| Step::Close);
-        self.act(now, step, |machine| machine.close(now));
+        let _ = self.command(now, provider::Command::Drain { patience });
     }
 
     /// [`Provider::shut_down`].
     pub fn shut_down(&mut self, now: Instant) {
-        let step = self.note(|| Step::ShutDown);
-        self.act(now, step, |machine| machine.shut_down(now));
+        let _ = self.command(now, provider::Command::ShutDown);
     }
 }
 
@@ -220,11 +188,11 @@ impl<M> Recorded<M> {
     }
 
     /// Only a tape with contents is told of steps.
-    fn note(&self, step: impl FnOnce() -> Step) -> Option<Step> {
+    fn note<'a>(&self, step: impl FnOnce() -> Step<'a>) -> Option<Step<'a>> {
         self.recorder.as_ref().filter(|recorder| !recorder.tape.is_redacted()).map(|_| step())
     }
 
-    fn act<R: Answer>(&mut self, now: Instant, step: Option<Step>, act: impl FnOnce(&mut M) -> R) -> R {
+    fn act<R: Answer>(&mut self, now: Instant, step: Option<Step<'_>>, act: impl FnOnce(&mut M) -> R) -> R {
         self.now = self.now.max(now);
         let answer = act(&mut self.machine);
         if let (Some(recorder), Some(step)) = (&mut self.recorder, step) {
@@ -285,7 +253,7 @@ impl Machine for Recorded<Provider> {
 }
 
 impl Recorder {
-    fn on(who: Who, tape: Option<&Tape>, begin: impl FnOnce() -> Step) -> Option<Self> {
+    fn on(who: Who, tape: Option<&Tape>, begin: impl FnOnce() -> Step<'static>) -> Option<Self> {
         let mut recorder = Self { who, tape: tape?.clone(), outs: Outs::default() };
         if !recorder.tape.is_redacted() {
             recorder.write(Instant::ZERO, begin(), String::new());
@@ -294,7 +262,7 @@ impl Recorder {
     }
 
     /// Writes a step, after the outputs that were taken before it.
-    fn write(&mut self, now: Instant, step: Step, got: String) {
+    fn write(&mut self, now: Instant, step: Step<'_>, got: String) {
         self.flush(now);
         self.tape.write(&Line { at: now.as_millis(), who: self.who, step, got });
     }

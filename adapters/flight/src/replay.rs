@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use haggle_core::{Event, Instant, Machine, Output, Provider, ProviderEvent, Requester, provider::Piece};
+use haggle_core::{Event, Instant, Machine, Output, Provider, ProviderEvent, Requester};
 
 use crate::{
     recorded::{Answer, Outs},
@@ -119,7 +119,7 @@ struct Flight {
 }
 
 impl Flight {
-    fn run(&mut self, line: Line, tell: &mut impl FnMut(&Moment<'_>)) -> Result<(), String> {
+    fn run(&mut self, line: Line<'_>, tell: &mut impl FnMut(&Moment<'_>)) -> Result<(), String> {
         let Line { at, who, step, got } = line;
         match step {
             Step::Seen(event) => {
@@ -176,7 +176,7 @@ impl Flight {
     }
 }
 
-fn run_requester(machine: &mut Option<Requester>, now: Instant, step: Step) -> Result<String, String> {
+fn run_requester(machine: &mut Option<Requester>, now: Instant, step: Step<'_>) -> Result<String, String> {
     if let Step::NewRequester { policy, limits, seed } = step {
         *machine =
             Some(Requester::new(policy, limits, seed).map_err(|error| format!("{}: {}", error.field, error.must))?);
@@ -188,29 +188,12 @@ fn run_requester(machine: &mut Option<Requester>, now: Instant, step: Step) -> R
             machine.handle_input(now, fact.input());
             String::new()
         }
-        Step::Submit(spec) => machine.submit(now, spec).words(),
-        Step::Quote(spec) => machine.quote(now, spec).words(),
-        Step::Discover { criteria, deadline } => machine.discover(now, criteria, deadline).words(),
-        Step::Award { job, peer } => machine.award(now, job, peer).words(),
-        Step::Cancel(job) => machine.cancel(now, job).words(),
-        Step::Consumed { job, tokens } => {
-            machine.consumed(now, job, tokens);
-            String::new()
-        }
-        Step::SetAccountBudget(budget) => {
-            machine.set_account_budget(budget);
-            String::new()
-        }
-        Step::Ban(peer) => machine.ban(peer).words(),
-        Step::Allow(peer) => {
-            machine.allow(&peer);
-            String::new()
-        }
+        Step::Requester(command) => machine.command(now, command).words(),
         _ => return Err("a requester can not do that".into()),
     })
 }
 
-fn run_provider(machine: &mut Option<Provider>, now: Instant, step: Step) -> Result<String, String> {
+fn run_provider(machine: &mut Option<Provider>, now: Instant, step: Step<'_>) -> Result<String, String> {
     if let Step::NewProvider { service, limits, seed } = step {
         *machine =
             Some(Provider::new(service, limits, seed).map_err(|error| format!("{}: {}", error.field, error.must))?);
@@ -222,38 +205,13 @@ fn run_provider(machine: &mut Option<Provider>, now: Instant, step: Step) -> Res
             machine.handle_input(now, fact.input());
             String::new()
         }
-        Step::AcceptStream(peer) => machine.accept_stream(now, peer).words(),
-        Step::Started { attempt, prompt_tokens } => {
-            machine.started(attempt, prompt_tokens);
-            String::new()
-        }
-        Step::Push { attempt, n, text, ids } => {
-            let ids = ids.as_ref().map(|ids| ids.0.as_slice());
-            machine.push(now, attempt, Piece { n, text: &text, ids }).words()
-        }
-        Step::Finish { attempt, reason } => machine.finish(now, attempt, reason).words(),
-        Step::SetOutage { model, outage } => {
-            machine.set_outage(now, &model, outage);
-            String::new()
-        }
-        Step::Close => {
-            machine.close(now);
-            String::new()
-        }
-        Step::Drain { patience } => {
-            machine.drain(now, patience);
-            String::new()
-        }
-        Step::ShutDown => {
-            machine.shut_down(now);
-            String::new()
-        }
+        Step::Provider(command) => machine.command(now, command).words(),
         _ => return Err("a provider can not do that".into()),
     })
 }
 
 /// A step in words, without contents.
-fn words(step: &Step) -> String {
+fn words(step: &Step<'_>) -> String {
     use crate::step::Fact;
     match step {
         Step::NewRequester { .. } | Step::NewProvider { .. } => "begins".into(),
@@ -262,28 +220,8 @@ fn words(step: &Step) -> String {
         }
         Step::Fact(Fact::PeersFound(query, peers)) => format!("query {query} finds {} peers", peers.len()),
         Step::Fact(fact) => format!("hears {fact:?}"),
-        Step::Submit(spec) => format!("is given a job for {}", spec.criteria.model.to_text()),
-        Step::Quote(spec) => format!("is asked for quotes for {}", spec.criteria.model.to_text()),
-        Step::Discover { criteria, .. } => format!("is asked who serves {}", criteria.model.to_text()),
-        Step::Push { n, text, .. } => format!("is given {n} tokens, {} bytes", text.len()),
-        Step::Award { peer, .. } => format!("is told to award {peer:?}"),
-        Step::Cancel(job) => format!("is told to cancel {job}"),
-        Step::Consumed { tokens, .. } => format!("is told that {tokens} tokens were taken"),
-        Step::SetAccountBudget(budget) => format!("is given an account of {budget:?} micro-units"),
-        Step::Ban(peer) => format!("is told to ban {peer:?}"),
-        Step::Allow(peer) => format!("is told to allow {peer:?}"),
-        Step::AcceptStream(peer) => format!("is offered a stream by {peer:?}"),
-        Step::Started { prompt_tokens, .. } => format!("is told that {prompt_tokens} tokens were read"),
-        Step::Finish { reason, .. } => format!("is told that the engine ended: {reason:?}"),
-        Step::SetOutage { model, outage: None } => format!("is told that {} is well", model.to_text()),
-        Step::SetOutage { model, outage: Some(outage) } => {
-            format!("is told that {} is out for {} ms", model.to_text(), outage.0)
-        }
-        Step::Drain { patience } => {
-            format!("is told to take no new jobs, and to end the others within {} ms", patience.0)
-        }
-        Step::Close => "is told that nothing can be said any more".into(),
-        Step::ShutDown => "is told to end all jobs".into(),
+        Step::Requester(command) => command.to_string(),
+        Step::Provider(command) => command.to_string(),
         Step::Out { .. } | Step::Seen(_) => String::new(),
     }
 }

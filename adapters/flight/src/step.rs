@@ -1,12 +1,10 @@
 //! What a tape holds: one step of one machine a line.
 
 use haggle_core::{
-    AttemptId, Criteria, Input, JobId, JobSpec, Limits, Millis, Model, PeerId, Policy, QueryId, StreamId,
+    Input, Limits, PeerId, Policy, QueryId, StreamId,
     machine::{QueryOutcome, StreamFailure},
-    money::Amount,
-    provider::Service,
-    spec::QuoteSpec,
-    wire::message::EndReason,
+    provider::{self, Service},
+    requester,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +23,11 @@ pub enum Who {
 /// A line: which machine did what, when, and what the call answered.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Line {
+pub(crate) struct Line<'a> {
     /// Milliseconds on the node's clock.
     pub(crate) at: u64,
     pub(crate) who: Who,
-    pub(crate) step: Step,
+    pub(crate) step: Step<'a>,
     /// What the call answered, in words; empty if it answers nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) got: String,
@@ -38,7 +36,7 @@ pub(crate) struct Line {
 /// Everything that can be done to a machine, and what came out.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Step {
+pub(crate) enum Step<'a> {
     NewRequester {
         policy: Policy,
         limits: Limits,
@@ -50,48 +48,10 @@ pub(crate) enum Step {
         seed: [u8; 32],
     },
     Fact(Fact),
-    Submit(JobSpec),
-    Quote(QuoteSpec),
-    Discover {
-        criteria: Criteria,
-        deadline: Option<Millis>,
-    },
-    Award {
-        job: JobId,
-        peer: PeerId,
-    },
-    Cancel(JobId),
-    Consumed {
-        job: JobId,
-        tokens: u64,
-    },
-    SetAccountBudget(Option<Amount>),
-    Ban(PeerId),
-    Allow(PeerId),
-    AcceptStream(PeerId),
-    Started {
-        attempt: AttemptId,
-        prompt_tokens: u64,
-    },
-    Push {
-        attempt: AttemptId,
-        n: u32,
-        text: String,
-        ids: Option<Bytes>,
-    },
-    Finish {
-        attempt: AttemptId,
-        reason: EndReason,
-    },
-    SetOutage {
-        model: Model,
-        outage: Option<Millis>,
-    },
-    Drain {
-        patience: Millis,
-    },
-    Close,
-    ShutDown,
+    /// A command to the requester, whichever it is.
+    Requester(requester::Command),
+    /// A command to the provider, whichever it is.
+    Provider(provider::Command<'a>),
     /// So many outputs were taken, of this digest.
     Out {
         count: u64,

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{hex, step::Line};
 
 /// The first field of every recording: another format gets another number.
-const FORMAT: &str = "haggle-flight/1";
+const FORMAT: &str = "haggle-flight/2";
 /// Bytes of the running digest that a line shows.
 const SHOWN: usize = 8;
 
@@ -178,7 +178,7 @@ impl<'a> Lines<'a> {
         self.number
     }
 
-    pub(crate) fn next_line(&mut self) -> Result<Option<Line>, Damage> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<Line<'static>>, Damage> {
         let Some(json) = self.next_json()? else { return Ok(None) };
         let line = serde_json::from_str(json).map_err(|error| Damage::Line(self.number, error.to_string()))?;
         Ok(Some(line))

@@ -8,10 +8,13 @@ use std::{
 };
 
 use haggle_core::{
-    Event, Input, Instant, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy, Provider, ProviderEvent,
-    QueryId, Requester, StreamId,
+    AttemptId, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy,
+    Provider, ProviderEvent, QueryId, Refusal, Requester, StreamId,
     machine::QueryOutcome,
-    provider::{Piece, Service, Serving},
+    peers::bans::{BanCause, BanRecord},
+    provider::{self, Piece, Service, Serving},
+    requester,
+    spec::{Haggle, QuoteSpec},
     wire::{
         Prompt,
         message::{EndReason, Exactness, ModelAdvert},
@@ -55,6 +58,20 @@ fn service() -> Service {
     Service { models: vec![Serving { advert, floor_permille: 1000 }], slots: 1, ..Service::default() }
 }
 
+fn submit(requester: &mut Recorded<Requester>, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
+    match requester.command(now, requester::Command::Submit(spec))? {
+        requester::Reply::Job(job) => Ok(job),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+fn accept(provider: &mut Recorded<Provider>, now: Instant, peer: PeerId) -> StreamId {
+    match provider.command(now, provider::Command::AcceptStream(peer)) {
+        Ok(provider::Reply::Stream(stream)) => stream,
+        answer => panic!("{answer:?}"),
+    }
+}
+
 /// Both machines of one node, wired to each other: a job from its submission to its bill. Returns what was written.
 fn fly(path: &Path, redacted: bool) -> String {
     let tape = Tape::create(path, redacted).unwrap();
@@ -64,7 +81,7 @@ fn fly(path: &Path, redacted: bool) -> String {
     let mut spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(SECRET.into()), 50);
     (spec.budget, spec.explain) = (Some(1_000_000), true);
     let mut now = 0;
-    let job = requester.submit(Instant::from_millis(now), spec).unwrap();
+    let job = submit(&mut requester, Instant::from_millis(now), spec).unwrap();
     let mut links: Vec<(StreamId, StreamId)> = Vec::new();
     let mut text = String::new();
     for _ in 0..40 {
@@ -86,7 +103,7 @@ fn fly(path: &Path, redacted: bool) -> String {
             }
         }
         if taken > 0 {
-            requester.consumed(at, job, taken);
+            requester.command(at, requester::Command::Consumed { job, tokens: taken }).unwrap();
         }
         if let Some(query) = found {
             requester.handle_input(at, Input::PeersFound(query, &[seller]));
@@ -95,7 +112,7 @@ fn fly(path: &Path, redacted: bool) -> String {
         for (_, stream, bytes) in facts {
             match bytes {
                 None => {
-                    links.push((StreamId(stream), provider.accept_stream(at, buyer).unwrap()));
+                    links.push((StreamId(stream), accept(&mut provider, at, buyer)));
                     requester.handle_input(at, Input::StreamOpened(StreamId(stream)));
                 }
                 Some(bytes) => {
@@ -114,9 +131,10 @@ fn fly(path: &Path, redacted: bool) -> String {
             }
         }
         if let Some(attempt) = start {
-            provider.started(attempt, 4);
-            provider.push(at, attempt, Piece { n: 5, text: ANSWER, ids: None }).unwrap();
-            provider.finish(at, attempt, EndReason::Stop).unwrap();
+            let piece = Piece { n: 5, text: ANSWER, ids: None };
+            provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4 }).unwrap();
+            provider.command(at, provider::Command::push(attempt, piece)).unwrap();
+            provider.command(at, provider::Command::Finish { attempt, reason: EndReason::Stop }).unwrap();
         }
         for (stream, bytes) in sent {
             let here = links.iter().find(|(_, there)| *there == stream).unwrap().0;
@@ -236,33 +254,130 @@ fn a_core_that_decides_otherwise_is_found_out() {
     let limits = Limits::default();
     let mut requester = Recorded::requester(Policy::default(), limits.clone(), [3; 32], Some(&tape)).unwrap();
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 0);
-    assert!(requester.submit(Instant::ZERO, spec).is_err());
+    assert!(submit(&mut requester, Instant::ZERO, spec).is_err());
     replay(&file.0, u64::MAX, |_| {}).unwrap();
     // The same steps, but as if the first machine had had another seed.
     let other = Scratch::new();
     let tape = Tape::create(&other.0, false).unwrap();
     let mut requester = Recorded::requester(Policy::default(), limits, [5; 32], Some(&tape)).unwrap();
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 1);
-    requester.submit(Instant::ZERO, spec).unwrap();
+    submit(&mut requester, Instant::ZERO, spec).unwrap();
     let text = fs::read_to_string(&other.0).unwrap();
     drop(requester);
     let forged = Scratch::new();
-    fs::write(&forged.0, haggle_flight_forge(&text)).unwrap();
+    fs::write(&forged.0, forge(&text, "[5,5,", "[6,5,")).unwrap();
     let error = replay(&forged.0, u64::MAX, |_| {}).unwrap_err();
     assert!(matches!(error, ReplayError::Diverged { line: 3, who: Who::Requester, .. }), "{error}");
 }
 
-/// Changes the recorded seed, and makes all digests fit again.
-fn haggle_flight_forge(text: &str) -> String {
+/// Changes what is recorded, and makes all digests fit again.
+fn forge(text: &str, from: &str, to: &str) -> String {
     use sha2::{Digest, Sha256};
     let mut chain = [0; 32];
     let forged = text.lines().map(|line| {
-        let json = line.split_once(' ').unwrap().1.replace("[5,5,", "[6,5,");
+        let json = line.split_once(' ').unwrap().1.replace(from, to);
         chain = Sha256::new().chain_update(chain).chain_update(&json).finalize().into();
         let digest: String = chain[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{digest} {json}\n")
     });
     forged.collect()
+}
+
+/// Every command that there is, whether the machine can follow it or not.
+fn commands() -> (Vec<requester::Command>, Vec<provider::Command<'static>>) {
+    use provider::Command as Sell;
+    use requester::Command as Buy;
+    let model = || Model::new(b"tales").unwrap();
+    let (peer, job, attempt) = (PeerId::new(&[7]).unwrap(), JobId([3; 16]), AttemptId(5));
+    let mut spec = JobSpec::new(model(), Prompt::Raw(SECRET.into()), 50);
+    (spec.budget, spec.stop) = (Some(u64::MAX), vec!["\"quoted\"\n".into()]);
+    let criteria = Criteria::new(model());
+    let quote = QuoteSpec {
+        criteria: criteria.clone(),
+        body_bytes: 9,
+        max_tokens: 5,
+        deadline: Some(Millis(5)),
+        haggle: Haggle::Bid(900),
+    };
+    let time = Millis::from_secs(60);
+    let records = vec![BanRecord { peer, cause: BanCause::Score, remaining: time, remembered: time, proven: false }];
+    let requester = vec![
+        Buy::KeepEndings,
+        Buy::SetAccountBudget(Some(u64::MAX)),
+        Buy::SetAccountBudget(None),
+        Buy::Submit(spec),
+        Buy::Quote(quote),
+        Buy::Discover { criteria, deadline: None },
+        Buy::Award { job, peer },
+        Buy::Cancel(job),
+        Buy::Consumed { job, tokens: u64::MAX },
+        Buy::Concluded(job),
+        Buy::Ban(peer),
+        Buy::Allow(peer),
+        Buy::ImportBans { away: Millis(1), records },
+    ];
+    let ids: &[u8] = &[1, 0, 0, 255];
+    let provider = vec![
+        Sell::AcceptStream(peer),
+        Sell::SetModels(service().models),
+        Sell::SetModels(vec![Serving { floor_permille: 1001, ..service().models.remove(0) }]),
+        Sell::SetOutage { model: model(), lasts: Some(Millis(9)) },
+        Sell::SetOutage { model: model(), lasts: None },
+        Sell::Started { attempt, prompt_tokens: 9 },
+        Sell::push(attempt, Piece { n: 1, text: ANSWER, ids: Some(ids) }),
+        Sell::push(attempt, Piece { n: 1, text: "\"quoted\"\n", ids: None }),
+        Sell::Finish { attempt, reason: EndReason::Stop },
+        Sell::Drain { patience: time },
+        Sell::ShutDown,
+        Sell::Close,
+    ];
+    (requester, provider)
+}
+
+#[test]
+fn every_command_is_carried_through_and_told_without_contents() {
+    let file = Scratch::new();
+    let tape = Tape::create(&file.0, false).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&tape)).unwrap();
+    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&tape)).unwrap();
+    let (to_requester, to_provider) = commands();
+    let mut given: Vec<String> = Vec::new();
+    for (at, command) in (1..).zip(to_requester) {
+        given.push(command.to_string());
+        let _refused = requester.command(Instant::from_millis(at), command);
+        while requester.poll_output().is_some() {}
+    }
+    for (at, command) in (1..).zip(to_provider) {
+        given.push(command.to_string());
+        let _refused = provider.command(Instant::from_millis(at), command);
+        while provider.poll_output().is_some() {}
+    }
+    assert!(tape.take_error().is_none());
+    let mut told = Vec::new();
+    let summary = replay(&file.0, u64::MAX, |moment| {
+        if let What::Step(step) = moment.what {
+            told.push(step.to_string());
+        }
+    })
+    .unwrap();
+    assert!(summary.outputs > 0 && summary.steps > given.len() as u64, "{summary:?}");
+    told.retain(|step| step != "begins");
+    assert_eq!(told, given);
+    for secret in [SECRET, ANSWER] {
+        assert!(!told.iter().any(|step| step.contains(secret)), "{secret} is in {told:?}");
+    }
+}
+
+#[test]
+fn a_recording_of_another_format_is_refused_by_name() {
+    let file = Scratch::new();
+    fly(&file.0, false);
+    let text = fs::read_to_string(&file.0).unwrap();
+    let other = Scratch::new();
+    fs::write(&other.0, forge(&text, "haggle-flight/2", "haggle-flight/1")).unwrap();
+    let error = replay(&other.0, u64::MAX, |moment| panic!("{moment:?} is followed")).unwrap_err();
+    assert!(matches!(&error, ReplayError::Damage(Damage::Format(format)) if format == "haggle-flight/1"), "{error}");
+    assert!(error.to_string().contains("use the version of haggle that wrote it"), "{error}");
 }
 
 #[test]
@@ -272,7 +387,7 @@ fn without_a_tape_nothing_is_different() {
     let seller = PeerId::new(&[2]).unwrap();
     let mut plain = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
     let mut recorded = Recorded::requester(Policy::default(), Limits::default(), [1; 32], None).unwrap();
-    assert_eq!(plain.submit(at, spec()).unwrap(), recorded.submit(at, spec()).unwrap());
+    assert_eq!(plain.submit(at, spec()).unwrap(), submit(&mut recorded, at, spec()).unwrap());
     let mut said = same_outputs(&mut plain, &mut recorded);
     let query = QueryId(0);
     for input in [Input::PeersFound(query, &[seller]), Input::QueryDone(query, QueryOutcome::Complete)] {
@@ -286,7 +401,7 @@ fn without_a_tape_nothing_is_different() {
     assert_eq!(plain.digest(later), recorded.digest(later));
     let mut plain = Provider::new(service(), Limits::default(), [1; 32]).unwrap();
     let mut recorded = Recorded::provider(service(), Limits::default(), [1; 32], None).unwrap();
-    let (own, other) = (plain.accept_stream(at, seller).unwrap(), recorded.accept_stream(at, seller).unwrap());
+    let (own, other) = (plain.accept_stream(at, seller).unwrap(), accept(&mut recorded, at, seller));
     assert_eq!(own, other);
     plain.handle_input(at, Input::Received(own, &[0xff; 9]));
     recorded.handle_input(at, Input::Received(own, &[0xff; 9]));
@@ -321,7 +436,7 @@ fn what_was_written_is_read_however_long_it_is() {
     let mut requester = Recorded::requester(Policy::default(), limits, [3; 32], Some(&tape)).unwrap();
     let prompt = "a".repeat(9 << 20);
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(prompt), 50);
-    requester.submit(Instant::ZERO, spec).unwrap();
+    submit(&mut requester, Instant::ZERO, spec).unwrap();
     drop(requester);
     assert!(tape.take_error().is_none());
     assert!(fs::metadata(&file.0).unwrap().len() > 9 << 20);

@@ -129,7 +129,7 @@ mod tests {
     use haggle_core::{
         Input, JobId, Limits, Machine, Model, Policy,
         money::Tariff,
-        provider::{Service, Serving},
+        provider::{Command, Reply, Service, Serving},
         wire::{
             Message, encode_frame,
             message::{Award, BodyKind, ModelAdvert, Sampling},
@@ -214,7 +214,9 @@ mod tests {
         assert_eq!(driver.renewal(), None, "nothing runs");
         let provider = driver.provider.as_mut().expect("it sells");
         let peer = haggle_core::PeerId::new(b"p").expect("an id");
-        let stream = provider.accept_stream(now, peer).expect("there is room");
+        let Ok(Reply::Stream(stream)) = provider.command(now, Command::AcceptStream(peer)) else {
+            panic!("there is room")
+        };
         let mut bytes = Vec::new();
         encode_frame(&award(), &mut bytes);
         provider.handle_input(now, Input::Received(stream, &bytes));

@@ -1,6 +1,8 @@
 //! The two machines of a node, begun anew or restored.
 
-use haggle_core::{Instant, Limits, Millis, Policy, Provider, Requester, SnapshotError, provider::Service};
+use haggle_core::{
+    Instant, Limits, Millis, Policy, Provider, Requester, SnapshotError, provider::Service, requester::Command,
+};
 use haggle_flight::{Recorded, Tape};
 
 use super::Parts;
@@ -38,7 +40,7 @@ impl Machines {
         };
         // Before anything that was restored goes on.
         if parts.account_budget.is_some() {
-            requester.set_account_budget(parts.account_budget);
+            let _ = requester.command(Instant::ZERO, Command::SetAccountBudget(parts.account_budget));
         }
         let started = parts.state.as_ref().map_or(Millis::ZERO, |_| CLOCK_START);
         Ok(Machines { started, requester, provider })

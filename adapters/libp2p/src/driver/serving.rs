@@ -1,7 +1,9 @@
 //! The provider's side: streams that peers open, and engines that compute for them.
 
 use haggle_core::{
-    AttemptId, Instant, Machine, Model, Output, ProviderEvent, Refusal, event::ServedReason, provider::Piece,
+    AttemptId, Instant, Machine, Model, Output, ProviderEvent, Refusal,
+    event::ServedReason,
+    provider::{Command, Piece, Reply},
     wire::message::EndReason,
 };
 use haggle_engine::Outage;
@@ -20,7 +22,7 @@ impl Driver {
                 if !self.engines.compute(attempt, work)
                     && let Some(provider) = &mut self.provider
                 {
-                    let _ = provider.finish(now, attempt, EndReason::Engine);
+                    let _ = provider.command(now, Command::Finish { attempt, reason: EndReason::Engine });
                 }
             }
             ProviderEvent::Room { attempt, .. } => self.place(attempt),
@@ -33,7 +35,7 @@ impl Driver {
     pub(super) fn close_books(&mut self) {
         let now = self.now();
         let Some(provider) = &mut self.provider else { return };
-        provider.close(now);
+        let _ = provider.command(now, Command::Close);
         while let Some(output) = self.provider.as_mut().and_then(Machine::poll_output) {
             if let Output::Event(event) = output {
                 tell_of_provider(&self.shared, event);
@@ -44,8 +46,9 @@ impl Driver {
     pub(super) fn on_engine(&mut self, from: FromEngine) {
         match from {
             FromEngine::Started(attempt, prompt_tokens) => {
+                let now = self.now();
                 if let Some(provider) = &mut self.provider {
-                    provider.started(attempt, prompt_tokens);
+                    let _ = provider.command(now, Command::Started { attempt, prompt_tokens });
                 }
             }
             FromEngine::Piece(attempt, piece) => {
@@ -67,7 +70,8 @@ impl Driver {
         let now = self.now();
         let Some(provider) = &mut self.provider else { return };
         for model in models {
-            provider.set_outage(now, model, outage.map(|outage| millis(outage.lasts)));
+            let lasts = outage.map(|outage| millis(outage.lasts));
+            let _ = provider.command(now, Command::SetOutage { model: model.clone(), lasts });
             let name = model.to_text();
             match outage {
                 Some(outage) => tracing::warn!(model = name, detail = outage.detail, "a model cannot be computed now"),
@@ -90,7 +94,7 @@ impl Driver {
         if let Some(provider) = &mut self.provider
             && let Some(reason) = self.engines.due_end(attempt)
         {
-            let _ = provider.finish(now, attempt, reason);
+            let _ = provider.command(now, Command::Finish { attempt, reason });
         }
     }
 
@@ -99,7 +103,8 @@ impl Driver {
         let now = self.now();
         let Some(provider) = &mut self.provider else { return true };
         let ids: Option<Vec<u8>> = piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-        match provider.push(now, attempt, Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() }) {
+        let pushed = Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() };
+        match provider.command(now, Command::push(attempt, pushed)) {
             Ok(_) => {
                 self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());
                 self.engines.placed(attempt);
@@ -109,7 +114,7 @@ impl Driver {
             Err(refusal) => {
                 tracing::error!(%refusal, "the engine made a piece that cannot be sent");
                 self.engines.stop(attempt);
-                let _ = provider.finish(now, attempt, EndReason::Engine);
+                let _ = provider.command(now, Command::Finish { attempt, reason: EndReason::Engine });
             }
         }
         true
@@ -120,8 +125,9 @@ impl Driver {
             return self.refused(peer, "not_serving");
         };
         let Some(core_peer) = id::to_core(&peer) else { return };
-        match provider.accept_stream(now, core_peer) {
-            Ok(id) => self.streams.accept(Key::Provider(id), stream),
+        match provider.command(now, Command::AcceptStream(core_peer)) {
+            Ok(Reply::Stream(id)) => self.streams.accept(Key::Provider(id), stream),
+            Ok(reply) => debug_assert!(false, "{reply:?} for a stream"),
             Err(refusal) => self.refused(peer, refusal.code()),
         }
     }
