@@ -109,6 +109,16 @@ impl Answer {
     }
 }
 
+/// What an engine counts a prompt as.
+pub(crate) fn prompt_tokens(prompt: &Prompt) -> u64 {
+    let bytes = match prompt {
+        Prompt::Raw(text) => text.len(),
+        Prompt::Chat(messages) => messages.iter().map(|message| message.role.len() + message.content.len()).sum(),
+        Prompt::Tokens(ids) => return ids.len() as u64,
+    };
+    (bytes as u64).div_ceil(4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,7 +73,7 @@ pub use report::Report;
 pub use schedule::{Fault, FaultKind, Schedule};
 pub use script::{Heard, Script, Talk};
 pub use trace::Trace;
-pub use world::{Checkpoint, Drain, Told, World};
+pub use world::{Checkpoint, Drain, Told, World, WorldConfig};
 pub use writer::{Torn, Words, Writer, Writing, Written};
 
 use haggle_core::{JobSpec, money::Amount, wire::Prompt};

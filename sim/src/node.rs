@@ -1,23 +1,14 @@
-//! Nodes: who takes part in a world.
-
-use std::{collections::BTreeMap, fmt};
+//! Who takes part in a world: how nodes are named, and what they are set to.
 
 use haggle_core::{
-    AttemptId, Limits, Machine, Model, PeerId, Policy, Provider, Requester, StreamId,
-    event::Work,
+    Limits, Model, PeerId, Policy,
     money::{Amount, Price},
     provider::{Service, Serving},
     time::Millis,
     wire::message::{Exactness, ExactnessKind, ModelAdvert},
 };
 
-use crate::{
-    clock::NodeClock,
-    engine::{Answer, EngineScript},
-    script::Script,
-    world::Checkpoint,
-    writer::{Words, Writer, Writing},
-};
+use crate::engine::EngineScript;
 
 /// A node of a world.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -170,119 +161,4 @@ pub enum Pace {
     Every(u64),
     /// None at all.
     Never,
-}
-
-/// A machine with its streams and its timer.
-#[derive(Clone)]
-pub(crate) struct Side<M> {
-    pub(crate) machine: M,
-    pub(crate) streams: BTreeMap<StreamId, u64>,
-    /// When its one live timer goes off, and which of those in the queue it is.
-    pub(crate) timer: Option<u64>,
-    pub(crate) generation: u64,
-    /// A late drain is in the queue.
-    pub(crate) drain_due: bool,
-}
-
-impl<M: Machine> Side<M> {
-    pub(crate) const fn new(machine: M) -> Self {
-        Self { machine, streams: BTreeMap::new(), timer: None, generation: 0, drain_due: false }
-    }
-}
-
-/// Where a node stores its state.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) stored: Checkpoint,
-    /// How often it was asked whether to store what need not be stored at once.
-    pub(crate) asked: u64,
-}
-
-#[derive(Clone)]
-pub(crate) struct Node {
-    pub(crate) alive: bool,
-    pub(crate) clock: NodeClock,
-    /// It stands still until then.
-    pub(crate) asleep_until: u64,
-    /// How many times as long its engine takes.
-    pub(crate) slow: u64,
-    /// What it has stored, if it does store its state.
-    pub(crate) disk: Option<Box<Disk>>,
-    /// Its process crashed, and will be back.
-    pub(crate) crashed: bool,
-    /// How often it was restarted: what belongs to an earlier life is stale.
-    pub(crate) life: u32,
-    pub(crate) requester: Option<Box<Side<Requester>>>,
-    pub(crate) provider: Option<Box<Side<Provider>>>,
-    pub(crate) script: Option<Box<dyn Script>>,
-    /// Its script reads no messages.
-    pub(crate) reads_bytes: bool,
-    pub(crate) requester_config: Option<Box<RequesterConfig>>,
-    pub(crate) provider_config: Option<Box<ProviderConfig>>,
-    /// Its engine, if it is not the scripted one.
-    pub(crate) writer: Option<Box<dyn Writer>>,
-    /// Peers that its application told it of.
-    pub(crate) contacts: Vec<PeerId>,
-    pub(crate) runs: BTreeMap<AttemptId, Run>,
-    /// Streams with an end here, the oldest first.
-    pub(crate) conns: Vec<u64>,
-}
-
-impl Clone for Box<dyn Script> {
-    fn clone(&self) -> Self {
-        self.fork()
-    }
-}
-
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("alive", &self.alive).field("life", &self.life).finish_non_exhaustive()
-    }
-}
-
-/// An attempt in a scripted engine.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) answer: Answer,
-    pub(crate) prompt_tokens: u64,
-    pub(crate) end: u64,
-    pub(crate) reason: haggle_core::wire::message::EndReason,
-    pub(crate) next: u64,
-    pub(crate) started: bool,
-    /// Tokens in a piece, at most: less than the script's where the requester's window is narrow.
-    pub(crate) limit: u32,
-    /// The window is full: `Room` will say when it is not.
-    pub(crate) blocked: bool,
-    pub(crate) trouble: Option<(u64, crate::engine::Trouble)>,
-    /// Where an engine of one's own writes it: the attempt, and what did not fit the window yet.
-    pub(crate) own: Option<(Box<dyn Writing>, Option<Words>)>,
-}
-
-impl Run {
-    pub(crate) fn new(work: &Work, engine: &EngineScript) -> Self {
-        use haggle_core::wire::message::EndReason;
-        let end = engine.length.max(1).min(work.prefix_tokens + work.max_tokens);
-        Self {
-            answer: Answer::new(work.model.as_bytes(), engine.class, &work.prompt, work.sampling.seed),
-            prompt_tokens: prompt_tokens(&work.prompt),
-            end,
-            reason: if engine.length.max(1) > end { EndReason::Length } else { EndReason::Stop },
-            next: work.prefix_tokens,
-            started: false,
-            limit: engine.piece.clamp(1, 1000).min(work.window_tokens.max(1)),
-            blocked: false,
-            trouble: engine.trouble,
-            own: None,
-        }
-    }
-}
-
-pub(crate) fn prompt_tokens(prompt: &haggle_core::wire::Prompt) -> u64 {
-    use haggle_core::wire::Prompt;
-    let bytes = match prompt {
-        Prompt::Raw(text) => text.len(),
-        Prompt::Chat(messages) => messages.iter().map(|message| message.role.len() + message.content.len()).sum(),
-        Prompt::Tokens(ids) => return ids.len() as u64,
-    };
-    (bytes as u64).div_ceil(4)
 }

@@ -1,46 +1,18 @@
 //! The event queue: a heap while it is short, a wheel when it is long, in one and the same order.
 
+mod lane;
 mod wheel;
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+pub(crate) use self::lane::Lane;
 use self::wheel::Wheel;
-
-/// Where an event belongs among those of its instant. Lanes make the order of an instant independent of when within it
-/// each event was put in: two worlds that differ only in when a machine's outputs are drained run alike.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Lane {
-    /// The last of all lanes, or a node below 2²⁸.
-    pub(crate) dst: u32,
-    /// Below 16.
-    pub(crate) kind: u8,
-    pub(crate) src: u32,
-}
-
-/// Bits of a packed lane below its destination.
-const KIND_BITS: u32 = 4;
-/// The destination of the last lane, packed.
-const LAST: u64 = (1 << (32 - KIND_BITS)) - 1;
-
-impl Lane {
-    /// In 64 bits that sort alike.
-    const fn pack(self) -> u64 {
-        let dst = if self.dst as u64 >= LAST { LAST } else { self.dst as u64 };
-        (((dst << KIND_BITS) | self.kind as u64) << 32) | self.src as u64
-    }
-
-    const fn unpack(packed: u64) -> Self {
-        let dst = packed >> (32 + KIND_BITS);
-        let kind = (packed >> 32) as u8 & ((1 << KIND_BITS) - 1);
-        Self { dst: if dst == LAST { u32::MAX } else { dst as u32 }, kind, src: packed as u32 }
-    }
-}
 
 /// An event in 32 bytes; what happens lies in a slab.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
     at: u64,
-    lane: u64,
+    lane: Lane,
     seq: u64,
     slot: u32,
 }
@@ -83,7 +55,7 @@ impl<T> Queue<T> {
                 (self.slab.len() - 1) as u32
             }
         };
-        let entry = Entry { at, lane: lane.pack(), seq: self.seq, slot };
+        let entry = Entry { at, lane, seq: self.seq, slot };
         match &mut self.order {
             Order::Heap(heap) if heap.len() < LONG => heap.push(Reverse(entry)),
             Order::Heap(heap) => {
@@ -105,7 +77,7 @@ impl<T> Queue<T> {
         self.len -= 1;
         self.free.push(entry.slot);
         let event = self.slab[entry.slot as usize].take()?;
-        Some((entry.at, Lane::unpack(entry.lane), event))
+        Some((entry.at, entry.lane, event))
     }
 
     /// The time of the next event.
@@ -129,7 +101,7 @@ mod tests {
 
     #[test]
     fn time_then_lane_then_first_in() {
-        let lane = |dst| Lane { dst, kind: 0, src: 0 };
+        let lane = Lane::start;
         let mut queue = Queue::new();
         for (at, dst, name) in [(2, 0, 'd'), (1, 1, 'b'), (1, 0, 'a'), (1, 1, 'c'), (2, 0, 'e')] {
             queue.push(at, lane(dst), name);
@@ -139,16 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_32_bytes_and_a_lane_comes_back_as_it_was() {
+    fn an_event_has_32_bytes() {
         assert_eq!(size_of::<Entry>(), 32);
-        for lane in [
-            Lane { dst: 0, kind: 15, src: u32::MAX },
-            Lane { dst: (1 << 28) - 2, kind: 0, src: 7 },
-            Lane { dst: u32::MAX, kind: 5, src: 1 },
-        ] {
-            assert_eq!(Lane::unpack(lane.pack()), lane);
-        }
-        assert!(Lane { dst: u32::MAX, kind: 0, src: 0 }.pack() > Lane { dst: 9, kind: 9, src: 9 }.pack());
     }
 
     /// Pops and peeks between pushes; times from the same instant to years ahead.
@@ -189,7 +153,8 @@ mod tests {
                 match step {
                     Step::Push(ahead, dst, kind) => {
                         seq += 1;
-                        let (at, lane) = (now.saturating_add(ahead), Lane { dst, kind, src: 0 });
+                        let lanes = [Lane::start(dst), Lane::net(dst, 0), Lane::engine(dst)];
+                        let (at, lane) = (now.saturating_add(ahead), lanes[usize::from(kind)]);
                         heap.push(Reverse((at, lane, seq)));
                         queue.push(at, lane, seq);
                     }
@@ -214,7 +179,7 @@ mod tests {
         let mut queue = Queue::new();
         let at = |nth: u64| (nth * 7919) % 100_000;
         for nth in 0..5000 {
-            queue.push(at(nth), Lane { dst: 0, kind: 0, src: 0 }, nth);
+            queue.push(at(nth), Lane::start(0), nth);
         }
         assert!(matches!(queue.order, Order::Wheel(_)));
         let mut expected: Vec<(u64, u64)> = (0..5000).map(|nth| (at(nth), nth)).collect();

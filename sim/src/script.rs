@@ -110,6 +110,12 @@ pub trait Script: Send {
     }
 }
 
+impl Clone for Box<dyn Script> {
+    fn clone(&self) -> Self {
+        self.fork()
+    }
+}
+
 impl<F> Script for F
 where
     F: FnMut(&mut Talk<'_>, Heard<'_>) + Clone + Send + 'static,

@@ -52,7 +52,7 @@ pub fn run(seed: u64) -> Report {
 /// Runs a seed's world once more, of some seeds with every fact told to a copy of its machine as well; gives its trace.
 fn again(plan: &Plan, report: &mut Report) -> u128 {
     let mut world = plan.world();
-    world.doubles = plan.seed.is_multiple_of(DOUBLED);
+    world.config.doubles = plan.seed.is_multiple_of(DOUBLED);
     plan.finish(&mut world);
     let again = world.report();
     let only_here = |broken: &Broken| broken.rule == Rule::Determinism;

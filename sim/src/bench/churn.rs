@@ -21,8 +21,9 @@ const LEAVES_EVERY: u64 = 10_000;
 #[must_use]
 pub fn world(seed: u64) -> World {
     let mut world = World::new(seed);
-    world.max_events = u64::MAX;
-    world.default_link = LinkConfig { delay: 10, jitter: 30, spread: Spread::Exponential, ..LinkConfig::default() };
+    world.config.max_events = u64::MAX;
+    world.config.default_link =
+        LinkConfig { delay: 10, jitter: 30, spread: Spread::Exponential, ..LinkConfig::default() };
     let mut providers = Vec::new();
     for model in 0..MODELS {
         for nth in 0..u64::from(PROVIDERS) {

@@ -15,7 +15,7 @@ const EVERY: u64 = 8_000;
 /// 8 s. Jobs are submitted for `seconds`, the first of every requester within the first 8.
 #[must_use]
 pub fn world(mut world: World, nodes: u32, seconds: u64) -> World {
-    world.max_events = u64::MAX;
+    world.config.max_events = u64::MAX;
     let mut requesters = Vec::new();
     for crowd in 0..nodes / CROWD {
         let model = format!("model-{crowd}");

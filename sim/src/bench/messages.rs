@@ -42,8 +42,8 @@ pub fn bare(nodes: u32, messages: u64, seed: u64) -> u64 {
 #[must_use]
 pub fn world(nodes: u32, seed: u64) -> World {
     let mut world = World::new(seed);
-    world.max_events = u64::MAX;
-    world.default_link = LinkConfig { delay: 1, jitter: 9, ..LinkConfig::default() };
+    world.config.max_events = u64::MAX;
+    world.config.default_link = LinkConfig { delay: 1, jitter: 9, ..LinkConfig::default() };
     for node in 0..nodes {
         let mut draws = Draws::new(seed, Stream::new(node, node, Purpose::Shape));
         let neighbours = (1..=NEIGHBOURS).map(|ahead| NodeId(((u64::from(node) + ahead) % u64::from(nodes)) as u32));

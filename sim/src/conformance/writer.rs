@@ -3,7 +3,7 @@
 use haggle_core::wire::{Prompt, message::EndReason};
 
 use super::Seller;
-use crate::{engine::Answer, node::prompt_tokens};
+use crate::engine::{Answer, prompt_tokens};
 
 /// Writes the answer to one job, token by token: the text is a function of model, class, prompt and seed.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ const MODEL: &str = "story";
 /// # Panics
 /// If a rule was broken: then its figures say nothing.
 fn settle(world: &mut World) {
-    world.max_events = u64::MAX;
+    world.config.max_events = u64::MAX;
     world.run_to_end();
     if let Err(broken) = world.report().verdict() {
         panic!("{broken}");

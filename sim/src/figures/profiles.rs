@@ -86,8 +86,8 @@ pub struct Seen {
 #[must_use]
 pub fn run(seed: u64, profile: Profile) -> Seen {
     let mut world = World::new(seed);
-    world.default_link = link(profile);
-    world.regions = profile == Profile::RegionalOutage;
+    world.config.default_link = link(profile);
+    world.config.regions = profile == Profile::RegionalOutage;
     let mut nodes = Vec::new();
     for nth in 0..PROVIDERS {
         let cheats = if profile == Profile::Byzantine { BYZANTINE.get(nth as usize) } else { None };

@@ -21,6 +21,20 @@ pub(crate) struct Link {
     pub(crate) opened: u64,
 }
 
+impl Link {
+    /// Counts bytes that arrive against the cut that is due; `false`: it comes behind those that are left.
+    pub(crate) fn spend(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let Some(left) = self.cut_in else {
+            self.arrived += bytes.len() as u64;
+            return true;
+        };
+        self.cut_in = left.checked_sub(bytes.len() as u64);
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.arrived += bytes.len() as u64;
+        self.cut_in.is_some()
+    }
+}
+
 /// Links by pair, made when they are first needed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Links {

@@ -4,6 +4,7 @@ mod buffers;
 mod conns;
 mod latency;
 mod links;
+mod network;
 mod partition;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ pub(crate) use self::{
     conns::Conns,
     latency::DISTANCE,
     links::{Link, Links},
+    network::Network,
     partition::{Partitions, region},
 };
 

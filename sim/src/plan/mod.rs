@@ -326,11 +326,11 @@ impl Plan {
     #[must_use]
     pub fn world(&self) -> World {
         let mut world = World::new(self.seed);
-        world.default_link = self.link;
-        world.regions = self.regions;
-        world.echo_close = self.echo_close;
-        world.drain = self.drain;
-        world.max_events = self.max_events;
+        world.config.default_link = self.link;
+        world.config.regions = self.regions;
+        world.config.echo_close = self.echo_close;
+        world.config.drain = self.drain;
+        world.config.max_events = self.max_events;
         world.dht.delay = self.lookup_delay;
         world.dht.lookup = self.lookup;
         self.nodes.iter().for_each(|node| self.add_node(&mut world, node));

@@ -4,7 +4,7 @@ use haggle_core::{
     Criteria, Instant, JobId, JobSpec, PeerId, Refusal, Requester, money::Amount, spec::QuoteSpec, time::Millis,
 };
 
-use super::{Happening, INSTANT_END, World, kind};
+use super::{Happening, Lane, World};
 use crate::{
     job::{Ask, Job},
     net::Role,
@@ -17,16 +17,16 @@ impl World {
     /// # Errors
     /// The core's refusal.
     pub fn submit(&mut self, node: NodeId, spec: JobSpec) -> Result<JobId, Refusal> {
-        self.submissions.push(None);
-        self.submit_nth(self.submissions.len() - 1, node.0, spec)
+        self.apps.submissions.push(None);
+        self.submit_nth(self.apps.submissions.len() - 1, node.0, spec)
     }
 
     /// Submits a job at a later time; [`World::nth`] finds it by the number returned.
     pub fn submit_at(&mut self, at: u64, node: NodeId, spec: JobSpec) -> usize {
-        self.submissions.push(None);
-        let nth = self.submissions.len() - 1;
+        self.apps.submissions.push(None);
+        let nth = self.apps.submissions.len() - 1;
         let submit = Happening::Submit { nth, node: node.0, spec: Box::new(spec) };
-        self.push(at, node.0, kind::APP, node.0, submit);
+        self.push(at, Lane::app(node.0), submit);
         nth
     }
 
@@ -98,19 +98,19 @@ impl World {
 
     /// How fast the application of a job takes its tokens from now on.
     pub fn set_pace(&mut self, id: JobId, pace: Pace) {
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if let Some(job) = self.apps.jobs.get_mut(&id) {
             job.pace = pace;
             if !job.app_due && pace != Pace::Never && job.consumed < job.delivered {
                 job.app_due = true;
                 let node = job.node.0;
-                self.push(self.now + 1, INSTANT_END, kind::APP, node, Happening::App { job: id });
+                self.push(self.now + 1, Lane::told(node), Happening::App { job: id });
             }
         }
     }
 
     pub(super) fn submit_nth(&mut self, nth: usize, node: u32, mut spec: JobSpec) -> Result<JobId, Refusal> {
-        spec.explain |= self.explain;
-        if self.stores {
+        spec.explain |= self.config.explain;
+        if self.config.stores {
             self.command(node, |requester, _| {
                 requester.keep_endings();
                 Ok(())
@@ -118,7 +118,7 @@ impl World {
         }
         let (ask, deadline) = (Ask::Job(spec.clone()), spec.deadline);
         let job = self.ask(node, ask, deadline, Some(&spec.clone()), |requester, now| requester.submit(now, spec))?;
-        self.submissions[nth] = Some(job);
+        self.apps.submissions[nth] = Some(job);
         Ok(job)
     }
 
@@ -144,7 +144,7 @@ impl World {
         if let Some(log) = &mut self.log {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
         }
-        self.jobs.insert(job, Job::new(NodeId(node), ask, now, pace));
+        self.apps.jobs.insert(job, Job::new(NodeId(node), ask, now, pace));
         self.store(node);
         self.after(node, Role::Requester);
         Ok(job)

@@ -60,18 +60,12 @@ impl Told {
 impl World {
     /// Keeps what nodes tell from now on, until [`World::told`] takes it.
     pub fn listen(&mut self) {
-        self.told.get_or_insert_default();
+        self.apps.told.get_or_insert_default();
     }
 
     /// The next thing that a node told, in order.
     pub fn told(&mut self) -> Option<(NodeId, Told)> {
-        self.told.as_mut()?.pop_front()
-    }
-
-    pub(super) fn tell(&mut self, node: u32, told: Told) {
-        if let Some(queue) = &mut self.told {
-            queue.push_back((NodeId(node), told));
-        }
+        self.apps.told.as_mut()?.pop_front()
     }
 
     /// When the next event is, in ms; `None`: there is none left.
@@ -93,7 +87,7 @@ impl World {
 
     /// The application has taken so many further tokens. For jobs whose pace is [`crate::Pace::Never`].
     pub fn consume(&mut self, id: JobId, n: u64) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.apps.jobs.get_mut(&id) else { return };
         let n = n.min(job.delivered - job.consumed);
         job.consumed += n;
         let (node, consumed, orphaned) = (job.node.0, job.consumed, job.orphaned);

@@ -6,10 +6,10 @@ use haggle_core::{
     wire::{Prompt, message::DeclineReason},
 };
 
-use super::World;
+use super::{World, node::Node};
 use crate::{
     job::Job,
-    node::{Node, NodeId, name},
+    node::{NodeId, name},
     oracle::Rule,
     schedule::FaultKind,
 };
@@ -23,7 +23,7 @@ impl World {
     /// Ends every fault: links are whole, queries answer, no further fault strikes, one provider works. Other providers
     /// stay dead, draining or broken. Every requester whose time goes on submits one more job, a good while later.
     pub(crate) fn heal(&mut self, model: &str) {
-        let struck = std::mem::take(&mut self.struck);
+        let struck = std::mem::take(&mut self.faults.struck);
         let is_awake = |node: &Node, now: u64| node.asleep_until <= now;
         let now = self.now;
         let core = self.nodes.iter().position(|node| node.provider_config.is_some() && is_awake(node, now));
@@ -39,11 +39,11 @@ impl World {
                 self.fault(remedy);
             }
         }
-        for link in self.links.all_mut() {
+        for link in self.net.links.all_mut() {
             link.stalled_until = link.stalled_until.min(now);
             link.cut_in = None;
         }
-        self.healed = Some(self.submissions.len());
+        self.faults.healed = Some(self.apps.submissions.len());
         let Some(core) = core.map(|core| NodeId(core as u32)) else { return };
         self.restart(core.0);
         let number = |index: usize| NodeId(index as u32);
@@ -64,13 +64,13 @@ impl World {
 
     /// Whether [`World::heal`] was called.
     pub(crate) const fn is_healed(&self) -> bool {
-        self.healed.is_some()
+        self.faults.healed.is_some()
     }
 
     /// Judges the jobs that were submitted after the healing. Excuses are counted.
     pub(crate) fn judge_healed(&mut self) {
-        let Some(first) = self.healed else { return };
-        for nth in first..self.submissions.len() {
+        let Some(first) = self.faults.healed else { return };
+        for nth in first..self.apps.submissions.len() {
             let Some(job) = self.submitted(nth) else {
                 self.excuse("refused");
                 continue;
@@ -91,7 +91,7 @@ impl World {
     }
 
     fn excuse(&mut self, why: &'static str) {
-        *self.excuses.entry(why).or_default() += 1;
+        *self.faults.excuses.entry(why).or_default() += 1;
     }
 }
 

@@ -8,26 +8,15 @@ use haggle_core::{
     time::Millis,
 };
 
-use super::{Happening, World, kind};
+use super::{Checkpoint, Happening, Lane, World, node::Side};
 use crate::{
     dice::{Purpose, Stream, below},
     job::Job,
     net::Role,
-    node::{NodeId, Pace, Side},
+    node::{NodeId, Pace},
     oracle::{Judge, Rule},
     points::{self, Group},
 };
-
-/// What a node had on its disk at a time.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Checkpoint {
-    /// When, in ms of its own clock.
-    pub at: u64,
-    /// Its requester's snapshot, if it buys.
-    pub requester: Option<Vec<u8>>,
-    /// Its provider's snapshot, if it sells.
-    pub provider: Option<Vec<u8>>,
-}
 
 /// Whether what a requester tells has to be on the disk before anything else happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,7 +134,7 @@ impl World {
         self.judge.sleeps(node, self.now + away.max(1));
         self.crash(NodeId(node));
         self.nodes[node as usize].crashed = true;
-        self.push(self.now + away.max(1), node, kind::WORLD, node, Happening::Return { node, life });
+        self.push(self.now + away.max(1), Lane::start(node), Happening::Return { node, life });
     }
 
     /// It comes back, unless something else became of it.
@@ -170,7 +159,7 @@ impl World {
     pub fn crash(&mut self, node: NodeId) {
         self.fall(node.0, Some(1));
         self.judge.slots_freed(node.0);
-        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.node == node) {
+        for (id, job) in self.apps.jobs.iter_mut().filter(|(_, job)| job.node == node) {
             job.recovered = true;
             if job.ending.is_none() {
                 self.judge.forgotten(*id, job.forget_untaken());
@@ -193,7 +182,7 @@ impl World {
         let away = Millis(now.as_millis().saturating_sub(stored.at));
         let mut requester = None;
         if let (Some(bytes), Some(config)) = (&stored.requester, &place.requester_config) {
-            let own = self.jobs.iter().filter(|(_, job)| job.node == node);
+            let own = self.apps.jobs.iter().filter(|(_, job)| job.node == node);
             let pieces: Vec<Stored<'_>> = own.map(|(id, job)| Stored { job: *id, pieces: job.stored() }).collect();
             let (policy, limits) = (config.policy.clone(), config.limits.clone());
             let mut machine = Requester::restore((now, away), bytes, &pieces, policy, limits, seeds[0])?;

@@ -109,7 +109,7 @@ fn to_ask_why_changes_nothing() {
     for seed in 0..60 {
         let run = |explain: bool| {
             let mut world = Plan::draw(seed).world();
-            world.explain = explain;
+            world.config.explain = explain;
             world.run_to_end();
             world
         };

@@ -163,7 +163,7 @@ fn every_cheat_is_caught_by_its_rule() {
     ];
     for (how, why, tokens) in cases {
         let mut world = World::new(8);
-        world.default_link = LinkConfig { split: 3, ..LinkConfig::default() };
+        world.config.default_link = LinkConfig { split: 3, ..LinkConfig::default() };
         let node = world.add_script(&[MODEL], cheat(MODEL, 0, 1_000_000, how));
         // Small, so that what goes beyond it is little.
         let limits = Limits { window_bytes: 33_000, ..Limits::default() };
@@ -245,7 +245,7 @@ fn a_cancel_at_any_moment_is_the_one_ending_and_frees_the_slot() {
     let mut config = cheap();
     config.service.models[0].floor_permille = 800;
     let (mut world, provider, me) = pair(13, config.engine(engine(6)));
-    world.echo_close = true;
+    world.config.echo_close = true;
     let mut haggler = spec();
     haggler.haggle = haggle_core::spec::Haggle::Bid(700);
     let id = world.submit(me, haggler).unwrap();

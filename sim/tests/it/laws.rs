@@ -73,7 +73,7 @@ fn a_fault_elsewhere_shifts_no_draw() {
     // Two pairs that have nothing to do with each other, on links with jitter and cuts.
     let run = |faults: Vec<FaultKind>| {
         let mut world = World::new(77);
-        world.default_link = LinkConfig { delay: 5, jitter: 40, split: 9, ..LinkConfig::default() };
+        world.config.default_link = LinkConfig { delay: 5, jitter: 40, split: 9, ..LinkConfig::default() };
         let here = world.add_provider(ProviderConfig::new("here", 0, 1_000_000));
         let there = world.add_provider(ProviderConfig::new("there", 0, 1_000_000));
         let me = world.add_requester(RequesterConfig::default());

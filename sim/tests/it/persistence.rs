@@ -39,8 +39,8 @@ fn judged(mut world: World, what: &str) -> World {
 fn a_requester_that_dies_at_any_event_loses_and_repeats_nothing() {
     for (piece, away, fresh) in [(1, 0, true), (3, 0, false), (1, 30_000, true), (4, 30_000, false), (2, 7, false)] {
         let (mut world, _, me) = pair(1, cheap().engine(haggle_sim::EngineScript { piece, ..engine(25) }));
-        world.stores = true;
-        world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
+        world.config.stores = true;
+        world.config.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
         let id = world.submit(me, spec()).unwrap();
         let uncut = judged(world.clone(), "uncut");
         let mut stored = (0, world.checkpoint(me));
@@ -71,7 +71,7 @@ fn a_requester_that_dies_at_any_event_loses_and_repeats_nothing() {
 #[test]
 fn dying_again_and_again_costs_nothing() {
     let (mut world, _, me) = pair(4, cheap().engine(haggle_sim::EngineScript { token: 20, ..engine(60) }));
-    world.stores = true;
+    world.config.stores = true;
     let id = world.submit(me, haggle_sim::job(MODEL, PROMPT, 60, 1_000_000)).unwrap();
     let mut stored = (0, world.checkpoint(me));
     let mut steps = 0;
@@ -100,7 +100,7 @@ fn every_way_of_failover_goes_on_after_the_requester_died() {
         let class = haggle_sim::EngineScript { class: second, ..engine(40) };
         world.add_provider(ProviderConfig::new(MODEL, 200_000, 800_000).engine(class));
         let me = world.add_requester(RequesterConfig::default());
-        world.stores = true;
+        world.config.stores = true;
         let mut spec = haggle_sim::job(MODEL, PROMPT, 40, 1_000_000);
         spec.failover = failover;
         let id = world.submit(me, spec).unwrap();
@@ -147,7 +147,7 @@ fn every_way_of_failover_goes_on_after_the_requester_died() {
 #[test]
 fn a_snapshot_older_than_the_last_streams_is_no_older_than_the_provider() {
     let (mut world, provider, me) = pair(7, cheap().engine(haggle_sim::EngineScript { token: 20, ..engine(60) }));
-    world.stores = true;
+    world.config.stores = true;
     let id = world.submit(me, haggle_sim::job(MODEL, PROMPT, 60, 1_000_000)).unwrap();
     while world.job(id).tokens < 5 && world.step() {}
     let early = world.checkpoint(me);
@@ -168,7 +168,7 @@ fn a_snapshot_older_than_the_last_streams_is_no_older_than_the_provider() {
 #[test]
 fn an_award_that_no_snapshot_knows_of_does_not_stand_in_the_way_of_the_next() {
     let (mut world, provider, me) = pair(8, cheap().slots(2).engine(engine(12)));
-    world.stores = true;
+    world.config.stores = true;
     let id = world.submit(me, spec()).unwrap();
     let mut before = world.checkpoint(me);
     while world.provider(provider).open_jobs() == 0 && world.step() {
@@ -187,7 +187,7 @@ fn an_award_that_no_snapshot_knows_of_does_not_stand_in_the_way_of_the_next() {
 #[test]
 fn an_ending_that_was_not_stored_is_told_again() {
     let (mut world, _, me) = pair(5, cheap().engine(engine(12)));
-    world.stores = true;
+    world.config.stores = true;
     // Nothing was awarded yet: from here on every ending is kept.
     let empty = world.checkpoint(me);
     world.crash(me);
@@ -223,14 +223,14 @@ fn an_ending_that_was_not_stored_is_told_again() {
 #[test]
 fn torn_and_changed_snapshots_are_told_as_such() {
     let (mut world, provider, me) = pair(2, cheap().engine(engine(12)));
-    world.stores = true;
+    world.config.stores = true;
     let id = world.submit(me, spec()).unwrap();
     while world.job(id).tokens < 6 && world.step() {}
     world.crash(me);
     world.crash(provider);
     let checkpoint = {
         let (mut world, provider, me) = pair(2, cheap().engine(engine(12)));
-        world.stores = true;
+        world.config.stores = true;
         let id = world.submit(me, spec()).unwrap();
         while world.job(id).tokens < 6 && world.step() {}
         (world.checkpoint(me).requester.unwrap(), world.checkpoint(provider).provider.unwrap(), world.now())
@@ -262,7 +262,7 @@ fn torn_and_changed_snapshots_are_told_as_such() {
 #[test]
 fn what_is_stored_of_another_time_is_refused() {
     let (mut world, _, me) = pair(3, cheap().engine(engine(12)));
-    world.stores = true;
+    world.config.stores = true;
     let id = world.submit(me, spec()).unwrap();
     let early = world.checkpoint(me);
     while world.job(id).tokens < 6 && world.step() {}
@@ -279,7 +279,7 @@ fn a_provider_that_comes_back_says_that_the_job_is_gone_and_computes_nothing_twi
     let (mut moments, mut conflicts) = (0, 0);
     for seed in 0..4 {
         let mut world = World::new(seed);
-        world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
+        world.config.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
         let first = world.add_provider(cheap().engine(engine(12)));
         world.add_provider(ProviderConfig::new(MODEL, 200_000, 800_000).engine(engine(12)));
         let me = world.add_requester(RequesterConfig::default());

@@ -32,7 +32,7 @@ fn at_every_event_of(
     strikes: impl Fn(&mut World, NodeId, NodeId),
 ) -> (u32, u32) {
     let (mut world, provider, me) = pair(1, provider.engine(engine(12)));
-    world.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
+    world.config.default_link = LinkConfig { delay: 10, jitter: 8, ..LinkConfig::default() };
     let id = world.submit(me, spec()).unwrap();
     let text = Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(12);
     let (mut moments, mut whole) = (0, 0);
@@ -75,7 +75,7 @@ fn a_cut_at_any_event_costs_nothing_where_less_of_a_window_was_granted() {
 /// A prompt of 2 MB over a line of so many bytes a ms.
 fn long_prompt(rate: u32) -> (World, NodeId, NodeId, JobId) {
     let (mut world, provider, me) = pair(9, cheap());
-    world.default_link = LinkConfig { rate, ..LinkConfig::default() };
+    world.config.default_link = LinkConfig { rate, ..LinkConfig::default() };
     let prompt: String = (0..2_000_000_u32).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
     let id = world.submit(me, job(MODEL, &prompt, 30, u64::MAX)).unwrap();
     (world, provider, me, id)

@@ -71,7 +71,7 @@ fn how_bytes_are_cut_changes_nothing() {
         let mut config = cheap();
         config.engine.piece = piece;
         let (mut world, _, me) = pair(5, config);
-        world.default_link = LinkConfig { split, jitter: 7, ..LinkConfig::default() };
+        world.config.default_link = LinkConfig { split, jitter: 7, ..LinkConfig::default() };
         let id = world.submit(me, spec()).unwrap();
         let job = run(&mut world, id);
         (job.text, job.ending.unwrap().1)

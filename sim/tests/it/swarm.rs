@@ -54,7 +54,7 @@ fn no_order_of_events_makes_anybody_owe_more_than_the_budget() {
     for seed in 0..300 {
         let mut draws = Draws::new(seed, Stream::new(0, 0, Purpose::Shape));
         let mut world = World::new(seed);
-        world.default_link = LinkConfig { delay: 3, jitter: draws.below(50), ..LinkConfig::default() };
+        world.config.default_link = LinkConfig { delay: 3, jitter: draws.below(50), ..LinkConfig::default() };
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let (price_in, price_out) = (draws.below(3_000_000), draws.below(4_000_000));

@@ -101,7 +101,7 @@ fn who_wants_no_other_provider_gets_none() {
 #[test]
 fn a_restart_gives_back_what_the_abandoned_answer_held() {
     let mut world = World::new(1);
-    world.stores = true;
+    world.config.stores = true;
     let nodes = [1_000_000, 2_000_000]
         .map(|price| world.add_provider(ProviderConfig::new(MODEL, 100_000, price).engine(engine(LENGTH))));
     let me = world.add_requester(RequesterConfig::default());

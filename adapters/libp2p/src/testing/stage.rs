@@ -34,7 +34,7 @@ impl Stage {
         let mut world = World::new(seed);
         world.listen();
         // Who waits decides how long it runs.
-        world.max_events = u64::MAX;
+        world.config.max_events = u64::MAX;
         let inner = Inner { world, seats: BTreeMap::new(), sleepers: BTreeMap::new(), slept: 0, moves: 0 };
         Stage { inner: Mutex::new(inner), waiting: Mutex::default() }
     }

@@ -209,7 +209,7 @@ fn nobody_is_an_error_with_a_name() {
 /// What several tasks hear, and when.
 fn diary(seed: u64) -> Vec<String> {
     let (market, cheap, _dear, me) = market(seed);
-    market.world(|world| world.default_link.jitter = 7);
+    market.world(|world| world.config.default_link.jitter = 7);
     let diary = std::cell::RefCell::new(Vec::new());
     let note = |what: String| diary.borrow_mut().push(format!("{:?} {what}", market.now()));
     let buy = async |name: &str, pause: u64| {

@@ -1,17 +1,16 @@
-//! Who stands around the machines: engines, applications, scripts.
+//! Engines: what providers have computed, piece by piece, and what goes wrong there.
 
-use haggle_core::{
-    AttemptId, JobId, PeerId, ProviderEvent, Refusal, StreamId, provider::Piece, wire::message::EndReason,
+use haggle_core::{AttemptId, PeerId, ProviderEvent, Refusal, provider::Piece, wire::message::EndReason};
+
+use super::{
+    Happening, Lane, World,
+    node::{Run, Step},
 };
-
-use super::{Happening, INSTANT_END, World, kind};
 use crate::{
     dice::{self, Purpose, Stream},
     engine::Trouble,
     net::Role,
-    node::{Pace, Run},
     oracle::Rule,
-    script::{Heard, Say, Talk},
     writer::Written,
 };
 
@@ -41,12 +40,12 @@ impl World {
                 place.runs.insert(attempt, run);
                 let at = now + config.engine.prefill.max(1).saturating_mul(place.slow);
                 self.judge.started(node, &work, self.is_core_requester(work.peer));
-                self.push(at, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+                self.push(at, Lane::engine(node), Happening::Engine { node, life, attempt });
             }
             ProviderEvent::Room { attempt, .. } => {
                 if let Some(run) = place.runs.get_mut(&attempt).filter(|run| run.blocked) {
                     run.blocked = false;
-                    self.push(now + 1, node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+                    self.push(now + 1, Lane::engine(node), Happening::Engine { node, life, attempt });
                 }
             }
             ProviderEvent::Stop { attempt } => self.engine_stops(node, attempt),
@@ -85,38 +84,20 @@ impl World {
             run.started = true;
             side.machine.started(attempt, run.prompt_tokens);
         }
-        let mut n = u64::from(run.limit).min(run.end.saturating_sub(run.next));
-        match run.trouble {
-            Some((at, Trouble::Panic)) if run.next + n > at => {
-                return self.engine_ends(node, attempt, EndReason::Engine);
+        let n = match run.next_step() {
+            Step::Write(n) => n,
+            Step::End(reason) => return self.engine_ends(node, attempt, reason),
+            Step::Hang => return,
+            Step::Pause(ms) => {
+                return self.push(self.now + ms, Lane::engine(node), Happening::Engine { node, life, attempt });
             }
-            Some((at, Trouble::Fail(reason))) if run.next >= at => return self.engine_ends(node, attempt, reason),
-            Some((at, Trouble::Hang)) if run.next >= at => return,
-            Some((at, Trouble::Misspell)) if run.next >= at => {
-                run.answer = run.answer.misspelt();
-                run.trouble = None;
-            }
-            Some((at, Trouble::Pause(ms))) if run.next >= at => {
-                run.trouble = None;
-                let again = Happening::Engine { node, life, attempt };
-                return self.push(self.now + ms.max(1), node, kind::ENGINE, node, again);
-            }
-            Some((at, Trouble::Fail(_) | Trouble::Hang | Trouble::Pause(_))) => n = n.min(at - run.next),
-            _ => {}
-        }
-        if n == 0 {
-            // It goes on where another broke off, and has nothing to add.
-            let reason = run.reason;
-            return self.engine_ends(node, attempt, reason);
-        }
-        let tokens = run.next..run.next + n;
-        let text: String = tokens.clone().map(|index| run.answer.token(index)).collect();
-        let ids: Vec<u8> = tokens.flat_map(|index| run.answer.id(index).to_le_bytes()).collect();
+        };
+        let (text, ids) = run.write(n);
         let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids) };
         match side.machine.push(now, attempt, piece) {
             Ok(room) => {
                 run.next += n;
-                self.computed += n;
+                self.counts.computed += n;
                 let (over, reason) = (run.next == run.end, run.reason);
                 run.blocked = room == 0 && !over;
                 let (pause, blocked) = ((engine.token * n).max(1).saturating_mul(slow), run.blocked);
@@ -125,7 +106,7 @@ impl World {
                 }
                 if !blocked {
                     let again = Happening::Engine { node, life, attempt };
-                    self.push(self.now + pause, node, kind::ENGINE, node, again);
+                    self.push(self.now + pause, Lane::engine(node), again);
                 }
             }
             Err(Refusal::NoRoom) => run.blocked = true,
@@ -170,7 +151,7 @@ impl World {
                 match side.machine.push(now, attempt, piece) {
                     Ok(_) => {
                         run.next += u64::from(words.n);
-                        self.computed += u64::from(words.n);
+                        self.counts.computed += u64::from(words.n);
                     }
                     Err(Refusal::NoRoom) => {
                         *held = Some(words);
@@ -184,7 +165,7 @@ impl World {
                 token.saturating_mul(u64::from(words.n)).max(1).saturating_mul(slow)
             }
         };
-        self.push(self.now.saturating_add(pause), node, kind::ENGINE, node, Happening::Engine { node, life, attempt });
+        self.push(self.now.saturating_add(pause), Lane::engine(node), Happening::Engine { node, life, attempt });
         self.after(node, Role::Provider);
     }
 
@@ -196,55 +177,5 @@ impl World {
             let _stopped = side.machine.finish(place.clock.read(self.now), attempt, reason);
         }
         self.after(node, Role::Provider);
-    }
-
-    pub(super) fn app_step(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (owner, asleep) = (job.node.0, self.nodes[job.node.0 as usize].asleep_until);
-        if asleep > self.now {
-            return self.push(asleep, INSTANT_END, kind::APP, owner, Happening::App { job: id });
-        }
-        job.app_due = false;
-        let has_ended = job.ending.is_some();
-        if has_ended {
-            self.conclude(owner, id);
-        }
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let waiting = job.delivered - job.consumed;
-        let (n, again) = match job.pace {
-            Pace::AtOnce => (waiting, None),
-            Pace::Every(ms) => (waiting.min(1), Some(ms.max(1)).filter(|_| waiting > 1)),
-            Pace::Never => return,
-        };
-        if let Some(ms) = again {
-            job.app_due = true;
-            self.push(self.now + ms, INSTANT_END, kind::APP, owner, Happening::App { job: id });
-        }
-        self.consume(id, n);
-    }
-
-    /// Lets a script hear something, and does what it says.
-    pub(super) fn hear(&mut self, node: u32, conn: u64, heard: Heard<'_>) {
-        let Some(mut script) = self.nodes[node as usize].script.take() else { return };
-        let mut orders = std::mem::take(&mut self.orders);
-        script.hear(&mut Talk { now: self.now, stream: conn, orders: &mut orders, spare: &mut self.spare }, heard);
-        let place = &mut self.nodes[node as usize];
-        place.script = Some(script);
-        let life = place.life;
-        for order in orders.drain(..) {
-            match order {
-                Say::Open(peer) => {
-                    let id = StreamId(self.conns.next_id());
-                    self.open(node, Role::Script, id, crate::node::peer_id(peer));
-                }
-                Say::Bytes(conn, bytes) => self.send(node, Role::Script, conn, bytes),
-                Say::Close(conn) => self.close_conn(node, Role::Script, conn, false),
-                Say::Reset(conn) => self.close_conn(node, Role::Script, conn, true),
-                Say::Wake(conn, after) => {
-                    self.push(self.now + after, node, kind::APP, node, Happening::Wake { node, life, conn });
-                }
-            }
-        }
-        self.orders = orders;
     }
 }
