@@ -37,7 +37,7 @@ pub enum NodeEvent {
     },
     /// This node's models were announced in the DHT.
     Announced {
-        /// Under how many keys: one a name.
+        /// Under how many keys: one a name, and one for all.
         keys: usize,
     },
     /// The first connection to a peer is there.

@@ -11,7 +11,6 @@ use std::{
 use haggle_core::{
     Instant as CoreInstant, Model,
     bootstrap::{Bootstrap, BootstrapInput, BootstrapOutput},
-    wire::dht_key,
 };
 use libp2p::{
     Multiaddr, PeerId, Swarm, connection_limits,
@@ -116,10 +115,9 @@ pub(crate) fn by_peer(contacts: Vec<Contact>) -> Vec<(PeerId, Vec<Multiaddr>)> {
 
 impl Network {
     pub(crate) fn new<M: Mdns>(parts: Parts, swarm: &mut Swarm<Behaviour<M>>) -> Self {
-        let key = |model| kad::RecordKey::new(&dht_key(&parts.network, model));
         let network = Network {
             started: Instant::now(),
-            keys: parts.models.iter().map(key).collect(),
+            keys: dht::keys(&parts.network, &parts.models),
             network: parts.network,
             bootstrap: by_peer(parts.bootstrap),
             schedule: parts.schedule,

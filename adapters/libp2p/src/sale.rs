@@ -7,7 +7,10 @@ use haggle_core::{
     money::Price,
     provider::{Service, Serving},
     time::Millis,
-    wire::message::{Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
+    wire::{
+        ANY_MODEL,
+        message::{Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
+    },
 };
 use haggle_engine::{Engine, ExactKind};
 
@@ -56,9 +59,9 @@ impl Sale {
     fn serving(&self) -> Result<Serving, ConfigError> {
         let info = self.engine.info();
         let model = |name: &str| {
-            Model::new(name.as_bytes()).ok_or_else(|| ConfigError {
+            Model::new(name.as_bytes()).filter(|_| name != ANY_MODEL).ok_or_else(|| ConfigError {
                 path: "model".into(),
-                problem: format!("{name:?} cannot be a model's name; it must have 1 to 128 bytes"),
+                problem: format!("{name:?} cannot be a model's name; it must have 1 to 128 bytes and not be \"*\""),
             })
         };
         if self.aliases.len() > MAX_ALIASES {

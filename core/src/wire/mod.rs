@@ -29,6 +29,9 @@ pub const MAX_CHUNK_IDS: usize = 4 * 1024;
 /// Bytes of one Body piece: what leaves room for the frame's own fields.
 pub const MAX_BODY_PIECE: usize = 12 * 1024;
 
+/// The name under which providers of any model are found in the DHT. No model has it.
+pub const ANY_MODEL: &str = "*";
+
 /// The key under which providers of a model are found in the DHT of a network.
 #[must_use]
 pub fn dht_key(network: &str, model: &Model) -> [u8; 32] {

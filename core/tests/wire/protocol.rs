@@ -17,6 +17,7 @@ fn keys_and_frames() {
     let key = hex(&dht_key("main", &Model::new(b"story").unwrap()));
     assert_eq!(key, "ed8eba8f17294bf654b96c3eaed615e18dc5b9b78287906f7c95b536e4a05fd3");
     assert!(PROTOCOL.contains(&key));
+    assert!(PROTOCOL.contains(&format!("under the name `{}`", wire::ANY_MODEL)));
     assert!(PROTOCOL.contains(&format!("MUST be `{}`", wire::PROTOCOL)));
     for message in [Message::Keepalive, Message::Ack { next: 32, end: false }] {
         let mut frame = Vec::new();

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haggle_core::{Model, QueryId, machine::QueryOutcome, wire::dht_key};
+use haggle_core::{
+    Model, QueryId,
+    machine::QueryOutcome,
+    wire::{ANY_MODEL, dht_key},
+};
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::Endpoint,
@@ -114,8 +118,7 @@ impl Network {
 
     /// What is not served any more is withdrawn here; who was told before sees it in the advert.
     pub(super) fn set_models<M: Mdns>(&mut self, models: &[Model], swarm: &mut Swarm<Behaviour<M>>) {
-        let key = |model| kad::RecordKey::new(&dht_key(&self.network, model));
-        let keys: Vec<_> = models.iter().map(key).collect();
+        let keys = keys(&self.network, models);
         if let Some(kad) = swarm.behaviour_mut().kad.as_mut() {
             self.keys.iter().filter(|key| !keys.contains(key)).for_each(|key| kad.stop_providing(key));
         }
@@ -180,6 +183,12 @@ impl Network {
             driver.query_done(query, outcome);
         }
     }
+}
+
+/// The keys under which a node is found that serves these names.
+pub(super) fn keys(network: &str, models: &[Model]) -> Vec<kad::RecordKey> {
+    let any = Model::new(ANY_MODEL.as_bytes()).filter(|_| !models.is_empty());
+    any.iter().chain(models).map(|model| kad::RecordKey::new(&dht_key(network, model))).collect()
 }
 
 /// The addresses that running queries and this node's own store have for a provider.
