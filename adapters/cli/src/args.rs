@@ -1,31 +1,24 @@
 //! What can be written on the command line.
 
+mod buying;
+mod parsers;
+
 use std::path::PathBuf;
 
-use clap::{
-    ArgAction, Args, Parser, Subcommand,
-    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
-};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 use haggle::{
-    config::span,
-    core::{
-        money::{Amount, Price},
-        spec::Failover,
-        time::Millis,
-    },
-    engine::TINY_STORIES,
+    core::{money::Price, time::Millis},
     libp2p::PeerId,
 };
 
-use crate::{
-    exit,
-    money::{parse_amount, parse_price, parse_temperature},
-    runtime::Choice,
-};
+pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Wanted};
+use self::parsers::{parse_peer, parse_span};
+use crate::{exit, money::parse_price, runtime::Choice};
 
 /// A market for language models without a middleman: find a provider, agree a price, stream the answer.
 #[derive(Debug, Parser)]
-#[command(name = "haggle", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "haggle", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -40,12 +33,13 @@ Examples:
   haggle serve --listen /ip4/0.0.0.0/tcp/4001 --bootstrap ADDR --price-out 0.5
   haggle ask --bootstrap ADDR --budget 0.01 \"Once upon a time\"
 
-Prices are units per 1,000,000 tokens, budgets are units. Nothing is paid in this version: a bill
-says what would be owed. Settings come from a TOML file, then HAGGLE_... variables, then flags;
+Prices are units per 1,000,000 tokens, budgets are units. Nothing is paid in this version: a bill \
+says what would be owed. Settings come from a TOML file, then HAGGLE_... variables, then flags; \
 `haggle config` shows them all. Exit codes: `haggle ask --help`.";
 
 /// For every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "For every command")]
 pub(crate) struct Global {
     /// Print data as JSON on stdout
     #[arg(long, global = true)]
@@ -75,12 +69,18 @@ pub(crate) enum Command {
     /// Find who serves a model, and at what posted price
     #[command(after_help = "Example:\n  haggle discover --bootstrap ADDR --max-price-out 0.5")]
     Discover(Discover),
+    /// Who sells which model, at what posted price
+    #[command(after_help = "Example:\n  haggle models --bootstrap ADDR")]
+    Models(Models),
     /// Ask for prices; nothing is awarded and no prompt is sent
     #[command(after_help = "Example:\n  haggle quote --bootstrap ADDR --prompt-bytes 4000 --max-tokens 200")]
     Quote(Quote),
     /// Have a prompt answered
     #[command(after_help = ask_help())]
     Ask(Ask),
+    /// Talk with a model: each line is a message, and every answer knows what was said before
+    #[command(after_help = CHAT_HELP)]
+    Chat(Chat),
     /// See a market on this machine: five real nodes, offers, a choice, tokens and the bill
     Demo(Demo),
     /// Run a recording again, and compare what the node decided
@@ -103,8 +103,33 @@ pub(crate) enum Command {
     Reliability(SomePeer),
     /// Show the settings in effect and where each comes from
     #[command(after_help = CONFIG_EXAMPLES)]
-    Config(NodeArgs),
+    Config(ShowConfig),
+    /// Write what a shell needs to complete commands and options to stdout
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write manual pages
+    #[command(after_help = "Example:\n  haggle man /usr/local/share/man/man1 && man haggle-ask")]
+    Man {
+        /// The folder they go to; it is made if need be
+        folder: PathBuf,
+    },
 }
+
+const CHAT_HELP: &str = "\
+Examples:
+  haggle chat --bootstrap ADDR --model llama3.2 --budget 0.05
+  haggle chat --provider ADDR --model llama3.2 --system \"Answer in one sentence.\"
+
+A line is a message; an empty one is none. /new forgets what was said, /bye or Ctrl-D ends the talk. Ctrl-C ends the \
+answer that is being written, and the talk where none is. --budget is for all answers together.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  haggle completions bash > ~/.local/share/bash-completion/completions/haggle
+  haggle completions zsh > \"${fpath[1]}/_haggle\"";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -114,8 +139,8 @@ Examples:
   haggle serve --model-file SmolLM2-135M-Instruct.Q4_1.gguf --model smollm2-135m --slots 2
   haggle serve --model llama3 --upstream http://127.0.0.1:11434/v1    the idle time of a server
 
-Several providers on one machine need a key each: --key FILE, or --data-dir DIR.
-SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run, as long as --drain says;
+Several providers on one machine need a key each: --key FILE, or --data-dir DIR. \
+SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run, as long as --drain says; \
 the second ends them.";
 
 const LEDGER_EXAMPLES: &str = "\
@@ -124,9 +149,9 @@ Examples:
   haggle ledger sold.jsonl
   HAGGLE_LEDGER=sold.jsonl haggle ledger --json
 
-A ledger is a file of JSON lines, one for each attempt that was sold or bought: time (seconds since
-1970), side, peer, model, job, attempt, fee_in and price_out (units), tokens, owed (units), outcome,
-settlement. Both sides of a job name the same job and attempt; the buyer's count stands. Nothing is
+A ledger is a file of JSON lines, one for each attempt that was sold or bought: time (seconds since \
+1970), side, peer, model, job, attempt, fee_in and price_out (units), tokens, owed (units), outcome, \
+settlement. Both sides of a job name the same job and attempt; the buyer's count stands. Nothing is \
 paid in this version: `settlement` is always `none`.";
 
 const REPLAY_EXAMPLES: &str = "\
@@ -140,7 +165,9 @@ Examples:
   haggle config
   HAGGLE_ENABLE_MDNS=false haggle config --set limits.jobs=10
 
-A file holds the same keys: `bootstrap_nodes = [\"/ip4/...\"]`, `price_out = \"0.5\"`. A variable is
+  haggle config --init             a file in which every setting stands, with what it is for
+
+A file holds the same keys: `bootstrap_nodes = [\"/ip4/...\"]`, `price_out = \"0.5\"`. A variable is \
 HAGGLE_ and the key in capitals, a list separated by commas: HAGGLE_BOOTSTRAP_NODES=A,B.";
 
 fn ask_help() -> String {
@@ -159,6 +186,7 @@ The answer goes to stdout; who was asked, their offers, the choice and the bill 
 
 /// What every node needs to know.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "The network")]
 pub(crate) struct NodeArgs {
     /// A node by which the network is entered, as ADDRESS/p2p/PEER_ID; repeatable
     #[arg(long, value_name = "ADDR")]
@@ -258,128 +286,6 @@ pub(crate) struct Bootstrap {
     pub(crate) node: NodeArgs,
 }
 
-/// Which providers come into question.
-#[derive(Debug, Args)]
-pub(crate) struct Wanted {
-    /// The model, by name or alias
-    #[arg(long, value_name = "NAME", default_value = TINY_STORIES)]
-    pub(crate) model: String,
-    /// Ask this provider, as ADDRESS/p2p/PEER_ID, and search for no others; repeatable
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) provider: Vec<String>,
-    /// Posted price of 1,000,000 tokens read, at most
-    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
-    pub(crate) max_price_in: Option<Price>,
-    /// Posted price of 1,000,000 tokens written, at most
-    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
-    pub(crate) max_price_out: Option<Price>,
-    /// Context in tokens, at least
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
-    pub(crate) min_context: u32,
-    /// A peer to be asked first, if it fits; repeatable
-    #[arg(long, value_name = "PEER")]
-    pub(crate) prefer: Vec<PeerId>,
-    /// A peer that is never asked; repeatable
-    #[arg(long, value_name = "PEER")]
-    pub(crate) exclude: Vec<PeerId>,
-    /// Ask anew, whatever is known
-    #[arg(long)]
-    pub(crate) refresh: bool,
-    /// Time in all, such as 5s or 2m
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
-    pub(crate) deadline: Option<Millis>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Discover {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    #[command(flatten)]
-    pub(crate) wanted: Wanted,
-    /// Stop after so many; 0 is no limit
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) limit: u32,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Quote {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    #[command(flatten)]
-    pub(crate) wanted: Wanted,
-    /// Show so many offers, the best first; 0 shows all
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) limit: u32,
-    /// Tokens to be written, at most
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
-    pub(crate) max_tokens: u64,
-    /// Bytes of the prompt, if it is not given
-    #[arg(long, value_name = "N", conflicts_with = "prompt")]
-    pub(crate) prompt_bytes: Option<u64>,
-    /// Bid so many thousandths of the first offer, 1 to 999
-    #[arg(long, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(1..=999))]
-    pub(crate) haggle: Option<u32>,
-    /// Only its length is used, and not sent exactly
-    pub(crate) prompt: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ask {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    #[command(flatten)]
-    pub(crate) wanted: Wanted,
-    /// Tokens to be written, at most
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
-    pub(crate) max_tokens: u64,
-    /// What the answer may cost, in units; without one, only free providers are taken
-    #[arg(long, value_name = "N", value_parser = parse_amount, allow_negative_numbers = true)]
-    pub(crate) budget: Option<Amount>,
-    /// What a second of waiting is worth, in units, when offers are compared
-    #[arg(long, value_name = "N", value_parser = parse_amount, default_value = "0", allow_negative_numbers = true)]
-    pub(crate) time_value: Amount,
-    /// How the tokens are drawn; the same seed at the same provider gives the same answer [default: a new one]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-    /// How freely the tokens are drawn; 0 always takes the likeliest
-    #[arg(long, value_name = "T", value_parser = parse_temperature, default_value = "0.8", allow_negative_numbers = true)]
-    pub(crate) temperature: u32,
-    /// A text that ends the answer; repeatable, at most 4
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) stop: Vec<String>,
-    /// Bid so many thousandths of the first offer, 1 to 999
-    #[arg(long, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(1..=999))]
-    pub(crate) haggle: Option<u32>,
-    /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
-    pub(crate) patience: Option<Millis>,
-    /// What follows if a provider is lost for good in mid-answer
-    #[arg(long, value_name = "HOW", value_parser = failover(), default_value = "continue")]
-    pub(crate) failover: Failover,
-    #[command(flatten)]
-    pub(crate) record: Record,
-    /// Keep the answer in DIR/answer.txt, and all that is needed to go on after this process died
-    #[arg(long, value_name = "DIR", conflicts_with = "record")]
-    pub(crate) state: Option<PathBuf>,
-    /// Go on with the answer in --state DIR; stdout gets the whole of it
-    #[arg(long, requires = "state", conflicts_with_all = ["prompt", "chat"])]
-    pub(crate) resume: bool,
-    /// Tell of every choice who was looked at, and how each fared
-    #[arg(long)]
-    pub(crate) explain: bool,
-    /// Write a line for each attempt that was bought into this file; see `haggle ledger` [default: none]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ledger: Option<PathBuf>,
-    /// Send the prompt as a user's message instead of a text to be continued
-    #[arg(long)]
-    pub(crate) chat: bool,
-    /// Pass the answer through a pipe as it is, byte for byte, for a program that reads it; into a file it always is
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// The prompt; without one, or with -, it is read from stdin
-    pub(crate) prompt: Option<String>,
-}
-
 /// Where a command's decisions are recorded.
 #[derive(Debug, Args)]
 pub(crate) struct Record {
@@ -404,7 +310,7 @@ pub(crate) struct Replay {
 }
 
 const TRUST_HELP: &str = "\
-Scores and bans belong to a state directory, as kept by `haggle ask --state DIR`. They can be looked at
+Scores and bans belong to a state directory, as kept by `haggle ask --state DIR`. They can be looked at \
 and changed while no node uses the directory.";
 
 /// Where a node's state is.
@@ -435,6 +341,7 @@ pub(crate) struct OnePeer {
     #[command(flatten)]
     pub(crate) dir: StateDir,
     /// The provider's id
+    #[arg(value_parser = parse_peer)]
     pub(crate) peer: PeerId,
 }
 
@@ -443,6 +350,7 @@ pub(crate) struct SomePeer {
     #[command(flatten)]
     pub(crate) dir: StateDir,
     /// The provider's id [default: all that are known]
+    #[arg(value_parser = parse_peer)]
     pub(crate) peer: Option<PeerId>,
 }
 
@@ -453,6 +361,15 @@ pub(crate) struct ReadLedger {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ShowConfig {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Write a file in which every setting stands, commented out, with what it is for; no file is overwritten
+    #[arg(long)]
+    pub(crate) init: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Leave all providers alive; else the one that was chosen is switched off in mid-answer
     #[arg(long)]
@@ -460,32 +377,4 @@ pub(crate) struct Demo {
     /// The beginning of a story
     #[arg(default_value = "Once upon a time")]
     pub(crate) prompt: String,
-}
-
-fn parse_span(text: &str) -> Result<Millis, String> {
-    match span::parse(text)?.as_millis() {
-        0 => Err("it must be longer than 0".into()),
-        millis => Ok(Millis(u64::try_from(millis).unwrap_or(u64::MAX))),
-    }
-}
-
-fn failover() -> impl TypedValueParser<Value = Failover> {
-    let values = [
-        PossibleValue::new("continue").help("Another one reads prompt and answer, and goes on after the last token"),
-        PossibleValue::new("restart").help("Another one begins anew, below what was written; both are owed"),
-        PossibleValue::new("never").help("The answer ends there, with exit code 7"),
-    ];
-    PossibleValuesParser::new(values).map(|how| match how.as_str() {
-        "restart" => Failover::Restart,
-        "never" => Failover::Never,
-        _ => Failover::Continue,
-    })
-}
-
-fn at_least_one(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("write a whole number of at least 1".into()),
-    }
 }

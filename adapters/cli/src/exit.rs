@@ -1,6 +1,10 @@
 //! How the program ends: the one place that knows the exit codes.
 
-use std::{borrow::Cow, fmt, io};
+use std::{
+    borrow::Cow,
+    fmt,
+    io::{self, Write},
+};
 
 use haggle::{
     Error,
@@ -11,7 +15,11 @@ use haggle::{
 };
 use serde_json::json;
 
-use crate::{ledger::LedgerError, money::decimal};
+use crate::{
+    ledger::LedgerError,
+    money::decimal,
+    screen::{Screen, print_json},
+};
 
 /// An exit code. The texts of `--help` say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +93,15 @@ impl Failed {
     pub(crate) fn explained(mut self, more: impl fmt::Display) -> Self {
         self.message = format!("{}{more}", self.message);
         self
+    }
+
+    /// Tells it to people, and with `json` to programs, too.
+    pub(crate) fn tell(&self, json: bool) {
+        // Where nobody reads there is nobody to tell, either.
+        if json {
+            let _ = print_json(&self.to_json());
+        }
+        let _ = writeln!(Screen::Err, "haggle: {}", self.message);
     }
 
     /// For `--json`: the same fields for every failure.

@@ -9,7 +9,9 @@
 //! - Money is read and written as decimals of units and counted in integers ([`money`]).
 //! - Text of strangers is made harmless before people see it: everything leaves through [`screen`].
 
+mod advice;
 mod args;
+mod buyer;
 mod commands;
 mod exit;
 mod explain;
@@ -20,16 +22,18 @@ mod names;
 mod narrator;
 mod node;
 mod paced;
+mod prompt;
 mod runtime;
 mod screen;
 mod settings;
+mod table;
 mod tally;
 mod upstream;
 mod watch;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
@@ -39,11 +43,17 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // The error is a usage error, or a help text that was asked for; a closed output changes neither.
             let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+                // What is wrong stands before the usage.
+                let text = error.to_string();
+                let said = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().to_owned();
+                let _ = print_json(&Failed::usage("usage", said).to_json());
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
         }
     };
@@ -51,19 +61,21 @@ fn main() -> ExitCode {
     let exit = match run(cli) {
         Ok(exit) => exit,
         Err(failed) => {
-            if json {
-                let _ = print_json(&failed.to_json());
-            }
-            let _ = writeln!(Screen::Err, "haggle: {}", failed.message);
+            failed.tell(json);
             failed.exit
         }
     };
     ExitCode::from(exit as u8)
 }
 
+/// The command line, whose texts are as wide as the terminal, but no wider than is easily read.
+fn command() -> clap::Command {
+    Cli::command().term_width(Screen::Out.width().min(100))
+}
+
 fn run(cli: Cli) -> Result<Exit, Failed> {
     let Some(command) = cli.command else {
-        write!(Screen::Out, "{}", Cli::command().render_help())?;
+        write!(Screen::Out, "{}", command().render_help())?;
         return Ok(Exit::Done);
     };
     start_log(cli.global.verbose)?;
@@ -74,6 +86,10 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Bootstrap(args) => Box::pin(commands::bootstrap::run(&global, &args)).await,
             Command::Discover(args) => Box::pin(commands::discover::run(&global, &args)).await,
             Command::Quote(args) => Box::pin(commands::quote::run(&global, &args)).await,
+            Command::Chat(args) => Box::pin(commands::chat::run(&global, &args)).await,
+            Command::Models(args) => Box::pin(commands::models::run(&global, &args)).await,
+            Command::Completions { shell } => commands::paper::completions(shell),
+            Command::Man { folder } => commands::paper::man(&folder),
             Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),

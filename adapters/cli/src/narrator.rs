@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, io};
 use haggle::{
     JobError, JobEvent, Offer, Receipt,
     core::{
-        event::{Bill, ChoiceReason, PassedOver, TakeOver},
+        event::{Bill, ChoiceReason, Failure, Interrupted, PassedOver, TakeOver},
+        machine::QueryOutcome,
         money::Tariff,
+        time::Millis,
         wire::message::EndReason,
     },
     id,
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     explain,
     money::decimal,
-    screen::{Painted, Screen, Style, print_json, takes_raw, visible},
+    screen::{Painted, Screen, Style, Transient, print_json, takes_raw, visible},
 };
 
 /// Tells of one job.
@@ -41,6 +43,12 @@ pub(crate) struct Narrator {
     in_answer: bool,
     /// The answer's last line has no end yet.
     in_line: bool,
+    /// There was something to be read in it.
+    said_something: bool,
+    /// The prompt was a conversation.
+    chat: bool,
+    /// What is waited for.
+    waiting: Option<Transient>,
 }
 
 impl Narrator {
@@ -68,7 +76,33 @@ impl Narrator {
             awarded: false,
             in_answer: false,
             in_line: false,
+            said_something: false,
+            chat: false,
+            waiting: None,
         }
+    }
+
+    /// The answer is a message, not the rest of a text.
+    pub(crate) fn of_chat(mut self) -> Self {
+        self.chat = true;
+        self
+    }
+
+    /// A provider is looked for.
+    pub(crate) fn seeks(&mut self, model: &str) {
+        self.waits(format!("looking for {model}"));
+    }
+
+    /// Some time has passed: shows what is waited for, where that has a line of its own.
+    pub(crate) fn wait(&self) {
+        let has_line = self.talk == Screen::Err && !(self.in_answer && self.mixed);
+        if let Some(waiting) = self.waiting.as_ref().filter(|_| has_line && !self.json) {
+            waiting.draw();
+        }
+    }
+
+    fn waits(&mut self, what: String) {
+        self.waiting = Some(Transient::new(what));
     }
 
     /// What is still to be told goes to people: nobody reads stdout any more.
@@ -84,6 +118,7 @@ impl Narrator {
 
     /// Tells of an event.
     pub(crate) fn event(&mut self, event: &JobEvent) -> io::Result<()> {
+        self.expect(event);
         if self.json {
             return match event {
                 JobEvent::Finished(_) => Ok(()),
@@ -136,6 +171,22 @@ impl Narrator {
         }
     }
 
+    /// What is waited for after an event.
+    fn expect(&mut self, event: &JobEvent) {
+        match event {
+            JobEvent::Asked { .. } => self.waits("waiting for offers".into()),
+            JobEvent::Awarded { offer, .. } => {
+                self.waits(format!("waiting for {}: first token", self.name(&offer.peer)));
+            }
+            JobEvent::Cut { peer, .. } => self.waits(format!("trying to reach {} again", self.name(peer))),
+            JobEvent::Resumed { peer, .. } | JobEvent::TakenOver { peer, .. } => {
+                self.waits(format!("waiting for {}: next token", self.name(peer)));
+            }
+            JobEvent::Tokens { .. } => self.waiting = None,
+            _ => {}
+        }
+    }
+
     /// The part of the answer that an earlier process stored.
     pub(crate) fn stored(&mut self, text: &str) -> io::Result<()> {
         match text {
@@ -151,6 +202,7 @@ impl Narrator {
         if self.json {
             return print_json(&ended_json(ending));
         }
+        self.waiting = None;
         // Who does not read the answer is told what it costs all the same.
         let read = self.end_line();
         self.bill(ending, bill)?;
@@ -163,9 +215,14 @@ impl Narrator {
             return Ok(());
         }
         if let Ok(receipt) = ending {
-            let text =
-                format!("{} tokens read, {} written: {}", receipt.prompt_tokens, receipt.tokens, end(receipt.reason));
-            self.line("end", text)?;
+            let read = match receipt.prompt_tokens {
+                0 => "tokens read: not told".into(),
+                read => format!("{read} tokens read"),
+            };
+            self.line("end", format!("{read}, {} written: {}", receipt.tokens, end(receipt.reason)))?;
+            if !self.said_something {
+                self.line("empty", if self.chat { EMPTY_MESSAGE } else { EMPTY_TEXT })?;
+            }
         }
         for line in &bill.lines {
             let peer = id::to_libp2p(&line.peer).map(|peer| self.name(&peer)).unwrap_or_default();
@@ -224,6 +281,7 @@ impl Narrator {
             Screen::Out.paint(&Painted::from("\n").then(opening))?;
         }
         self.in_answer = true;
+        self.said_something |= !text.trim().is_empty();
         self.in_line = !text.ends_with('\n');
         match self.raw {
             true => Screen::Out.put(text.as_bytes()),
@@ -236,6 +294,11 @@ impl Narrator {
     }
 }
 
+const EMPTY_TEXT: &str = "there is nothing to read in the answer: the model took the prompt for a text that is complete. \
+     A question is asked with --chat";
+const EMPTY_MESSAGE: &str = "there is nothing to read in the answer: if the model thinks before it answers, \
+     allow it more with --max-tokens";
+
 /// The end of a peer's id: the beginning says only what kind of key it is.
 pub(crate) fn short(peer: &PeerId) -> String {
     let id = peer.to_string();
@@ -245,12 +308,21 @@ pub(crate) fn short(peer: &PeerId) -> String {
 /// An offer's price in words.
 pub(crate) fn terms(offer: &Offer) -> String {
     format!(
-        "at most {} units ({} for the prompt, {} per million written), first token in about {} ms",
+        "at most {} units ({} for the prompt, {} per million written); says: first token in {}",
         decimal(offer.cost),
         decimal(offer.tariff.fee_in),
         decimal(offer.tariff.price_out),
-        offer.eta.0
+        span(offer.eta)
     )
+}
+
+/// A span as people read it: `300 ms`, `1.5 s`.
+fn span(span: Millis) -> String {
+    match span.0 {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        millis if millis % 1_000 < 100 => format!("{} s", millis / 1_000),
+        millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+    }
 }
 
 fn why(reason: ChoiceReason, offers: usize) -> String {
@@ -341,13 +413,44 @@ fn passed_over(why: PassedOver) -> &'static str {
 fn ended_json(ending: Result<&Receipt, &JobError>) -> Value {
     match ending {
         Ok(receipt) => json!({
-            "event": "job:ended", "outcome": "finished", "reason": receipt.reason,
-            "prompt_tokens": receipt.prompt_tokens, "bill": bill_json(&receipt.bill),
+            "event": "job:ended", "outcome": "finished", "reason": receipt.reason, "text": end(receipt.reason),
+            // 0 is what a provider says that does not know.
+            "prompt_tokens": (receipt.prompt_tokens > 0).then_some(receipt.prompt_tokens),
+            "bill": bill_json(&receipt.bill),
         }),
         Err(error) => json!({
-            "event": "job:ended", "outcome": error.code(), "reason": error.failure.to_string(),
-            "bill": bill_json(&error.bill),
+            "event": "job:ended", "outcome": error.code(), "reason": reason(&error.failure),
+            "text": error.failure.to_string(), "bill": bill_json(&error.bill),
         }),
+    }
+}
+
+/// What a failure is due to, by a stable name; its own where there is nothing more to say.
+fn reason(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::NobodyFound { unfit: 1.., .. } => "unfit",
+        Failure::NobodyFound { outcome: QueryOutcome::Complete, .. } => "empty",
+        Failure::NobodyFound { outcome: QueryOutcome::TimedOut, .. } => "timed_out",
+        Failure::NobodyFound { outcome: QueryOutcome::NoSource, .. } => "no_source",
+        Failure::Declined(why) => passed_over(*why),
+        Failure::Interrupted(why) => interrupted(*why),
+        failure => failure.code(),
+    }
+}
+
+fn interrupted(why: Interrupted) -> &'static str {
+    match why {
+        Interrupted::Lost => "lost",
+        Interrupted::Gone => "gone",
+        Interrupted::Request => "not_accepted",
+        Interrupted::FirstToken => "no_first_token",
+        Interrupted::TokenGap => "stalled",
+        Interrupted::Differs => "differs",
+        Interrupted::Engine => "engine",
+        Interrupted::Shutdown => "shutdown",
+        Interrupted::TooSlow => "too_slow",
+        Interrupted::Violation(_) => "violation",
+        Interrupted::Accused => "accused",
     }
 }
 

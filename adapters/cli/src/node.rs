@@ -9,21 +9,19 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc};
 use haggle::{
-    Builder, Criteria, Error, Model, Node, NodeEvent,
-    core::{PeerId as CorePeerId, time::Millis},
+    Builder, Error, Model, Node,
     engine::{Engine, Llama, LoadError, TINY_STORIES},
     flight::Tape,
-    id, key,
-    libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol},
-    state::{State, StoredAnswer},
+    key,
+    libp2p::identity::Keypair,
 };
 
 use crate::{
-    args::{Global, NodeArgs, Record, Wanted},
+    args::{NodeArgs, Record},
     exit::{Exit, Failed},
     names::did_you_mean,
     runtime,
-    screen::{Screen, in_line},
+    screen::Screen,
     settings::{Sales, Settings},
 };
 
@@ -35,7 +33,8 @@ pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> R
     }
 }
 
-fn load(file: &Path) -> Result<Keypair, Failed> {
+/// The key in a file, which is made if need be.
+pub(crate) fn load(file: &Path) -> Result<Keypair, Failed> {
     Ok(key::load_or_create(file).map_err(Error::from)?)
 }
 
@@ -58,68 +57,6 @@ pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
         writeln!(Screen::Err, "haggle: recording into {}: prompts and answers are inside", file.display())?;
     }
     Ok(builder.record(tape))
-}
-
-/// What a node has behind it, or leaves behind.
-#[derive(Default)]
-pub(crate) struct Past<'a> {
-    pub(crate) tape: Option<&'a Record>,
-    pub(crate) state: Option<State>,
-    pub(crate) stored: Vec<StoredAnswer>,
-}
-
-/// A node that only buys, and what it is to look for.
-pub(crate) async fn buyer(
-    global: &Global,
-    args: &NodeArgs,
-    wanted: &Wanted,
-    patience: Option<Millis>,
-    past: Past<'_>,
-) -> Result<(Node, Criteria), Failed> {
-    let mut settings = Settings::load(global, args)?;
-    settings.add_providers(&wanted.provider)?;
-    settings.add_patience(patience)?;
-    let config = settings.config()?;
-    if config.bootstrap_nodes.is_empty() && config.providers.is_empty() && !config.enable_mdns {
-        return Err(Failed::new(
-            Exit::Config,
-            "no_source",
-            "there is nobody to ask: give a bootstrap node with --bootstrap ADDR, a provider with --provider ADDR, \
-             or look around the local network with --mdns true",
-        ));
-    }
-    let criteria = criteria(wanted)?;
-    let mut builder = Node::builder(config);
-    if let Some(to) = past.tape {
-        builder = record(builder, to)?;
-    }
-    if let Some(file) = &args.key {
-        builder = builder.key(load(file)?);
-    }
-    if let Some(state) = past.state {
-        builder = builder.state(state).stored(past.stored);
-    }
-    Ok((start(builder).await?, criteria))
-}
-
-fn criteria(wanted: &Wanted) -> Result<Criteria, Failed> {
-    let core = |peers: &[PeerId]| -> Vec<CorePeerId> { peers.iter().filter_map(id::to_core).collect() };
-    // The addresses were checked with the settings.
-    let named = |address: &String| match address.parse::<Multiaddr>().ok()?.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
-    };
-    let only: Vec<PeerId> = wanted.provider.iter().filter_map(named).collect();
-    Ok(Criteria {
-        max_price_in: wanted.max_price_in,
-        max_price_out: wanted.max_price_out,
-        min_context: wanted.min_context,
-        prefer: core(&wanted.prefer),
-        exclude: core(&wanted.exclude),
-        only: core(&only),
-        refresh: wanted.refresh,
-        ..Criteria::new(model(&wanted.model)?)
-    })
 }
 
 pub(crate) fn model(name: &str) -> Result<Model, Failed> {
@@ -150,23 +87,6 @@ pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
     }
     let broken = |error| Failed::new(Exit::Other, "engine", format!("the embedded model cannot be loaded: {error}"));
     Ok(Arc::new(Llama::tiny_stories().map_err(broken)?))
-}
-
-/// Says which models the providers that were seen do serve, if none served the one that was wanted.
-pub(crate) async fn explain_nobody(node: &Node, mut events: haggle::Events, wanted: &Wanted, failed: Failed) -> Failed {
-    node.stop().await;
-    let mut seen = Vec::new();
-    while let Some(event) = events.next().await {
-        if let NodeEvent::Discovered { advert, .. } = event {
-            let names = advert.models.iter().flat_map(|entry| [&entry.model].into_iter().chain(&entry.aliases));
-            seen.extend(names.map(|name| in_line(&name.to_text())));
-        }
-    }
-    if failed.code != "nobody_found" || seen.contains(&wanted.model) {
-        return failed;
-    }
-    let hint = did_you_mean(&wanted.model, seen.iter().map(String::as_str));
-    failed.explained(format!(" (model {:?}{hint})", wanted.model))
 }
 
 /// Wishes of the user that the program end.

@@ -6,9 +6,15 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
+use futures::{Future, FutureExt, select};
+use futures_timer::Delay;
 use serde_json::Value;
+use terminal_size::{Width, terminal_size_of};
 
 /// A text, made harmless: what a terminal would obey, and what nobody would see, is shown as `�`. What honest text of some
 /// languages needs and can be read without is left out. Lines and tabs stay.
@@ -45,6 +51,15 @@ impl Screen {
         Style(self.is_terminal() && !unwanted)
     }
 
+    /// Columns; of what is no terminal, those of the usual one.
+    pub(crate) fn width(self) -> usize {
+        let size = match self {
+            Screen::Out => terminal_size_of(io::stdout()),
+            Screen::Err => terminal_size_of(io::stderr()),
+        };
+        size.map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(80)
+    }
+
     /// Writes what was painted, at once.
     pub(crate) fn paint(self, text: &Painted) -> io::Result<()> {
         self.put(text.0.as_bytes())
@@ -52,6 +67,7 @@ impl Screen {
 
     /// Writes for a program: every byte as it is.
     pub(crate) fn put(self, bytes: &[u8]) -> io::Result<()> {
+        Transient::vanish();
         match self {
             Screen::Out => put(io::stdout().lock(), bytes),
             Screen::Err => {
@@ -99,6 +115,59 @@ pub(crate) fn print_json(value: &Value) -> io::Result<()> {
 /// Whether an answer goes out byte for byte: into a file, or through a pipe whose reader is said to be a program.
 pub(crate) fn takes_raw(wanted: bool) -> bool {
     !Screen::Out.is_terminal() && (wanted || is_file())
+}
+
+/// A line on the terminal of whoever waits: whom for, what for, how long by now. It vanishes before anything else is told.
+pub(crate) struct Transient {
+    what: String,
+    since: Instant,
+}
+
+/// A transient line is on the screen.
+static DRAWN: AtomicBool = AtomicBool::new(false);
+
+impl Transient {
+    /// How often it is drawn: it counts seconds, and what took less is not worth a line.
+    pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Transient { what: what.into(), since: Instant::now() }
+    }
+
+    /// Waits for something, and shows that.
+    pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
+        let line = Transient::new(what);
+        let mut work = pin!(work.fuse());
+        loop {
+            select! {
+                done = work => {
+                    Transient::vanish();
+                    return done;
+                }
+                () = Delay::new(Self::EVERY).fuse() => line.draw(),
+            }
+        }
+    }
+
+    /// Draws it, if there is a terminal to be seen on.
+    pub(crate) fn draw(&self) {
+        if !Screen::Err.is_terminal() {
+            return;
+        }
+        let text = format!("{} ... {} s", in_line(&self.what), self.since.elapsed().as_secs());
+        // A line that is broken cannot be taken back.
+        let most = Screen::Err.width().saturating_sub(1);
+        let text: String = text.chars().take(most).collect();
+        Transient::vanish();
+        let _ = put(io::stderr().lock(), Screen::Err.style().dim(&text).0.as_bytes());
+        DRAWN.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn vanish() {
+        if DRAWN.swap(false, Ordering::Relaxed) {
+            let _ = put(io::stderr().lock(), b"\r\x1b[2K");
+        }
+    }
 }
 
 /// Colours, or none.

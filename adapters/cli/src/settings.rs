@@ -11,7 +11,10 @@ use std::{
 use haggle::{
     Config,
     config::span,
-    core::{money::Price, time::Millis},
+    core::{
+        money::{Amount, Price},
+        time::Millis,
+    },
     engine::TINY_STORIES,
 };
 use serde::{Deserialize, Serialize};
@@ -21,7 +24,7 @@ use crate::{
     args::{Global, NodeArgs, Serve},
     exit::Failed,
     ledger::Ledger,
-    money::{decimal, parse_price},
+    money::{decimal, parse_amount, parse_price},
     names::did_you_mean,
     runtime,
     screen::Screen,
@@ -75,6 +78,8 @@ impl Default for Sales {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Running {
+    /// What an answer, or a talk, may cost in units; if empty, only free providers are taken.
+    budget: String,
     /// The file into which what is sold and bought is written; none if empty.
     pub(crate) ledger: String,
     /// How often `serve` tells how business goes; 0 is never.
@@ -87,7 +92,12 @@ pub(crate) struct Running {
 
 impl Default for Running {
     fn default() -> Self {
-        Running { ledger: String::new(), status_every: Duration::from_secs(60), drain: Duration::from_secs(30) }
+        Running {
+            budget: String::new(),
+            ledger: String::new(),
+            status_every: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
     }
 }
 
@@ -113,15 +123,23 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What holds where nobody says anything.
+    pub(crate) fn defaults() -> Result<Self, Failed> {
+        Ok(Settings { tree: defaults()?, origins: BTreeMap::new(), data_dir: None })
+    }
+
     /// Reads every layer.
     pub(crate) fn load(global: &Global, node: &NodeArgs) -> Result<Self, Failed> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let data_dir = global.data_dir.clone().or_else(|| variable("HAGGLE_DATA_DIR")).or_else(|| {
             let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
             data.or_else(|| Some(variable("HOME")?.join(".local/share"))).map(|data| data.join("haggle"))
         });
-        let mut settings = Settings { tree: defaults()?, origins: BTreeMap::new(), data_dir };
-        let file = global.config.clone().or_else(|| variable("HAGGLE_CONFIG")).or_else(|| default_file(variable));
+        let mut settings = Settings { data_dir, ..Settings::defaults()? };
+        let file = global
+            .config
+            .clone()
+            .or_else(|| variable("HAGGLE_CONFIG"))
+            .or_else(|| default_file().filter(|file| file.exists()));
         if let Some(file) = file {
             settings.add_file(&file, &read(&file)?)?;
         }
@@ -174,6 +192,13 @@ impl Settings {
         Ok(running)
     }
 
+    /// What may be owed, if anything may.
+    pub(crate) fn budget(&self) -> Result<Option<Amount>, Failed> {
+        let Running { budget, .. } = self.running()?;
+        let explain = |error| Failed::config(format!("budget: {budget:?}: {error} ({})", self.origin("budget")));
+        if budget.is_empty() { Ok(None) } else { parse_amount(&budget).map(Some).map_err(explain) }
+    }
+
     /// The ledger that is to be written, if one is.
     pub(crate) fn ledger(&self) -> Result<Option<Ledger>, Failed> {
         let Running { ledger, .. } = self.running()?;
@@ -219,9 +244,9 @@ impl Settings {
             ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
             ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
             ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
-            ("status_every", "--status-every", serve.status_every.map(|span| span.0.into())),
-            ("status_every", "--quiet", serve.quiet.then(|| 0.into())),
-            ("drain", "--drain", serve.drain.map(|span| span.0.into())),
+            ("status_every", "--status-every", serve.status_every.map(span_text)),
+            ("status_every", "--quiet", serve.quiet.then(|| "0s".into())),
+            ("drain", "--drain", serve.drain.map(span_text)),
         ];
         self.put_all(flags)?;
         self.add_ledger(serve.ledger.as_deref())
@@ -240,7 +265,7 @@ impl Settings {
             let text = "--patience: must be at most 2m, for providers keep a lost job no longer";
             return Err(Failed::usage("usage", text));
         }
-        let patience = patience.map(|patience| Value::from(patience.0));
+        let patience = patience.map(span_text);
         self.put_all([("resume_grace", "--patience", patience.clone()), ("detached_ttl", "--patience", patience)])
     }
 
@@ -367,7 +392,7 @@ fn part_of(key: &str) -> Part {
     match key {
         "model" | "model_file" | "threads" | "context" | "aliases" | "price_in" | "price_out" => Part::Sales,
         "floor_permille" | "tokens_per_second" | "upstream" => Part::Sales,
-        "ledger" | "status_every" | "drain" => Part::Running,
+        "budget" | "ledger" | "status_every" | "drain" => Part::Running,
         key if key.starts_with("upstream_") => Part::Sales,
         _ => Part::Node,
     }
@@ -409,14 +434,25 @@ fn pointer(path: &str) -> String {
     format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/"))
 }
 
+/// A span as a file would say it.
+fn span_text(span: Millis) -> Value {
+    format!("{}ms", span.0).into()
+}
+
 fn list(values: &[String]) -> Option<Value> {
     (!values.is_empty()).then(|| values.into())
 }
 
-fn default_file(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+/// A variable of the environment that names a place.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where a configuration is looked for that nobody named; it need not be there.
+pub(crate) fn default_file() -> Option<PathBuf> {
     let folder = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let folder = folder.or_else(|| Some(variable("HOME")?.join(".config")))?;
-    Some(folder.join("haggle/config.toml")).filter(|file| file.exists())
+    Some(folder.join("haggle/config.toml"))
 }
 
 fn read(file: &Path) -> Result<String, Failed> {

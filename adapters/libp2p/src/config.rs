@@ -326,14 +326,14 @@ fn parse(text: &str) -> Result<Multiaddr, String> {
     text.parse().map_err(|error| format!("is no multiaddr ({error}); one looks like {EXAMPLE}"))
 }
 
-/// Spans of time: a whole number of milliseconds, or a number with a unit, such as `"30s"`, `"250ms"` or `"2m"`.
+/// Spans of time: a whole number with its unit, such as `"30s"`, `"250ms"` or `"2m"`.
 pub mod span {
     use super::{Deserializer, Duration, Serializer, de, fmt};
 
     /// No span of a configuration is longer.
     pub const MAX: Duration = Duration::from_secs(86_400);
 
-    /// Reads a span: `"30s"`, `"250ms"`, `"2m"`, `"1h"`, or milliseconds without a unit.
+    /// Reads a span: `"30s"`, `"250ms"`, `"2m"` or `"1h"`. A number without its unit may mean either and is refused.
     ///
     /// # Errors
     /// What was wrong, and an example.
@@ -341,7 +341,8 @@ pub mod span {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         let scale = match unit.trim() {
-            "" | "ms" => 1,
+            "" if !number.is_empty() => return Err(without_unit(number)),
+            "ms" => 1,
             "s" => 1_000,
             "m" | "min" => 60_000,
             "h" => 3_600_000,
@@ -350,6 +351,10 @@ pub mod span {
         let number: u64 =
             number.parse().map_err(|_| format!("{text:?} is no span of time; write for instance \"30s\""))?;
         number.checked_mul(scale).map(Duration::from_millis).ok_or_else(|| format!("{text:?} is too long"))
+    }
+
+    fn without_unit(number: impl fmt::Display) -> String {
+        format!("{number} has no unit: write \"{number}s\" for seconds, or \"{number}ms\"")
     }
 
     /// Writes a span as [`parse`] reads it.
@@ -361,24 +366,22 @@ pub mod span {
         serializer.serialize_str(&text)
     }
 
-    /// Reads a span from a string or a whole number.
+    /// Reads a span from a string; a number is refused with what it may have meant.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
             type Value = Duration;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a span of time such as \"30s\", or milliseconds")
+                f.write_str("a span of time such as \"30s\" or \"250ms\"")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
                 parse(text).map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Duration, E> {
-                Ok(Duration::from_millis(millis))
+                Err(E::custom(without_unit(millis)))
             }
             fn visit_i64<E: de::Error>(self, millis: i64) -> Result<Duration, E> {
-                u64::try_from(millis)
-                    .map(Duration::from_millis)
-                    .map_err(|_| E::custom("a span of time is not negative"))
+                Err(E::custom(without_unit(millis)))
             }
         }
         deserializer.deserialize_any(Visitor)

@@ -1,25 +1,25 @@
 //! Has a prompt answered.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::{io, path::Path};
 
 use futures::{FutureExt, StreamExt, select};
+use futures_timer::Delay;
 use haggle::{
-    Events, Job, JobError, JobEvent, JobId, JobSpec, Model, Node, Prompt, Receipt,
-    core::{
-        spec::Haggle,
-        wire::{ChatMessage, message::Sampling},
-    },
+    Job, JobError, JobEvent, JobId, JobSpec, Model, Prompt, Receipt,
+    core::{spec::Haggle, wire::message::Sampling},
     state::State,
 };
 
 use crate::{
-    args::{Ask, Global, NodeArgs},
+    args::{Ask, Global, NodeArgs, Order},
+    buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     journal::{End, Journal, Way},
     ledger::{Entry, Ledger, LedgerError},
     narrator::Narrator,
-    node::{self, Past, Signals},
-    screen::Screen,
+    node::Signals,
+    prompt,
+    screen::Transient,
     settings::Settings,
 };
 
@@ -32,49 +32,64 @@ pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {
 }
 
 async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, Failed> {
-    let prompt = prompt(args)?;
-    let ledger = ledger(global, args)?;
+    let prompt = prompt::of(args)?;
+    let ledger = ledger(global, &args.node, args.order.ledger.as_deref())?;
     // Everything is looked at, and the job is taken, before a complete answer makes room for the next.
     let folder = state.as_ref().map(|state| state.path().to_owned());
     folder.as_deref().map_or(Ok(()), Journal::check)?;
+    let criteria = buyer::criteria(&args.wanted)?;
     let past = Past { tape: Some(&args.record), state, stored: Vec::new() };
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
+    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    let model = criteria.model.clone();
+    let (is_text, order) = (matches!(prompt, Prompt::Raw(_)), &args.order);
     let spec = JobSpec {
-        budget: args.budget,
+        criteria,
+        budget: order.budget.or(buyer.budget),
         deadline: args.wanted.deadline,
-        sampling: Sampling {
-            temperature_milli: args.temperature,
-            seed: args.seed.unwrap_or_else(fresh_seed),
-            ..Sampling::default()
-        },
-        stop: args.stop.clone(),
-        time_value: args.time_value,
-        haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
-        failover: args.failover,
-        explain: args.explain || args.record.record.is_some(),
-        ..JobSpec::new(criteria.model.clone(), prompt, args.max_tokens)
+        explain: order.explain || args.record.record.is_some(),
+        ..spec(order, &model, prompt)
     };
     // Of an answer before, only what its journal has is of use.
-    drop(node.restored());
-    let events = node.events();
-    let model = criteria.model.clone();
-    let job = node.submit(JobSpec { criteria, ..spec }).await?;
+    drop(buyer.node.restored());
+    let job = match buyer.node.submit(spec).await {
+        Ok(job) => job,
+        Err(error) => return buyer.end(Err(error.into())).await,
+    };
     let journal = folder.map(|folder| Journal::begin(&folder, way(args), job.id())).transpose();
     let journal = match journal {
         Ok(journal) => journal,
         Err(failed) => {
             drop(job);
-            return say_goodbye(&node, events, args, Err(failed), Ok(())).await;
+            return buyer.end(Err(failed)).await;
         }
     };
-    let asked = Asked { node, events, job, model, journal, ledger };
-    asked.see_through(args, Narrator::new(global.json, args.raw)).await
+    let narrator = Narrator::new(global.json, order.raw);
+    let asked = Asked { buyer, job, model, journal, ledger };
+    asked.see_through(args, if is_text { narrator } else { narrator.of_chat() }).await
+}
+
+/// What an order says about a job, wherever it comes from.
+pub(super) fn spec(order: &Order, model: &Model, prompt: Prompt) -> JobSpec {
+    JobSpec {
+        sampling: Sampling {
+            temperature_milli: order.temperature,
+            top_p_milli: order.top_p,
+            top_k: order.top_k,
+            seed: order.seed.unwrap_or_else(fresh_seed),
+        },
+        stop: order.stop.clone(),
+        time_value: order.time_value,
+        haggle: order.haggle.map_or(Haggle::Offers, Haggle::Bid),
+        failover: order.failover,
+        explain: order.explain,
+        ..JobSpec::new(model.clone(), prompt, order.max_tokens)
+    }
 }
 
 /// Goes on with the answer that a process before this one did not complete. What it stored is written first.
 async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Failed> {
     let journal = Journal::load(state.path())?;
-    let mut narrator = Narrator::new(global.json, args.raw);
+    let mut narrator = Narrator::new(global.json, args.order.raw);
     narrator.stored(&journal.text())?;
     if let Some(end) = journal.ended {
         narrator.end_line()?;
@@ -84,28 +99,28 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
         };
     }
     go_the_way(&mut args, journal.way.clone());
-    let ledger = ledger(global, &args)?;
+    let ledger = ledger(global, &args.node, args.order.ledger.as_deref())?;
     let path = state.path().display().to_string();
+    let model = buyer::criteria(&args.wanted)?.model;
     let past = Past { tape: None, state: Some(state), stored: journal.stored() };
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, args.patience, past).await?;
-    let events = node.events();
-    let mut restored = node.restored();
+    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    let mut restored = buyer.node.restored();
     let at = restored.iter().position(|job| journal.job == Some(job.id()));
     let Some(job) = at.map(|at| restored.swap_remove(at)) else {
-        node.stop().await;
         let text = format!(
             "{path}/requester.snapshot does not know the answer in {path}, so nobody can go on with it: what came of \
              it stays in answer.txt. To ask anew, choose another directory, or move answer.txt and journal.jsonl away"
         );
-        return Err(Failed::new(Exit::Config, "nothing_to_resume", text));
+        return buyer.end(Err(Failed::new(Exit::Config, "nothing_to_resume", text))).await;
     };
-    let asked = Asked { node, events, job, model: criteria.model, journal: Some(journal), ledger };
+    let asked = Asked { buyer, job, model, journal: Some(journal), ledger };
     asked.see_through(&args, narrator).await
 }
 
-fn ledger(global: &Global, args: &Ask) -> Result<Option<Ledger>, Failed> {
-    let mut settings = Settings::load(global, &args.node)?;
-    settings.add_ledger(args.ledger.as_deref())?;
+/// The books that are to be kept, if any are.
+pub(super) fn ledger(global: &Global, node: &NodeArgs, file: Option<&Path>) -> Result<Option<Ledger>, Failed> {
+    let mut settings = Settings::load(global, node)?;
+    settings.add_ledger(file)?;
     settings.ledger()
 }
 
@@ -120,7 +135,7 @@ fn way(args: &Ask) -> Way {
         dht: *dht,
         set: set.clone(),
         model: args.wanted.model.clone(),
-        ledger: args.ledger.clone(),
+        ledger: args.order.ledger.clone(),
     }
 }
 
@@ -135,13 +150,12 @@ fn go_the_way(args: &mut Ask, way: Way) {
     args.node.dht = args.node.dht.or(way.dht);
     args.node.set.splice(..0, way.set);
     args.wanted.model = way.model;
-    args.ledger = args.ledger.take().or(way.ledger);
+    args.order.ledger = args.order.ledger.take().or(way.ledger);
 }
 
 /// A job that was submitted, and where it is written down.
 struct Asked {
-    node: Node,
-    events: Events,
+    buyer: Buyer,
     job: Job,
     model: Model,
     journal: Option<Journal>,
@@ -151,69 +165,61 @@ struct Asked {
 impl Asked {
     /// Follows the job to its end. What comes is stored before it is told, and how it ended before the node may forget it.
     async fn see_through(self, args: &Ask, mut narrator: Narrator) -> Result<Exit, Failed> {
-        let Asked { node, events, mut job, model, mut journal, mut ledger } = self;
+        let Asked { buyer, mut job, model, mut journal, mut ledger } = self;
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(failed) => {
                 drop(job);
-                return say_goodbye(&node, events, args, Err(failed), Ok(())).await;
+                return buyer.end(Err(failed)).await;
             }
         };
+        narrator.seeks(&args.wanted.model);
         let tell = |narrator: &mut Narrator, event: &JobEvent| {
             journal.as_mut().map_or(Ok(()), |journal| journal.event(event))?;
             match event {
                 // A recording is to know every reason; people hear those that they asked for.
-                JobEvent::Weighed(_) if !args.explain => Ok(()),
+                JobEvent::Weighed(_) if !args.order.explain => Ok(()),
                 event => narrator.event(event),
             }
         };
-        let followed = follow(&mut job, &mut narrator, &mut signals, tell).await;
-        let booked = match (&followed, &mut ledger) {
-            (Ok(Followed { ended, .. }), Some(ledger)) => book(ledger, job.id(), &model, ended.as_ref()),
-            _ => Ok(()),
+        let followed = match follow(&mut job, &mut narrator, &mut signals, tell).await {
+            Ok(followed) => followed,
+            Err(failed) => return buyer.end(Err(failed)).await,
         };
-        let stored = match (&followed, &mut journal) {
-            (Ok(Followed { ended, .. }), Some(journal)) => journal.end(End::of(ended.as_ref().map(drop))),
-            _ => Ok(()),
-        };
+        let ended = followed.ended.as_ref();
+        let booked = ledger.as_mut().map_or(Ok(()), |ledger| book(ledger, job.id(), &model, ended));
+        let stored = journal.as_mut().map_or(Ok(()), |journal| journal.end(End::of(ended.map(drop))));
         drop(job);
-        let kept = booked.map_err(Failed::from).and(stored.map_err(Failed::from));
-        say_goodbye(&node, events, args, followed, kept).await
+        say_goodbye(buyer, args, followed, booked.map_err(Failed::from).and(stored.map_err(Failed::from))).await
     }
 }
 
 async fn say_goodbye(
-    node: &Node,
-    events: Events,
+    mut buyer: Buyer,
     args: &Ask,
-    followed: Result<Followed, Failed>,
+    followed: Followed,
     kept: Result<(), Failed>,
 ) -> Result<Exit, Failed> {
-    // Every way out says goodbye: the provider is to know that all was received, or that nothing more is wanted.
-    match followed {
-        Ok(Followed { ended: Err(error), told: Ok(()) }) => {
+    let ended = match followed.outcome() {
+        Ok(Err(error)) => {
             if let Err(lost) = &kept {
-                // Without stderr there is nobody to tell, and the goodbye is still to be said.
-                let _ = writeln!(Screen::Err, "haggle: {}", lost.message);
+                lost.tell(false);
             }
-            let failed = Failed::from(haggle::Error::Job(error));
-            Err(node::explain_nobody(node, events, &args.wanted, failed).await)
+            Err(buyer.explain(haggle::Error::Job(error), &args.wanted, Some(&args.order)).await)
         }
-        Ok(Followed { told, .. }) => {
-            node.stop().await;
-            told?;
-            kept?;
-            Ok(Exit::Done)
-        }
-        Err(failed) => {
-            node.stop().await;
-            Err(failed)
-        }
-    }
+        Ok(Ok(_)) => kept.map(|()| Exit::Done),
+        Err(untold) => Err(untold.into()),
+    };
+    buyer.end(ended).await
 }
 
 /// Writes a job's bill into the ledger.
-fn book(ledger: &mut Ledger, job: JobId, model: &Model, ended: Result<&Receipt, &JobError>) -> Result<(), LedgerError> {
+pub(super) fn book(
+    ledger: &mut Ledger,
+    job: JobId,
+    model: &Model,
+    ended: Result<&Receipt, &JobError>,
+) -> Result<(), LedgerError> {
     Entry::bought(job, model, ended).iter().try_for_each(|entry| ledger.add(entry))?;
     ledger.sync()
 }
@@ -227,10 +233,14 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
+    /// What it came to, if that could be told: what nobody reads was cancelled.
+    pub(crate) fn outcome(self) -> io::Result<Result<Receipt, JobError>> {
+        self.told.map(|()| self.ended)
+    }
+
     /// The first thing that went wrong.
     pub(crate) fn result(self) -> Result<(), Failed> {
-        self.told?;
-        Ok(self.ended.map(drop).map_err(haggle::Error::Job)?)
+        Ok(self.outcome()?.map(drop).map_err(haggle::Error::Job)?)
     }
 }
 
@@ -242,9 +252,15 @@ pub(crate) async fn follow(
     mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,
 ) -> Result<Followed, Failed> {
     let mut told = Ok(());
+    let mut tick = Delay::new(Transient::EVERY).fuse();
     let ended = loop {
         let item = select! {
             item = job.next() => item,
+            () = tick => {
+                tick = Delay::new(Transient::EVERY).fuse();
+                narrator.wait();
+                continue;
+            }
             () = signals.next().fuse() => {
                 job.cancel();
                 continue;
@@ -268,36 +284,6 @@ pub(crate) async fn follow(
     // Whether it was read to its end or not: what it costs is told.
     let bill = narrator.ended(ended.as_ref());
     Ok(Followed { told: told.and(bill), ended })
-}
-
-fn prompt(args: &Ask) -> Result<Prompt, Failed> {
-    let text = match args.prompt.as_deref() {
-        None if io::stdin().is_terminal() => {
-            let how = "give a prompt: haggle ask \"Once upon a time\", or - to type it";
-            return Err(Failed::usage("usage", how));
-        }
-        None | Some("-") => read_stdin()?,
-        Some(text) => text.to_owned(),
-    };
-    if text.is_empty() {
-        return Err(Failed::usage("empty_prompt", "the prompt is empty"));
-    }
-    Ok(match args.chat {
-        true => Prompt::Chat(vec![ChatMessage { role: "user".into(), content: text }]),
-        false => Prompt::Raw(text),
-    })
-}
-
-/// Reads no more than the largest prompt that any limit can allow, and a byte.
-fn read_stdin() -> Result<String, Failed> {
-    const MOST: u64 = 64 << 20;
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failed::usage("stdin", format!("cannot read the prompt from stdin: {error}")))?;
-    if bytes.len() as u64 > MOST {
-        return Err(Failed::usage("prompt_too_long", format!("the prompt has more than {MOST} bytes: shorten it")));
-    }
-    String::from_utf8(bytes).map_err(|_| Failed::usage("stdin", "the prompt on stdin is not UTF-8 text"))
 }
 
 /// Different every time; it is told to the provider and need not be secret.

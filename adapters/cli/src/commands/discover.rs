@@ -1,38 +1,42 @@
 //! Who serves a model.
 
-use std::io::{self, Write};
+use std::io;
 
 use haggle::{
     Criteria, Found, Model,
-    core::{machine::QueryOutcome, wire::message::ModelAdvert},
+    core::{
+        machine::QueryOutcome,
+        wire::message::{Advert, ModelAdvert},
+    },
+    libp2p::PeerId,
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::{Discover, Global},
+    buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     money::decimal,
-    node,
-    screen::{Screen, in_line, print_json},
+    screen::{Transient, print_json},
+    table::Table,
 };
 
 pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed> {
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, node::Past::default()).await?;
-    let criteria = Criteria { limit: args.limit, ..criteria };
-    let events = node.events();
+    let wanted = &args.wanted;
+    let criteria = Criteria { limit: args.limit, ..buyer::criteria(wanted)? };
+    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, None, Past::default()).await?;
     let model = criteria.model.clone();
-    match node.discover(criteria, args.wanted.deadline).await {
-        Ok(found) => {
-            node.stop().await;
-            if global.json {
-                print_json(&to_json(&found, &model))?
-            } else {
-                print(&found, &model)?
-            }
-            Ok(Exit::Done)
-        }
-        Err(error) => Err(node::explain_nobody(&node, events, &args.wanted, error.into()).await),
+    let search = buyer.node.discover(criteria, wanted.deadline);
+    let found = match Transient::during(&format!("looking for {}", wanted.model), search).await {
+        Ok(found) => Ok(found),
+        Err(error) => Err(buyer.explain(error, wanted, None).await),
+    };
+    let found = buyer.end(found).await?;
+    match global.json {
+        true => print_json(&to_json(&found, &model))?,
+        false => print(&found, &model)?,
     }
+    Ok(Exit::Done)
 }
 
 fn entry<'a>(models: &'a [ModelAdvert], model: &Model) -> Option<&'a ModelAdvert> {
@@ -40,41 +44,43 @@ fn entry<'a>(models: &'a [ModelAdvert], model: &Model) -> Option<&'a ModelAdvert
 }
 
 fn print(found: &Found, model: &Model) -> io::Result<()> {
-    let mut out = Screen::Out;
-    writeln!(out, "{:<52}  {:>10}  {:>10}  {:>8}  {:>9}", "provider", "price in", "price out", "context", "free")?;
+    let mut table = Table::new(["provider", "in", "out", "context", "free"], 0);
     for (peer, advert) in &found.providers {
         let Some(entry) = entry(&advert.models, model) else { continue };
-        let (price_in, price_out) = (decimal(entry.price_in), decimal(entry.price_out));
         let free = format!("{} of {}", advert.free, advert.slots);
-        writeln!(out, "{peer:<52}  {price_in:>10}  {price_out:>10}  {:>8}  {free:>9}", entry.context)?;
+        let (price_in, price_out) = (decimal(entry.price_in), decimal(entry.price_out));
+        table.add([peer.to_string(), price_in, price_out, entry.context.to_string(), free]);
     }
-    let name = in_line(&model.to_text());
-    match found.outcome {
-        QueryOutcome::TimedOut => writeln!(out, "{name}; not every source answered in time: there may be more"),
-        _ => writeln!(out, "{name}; prices in units per million tokens"),
-    }
+    let more = match found.outcome {
+        QueryOutcome::TimedOut => "; not every source answered in time: there may be more",
+        _ => "",
+    };
+    table.note(format!("{}; prices in units per million tokens, read and written{more}", model.to_text()));
+    table.print()
+}
+
+/// A model of a provider for programs. Money is in decimal units, prices are per 1,000,000 tokens.
+pub(super) fn entry_json(peer: &PeerId, advert: &Advert, entry: &ModelAdvert) -> Value {
+    let names: Vec<String> = entry.aliases.iter().map(Model::to_text).collect();
+    json!({
+        "peer": peer.to_string(),
+        "model": entry.model.to_text(),
+        "aliases": names,
+        "price_in": decimal(entry.price_in),
+        "price_out": decimal(entry.price_out),
+        "bytes_per_token": entry.bytes_per_token,
+        "context": entry.context,
+        "eta_ms": entry.eta.0,
+        "can_continue": entry.can_continue,
+        "exactness": entry.exactness.kind,
+        "slots": advert.slots,
+        "free": advert.free,
+        "queued": advert.queued,
+    })
 }
 
 fn to_json(found: &Found, model: &Model) -> Value {
-    let provider = |(peer, advert): &(haggle::libp2p::PeerId, haggle::core::wire::message::Advert)| {
-        let entry = entry(&advert.models, model)?;
-        let names: Vec<String> = entry.aliases.iter().map(Model::to_text).collect();
-        Some(json!({
-            "peer": peer.to_string(),
-            "model": entry.model.to_text(),
-            "aliases": names,
-            "price_in": decimal(entry.price_in),
-            "price_out": decimal(entry.price_out),
-            "bytes_per_token": entry.bytes_per_token,
-            "context": entry.context,
-            "eta_ms": entry.eta.0,
-            "can_continue": entry.can_continue,
-            "exactness": entry.exactness.kind,
-            "slots": advert.slots,
-            "free": advert.free,
-            "queued": advert.queued,
-        }))
-    };
+    let provider = |(peer, advert): &(PeerId, Advert)| Some(entry_json(peer, advert, entry(&advert.models, model)?));
     json!({
         "model": model.to_text(),
         "outcome": if found.outcome == QueryOutcome::TimedOut { "timed_out" } else { "complete" },

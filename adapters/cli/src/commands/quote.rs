@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Quote},
+    buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     narrator::{offer_json, terms},
-    node,
-    screen::{Screen, print_json},
+    screen::{Screen, Transient, print_json},
 };
 
 /// The length of a prompt that is not known: a few sentences.
@@ -21,20 +21,22 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
         (Some(prompt), _) => Prompt::Raw(prompt.clone()).encode().len() as u64,
         (None, bytes) => bytes.unwrap_or(SOME_BYTES),
     };
-    let (node, criteria) = node::buyer(global, &args.node, &args.wanted, None, node::Past::default()).await?;
-    let events = node.events();
+    let wanted = &args.wanted;
+    let criteria = buyer::criteria(wanted)?;
+    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, None, Past::default()).await?;
     let spec = QuoteSpec {
         criteria,
         body_bytes,
         max_tokens: args.max_tokens,
-        deadline: args.wanted.deadline,
+        deadline: wanted.deadline,
         haggle: args.haggle.map_or(Haggle::Offers, Haggle::Bid),
     };
-    let mut offers = match node.quote(spec).await {
-        Ok(offers) => offers,
-        Err(error) => return Err(node::explain_nobody(&node, events, &args.wanted, error.into()).await),
+    let asking = buyer.node.quote(spec);
+    let offers = match Transient::during(&format!("asking for the price of {}", wanted.model), asking).await {
+        Ok(offers) => Ok(offers),
+        Err(error) => Err(buyer.explain(error, wanted, None).await),
     };
-    node.stop().await;
+    let mut offers = buyer.end(offers).await?;
     if args.limit > 0 {
         offers.truncate(args.limit as usize);
     }

@@ -14,6 +14,7 @@ use crate::{
     args::{Global, Replay},
     exit::{Exit, Failed},
     explain,
+    money::decimal,
     narrator::short,
     screen::{Screen, in_line, print_json},
 };
@@ -95,7 +96,7 @@ fn facts(event: &Event<'_>) -> String {
             format!("{} serves {}", name(peer), models.join(", "))
         }
         Event::Asked { peer, .. } => name(peer),
-        Event::Offered { quote, .. } => format!("{} at most {} micro-units", name(&quote.peer), quote.cost),
+        Event::Offered { quote, .. } => format!("{} at most {} units", name(&quote.peer), decimal(quote.cost)),
         Event::PassedOver { peer, why, .. } => format!("{}: {why}", name(peer)),
         Event::Awarded { quote, reason, attempt, .. } => {
             format!("attempt {attempt} to {}: {reason:?}", name(&quote.peer))
@@ -105,13 +106,13 @@ fn facts(event: &Event<'_>) -> String {
         Event::TakenOver { peer, seq, how, .. } => format!("{} at token {seq}: {how:?}", name(peer)),
         Event::Tokens { seq, n, text, .. } => format!("{n} from {seq}: {text:?}"),
         Event::Ended { ending, .. } => format!(
-            "{}, {} tokens, {} micro-units owed",
+            "{}, {} tokens, {} units owed",
             match &ending.outcome {
                 haggle::core::event::Outcome::Finished(_) => "finished".into(),
                 haggle::core::event::Outcome::Failed(failure) => failure.to_string(),
             },
             ending.bill.tokens,
-            ending.bill.owed
+            decimal(ending.bill.owed)
         ),
         Event::ChoiceDue { quotes, .. } => format!("{} offers", quotes.len()),
         Event::Weighed { .. } => String::new(),

@@ -40,7 +40,7 @@ fn both_sides_of_a_real_sale_are_replayed_byte_for_byte() {
     let explained = replay(&folder, &buying, &["--explain"]);
     explained.exits(0);
     for part in
-        ["whose offer is taken", "awarded: the only acceptable offer", "stream:token", "20 tokens, 60 micro-units"]
+        ["whose offer is taken", "awarded: the only acceptable offer", "stream:token", "20 tokens, 0.00006 units"]
     {
         assert!(explained.out.contains(part), "{part} is not in {}", explained.out);
     }

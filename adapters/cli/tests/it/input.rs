@@ -8,10 +8,17 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
     let over = run(folder.haggle(&[]));
     over.exits(0);
     assert!(over.out.contains("Usage: haggle") && over.out.contains("haggle demo"), "{}", over.out);
-    for command in ["serve", "bootstrap", "discover", "quote", "ask", "demo", "config"] {
+    for command in ["serve", "bootstrap", "discover", "models", "quote", "ask", "chat", "demo", "config", "man"] {
         let over = run(folder.haggle(&[command, "--help"]));
         over.exits(0);
         assert!(over.out.contains("Usage: haggle"), "{}", over.out);
+        let wide = over.out.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{command}: what is no terminal is taken for one of 80 columns");
+        assert_eq!(run(folder.haggle(&["help", command])).out.lines().next(), over.out.lines().next());
+    }
+    let ask = run(folder.haggle(&["ask", "--help"])).out;
+    for heading in ["The answer:", "Money:", "If something goes wrong:", "Which providers:", "The network:"] {
+        assert!(ask.lines().any(|line| line == heading), "{heading} is not in {ask}");
     }
     let codes = run(folder.haggle(&["ask", "--help"])).out;
     for code in ["0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "130 "] {
@@ -23,7 +30,7 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
 fn what_cannot_work_is_refused_before_anything_is_asked() {
     let folder = Folder::new();
     let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
-    let table: [(&[&str], i32, &[&str]); 20] = [
+    let table: [(&[&str], i32, &[&str]); 29] = [
         (&["ask", "Hello"], 3, &["nobody to ask", "--bootstrap", "--provider", "--mdns"]),
         (&["discover"], 3, &["nobody to ask"]),
         (&["quote"], 3, &["nobody to ask"]),
@@ -39,7 +46,16 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
         (&["ask", "--provider", address, "--budget", "lots", "Hello"], 2, &["--budget", "decimal"]),
         (&["ask", "--provider", address, "--patience", "121s", "Hello"], 2, &["--patience", "at most 2m"]),
         (&["ask", "--provider", address, "--deadline", "0s", "Hello"], 2, &["--deadline", "longer than 0"]),
-        (&["ask", "--provider", address, "--prefer", "me", "Hello"], 2, &["--prefer"]),
+        (&["ask", "--provider", address, "--deadline", "30", "Hello"], 2, &["--deadline", "30s", "30ms"]),
+        (&["serve", "--drain", "30"], 2, &["--drain", "30s", "30ms"]),
+        (&["ask", "--provider", address, "--prefer", "me", "Hello"], 2, &["--prefer", "follows /p2p/", "12D3KooW"]),
+        (&["ask", "--provider", address, "--haggle", "0.9", "Hello"], 2, &["--haggle", "0.9 of the offer is 900"]),
+        (&["ask", "--provider", address, "--top-p", "1.5", "Hello"], 2, &["--top-p", "at most 1"]),
+        (&["ask", "--provider", address, "--messages", "/nowhere.json"], 2, &["/nowhere.json"]),
+        (&["serve", "--model-file", "x", "--alias", "*"], 2, &["x"]),
+        (&["serve", "--alias", "*"], 3, &["\"*\"", "cannot be a model's name"]),
+        (&["man", "/proc/nowhere"], 2, &["/proc/nowhere"]),
+        (&["help", "chess"], 2, &["chess"]),
         (&["ask", "--provider", address, "--haggle", "1000", "Hello"], 2, &["--haggle", "999"]),
         (
             &["ask", "--provider", address, "--failover", "maybe", "Hello"],
@@ -51,6 +67,22 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
     ];
     for (args, code, texts) in table {
         run(folder.haggle(args)).says(code, texts);
+    }
+    // Programs are told, too.
+    let told = run(folder.haggle(&["ask", "--json", "--deadline", "30", "Hello"]));
+    told.says(2, &["--deadline"]);
+    let error = &told.events("error")[0]["error"];
+    assert_eq!((&error["code"], &error["exit"]), (&"usage".into(), &2.into()));
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("30s")), "{error}");
+    for (messages, told) in [
+        ("", "JSON list"),
+        ("[]", "it is empty"),
+        ("[{\"role\": \"user\"}]", "content"),
+        ("[{\"role\": \"user\", \"content\": \"Hi\", \"name\": \"Ann\"}]", "name"),
+        ("[{\"role\": \"tool\", \"content\": \"Hi\"}]", "no model knows the role \"tool\""),
+    ] {
+        let file = folder.file("messages.json", messages).display().to_string();
+        run(folder.haggle(&["ask", "--provider", address, "--messages", &file])).says(2, &["messages.json", told]);
     }
     // Flags that repeat take one value each and never the prompt.
     let over = run(folder.haggle(&["ask", "--stop", "a", "--stop", "b", "--provider", address, "Hello", "there"]));

@@ -2,7 +2,9 @@
 //!
 //! Nothing waits for a time to pass: a test reads what the processes write, and fails when it does not come.
 
+mod advice;
 mod books;
+mod chat;
 mod flight;
 mod input;
 mod line;
@@ -24,6 +26,8 @@ mod server;
 mod settings;
 mod signals;
 mod strangers;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod troubles;
 mod upstream;
 mod world;

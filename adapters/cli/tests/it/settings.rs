@@ -35,8 +35,7 @@ fn files_yield_to_variables_and_variables_to_flags() {
         );
     }
     assert_eq!(all["announce_addresses"]["value"].as_array().map(Vec::len), Some(2));
-    // A span in a file may be a number, whatever it is later.
-    let numbers = folder.file("numbers.toml", "drain = 5000\nresume_grace = 700\n");
+    let numbers = folder.file("spans.toml", "drain = \"5s\"\nresume_grace = \"700ms\"\n");
     let mut config = folder.haggle(&["config", "--json", "--config", numbers.to_str().expect("text")]);
     config.env("HAGGLE_DRAIN", "30s").args(["--set", "resume_grace=2s"]);
     let over = run(config);
@@ -60,7 +59,9 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
         ("slots = -1", &["slots:"]),
         ("slots = 0", &["slots:", "at least 1"]),
         ("limits = 5", &["limits:", "table"]),
-        ("resume_grace = 0", &["resume_grace:", "longer than 0"]),
+        ("resume_grace = \"0s\"", &["resume_grace:", "longer than 0"]),
+        ("resume_grace = 700", &["resume_grace:", "700 has no unit", "\"700s\"", "\"700ms\""]),
+        ("budget = \"lots\"", &["budget:", "decimal"]),
         ("dial_timeout = \"soon\"", &["dial_timeout:", "30s"]),
         ("bootstrap_nodes = [\"/ip4/1.2.3.4/tcp/1\"]", &["bootstrap_nodes[0]:", "/p2p/"]),
         ("price_out = \"0.0000001\"", &["price_out:", "6 digits"]),
@@ -86,6 +87,43 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
     run(folder.haggle(&["config", "--config", "/nowhere/haggle.toml"])).says(3, &["/nowhere/haggle.toml"]);
     run(folder.haggle(&["config", "--set", "slots"])).says(2, &["KEY=VALUE"]);
     run(folder.haggle(&["config", "--set", "slot=1"])).says(3, &["slot:", "did you mean slots"]);
+}
+
+#[test]
+fn a_file_to_begin_with_explains_and_sets_nothing() {
+    let folder = Folder::new();
+    let config = || {
+        let over = run(folder.haggle(&["config", "--json"]));
+        over.exits(0);
+        over.json()["settings"].clone()
+    };
+    let before = config();
+    let written = run(folder.haggle(&["config", "--init"]));
+    written.exits(0);
+    let file = folder.path().join(".config/haggle/config.toml");
+    assert!(written.out.contains(&file.display().to_string()), "{}", written.out);
+    assert_eq!(config(), before);
+    let text = std::fs::read_to_string(&file).expect("a file");
+    assert!(text.contains("#price_out = \"0\"") && text.contains("#budget = \"\""), "{text}");
+    std::fs::write(&file, text.replace("#price_out = \"0\"", "price_out = \"2\"")).expect("mine");
+    assert_eq!(config()["price_out"]["value"], "2");
+    run(folder.haggle(&["config", "--init"])).says(3, &["is there already"]);
+    assert_eq!(config()["price_out"]["value"], "2");
+}
+
+#[test]
+fn shells_and_manuals_are_told_of_every_command() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let over = run(folder.haggle(&["completions", shell]));
+        over.exits(0);
+        assert!(over.out.contains("max-tokens") && over.out.contains("chat"), "{shell}");
+    }
+    let man = folder.path().join("man/man1");
+    run(folder.haggle(&["man", man.to_str().expect("text")])).exits(0);
+    let page = std::fs::read_to_string(man.join("haggle-ask.1")).expect("a page");
+    assert!(page.contains("max\\-tokens"), "{page}");
+    assert!(man.join("haggle.1").exists() && man.join("haggle-models.1").exists());
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn a_provider_killed_in_mid_answer_is_told_with_tokens_and_owed() {
     assert_eq!((&error["tokens_delivered"], &ended["bill"]["tokens"]), (&tokens.into(), &tokens.into()));
     assert_eq!(error["billed"], ended["bill"]["owed"]);
     assert_ne!(error["billed"], "0");
-    assert_eq!(ended["outcome"], "interrupted");
+    assert_eq!((&ended["outcome"], &ended["reason"]), (&"interrupted".into(), &"lost".into()), "{ended}");
+    assert!(ended["text"].as_str().is_some_and(|text| text.contains("connection was lost")), "{ended}");
 }
 
 #[test]

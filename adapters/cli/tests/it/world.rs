@@ -138,6 +138,12 @@ impl Running {
         let _ = stdin.write_all(bytes);
     }
 
+    /// Writes a line to its stdin, which stays open.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").expect("it listens");
+    }
+
     /// The next line of stdout.
     pub(crate) fn line(&mut self) -> String {
         let taken = self.out.taken;
@@ -161,6 +167,14 @@ impl Running {
         let there = self.out.read(Instant::now() + PATIENCE, |bytes| (bytes.len() > taken).then_some(()));
         if !matches!(there, Ok(Some(()))) {
             self.fail("wrote nothing");
+        }
+    }
+
+    /// Waits until stdout holds a text.
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
+        let holds = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(text).then_some(());
+        if !matches!(self.out.read(Instant::now() + PATIENCE, holds), Ok(Some(()))) {
+            self.fail(&format!("did not write {text:?}"));
         }
     }
 

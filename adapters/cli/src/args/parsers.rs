@@ -1,0 +1,96 @@
+//! Values as they are written on the command line; each refusal says what to write instead.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use haggle::{
+    config::span,
+    core::{spec::Failover, time::Millis},
+    libp2p::PeerId,
+};
+
+use crate::money::parse_temperature;
+
+pub(super) fn parse_span(text: &str) -> Result<Millis, String> {
+    match span::parse(text)?.as_millis() {
+        0 => Err("it must be longer than 0".into()),
+        millis => Ok(Millis(u64::try_from(millis).unwrap_or(u64::MAX))),
+    }
+}
+
+pub(super) fn failover() -> impl TypedValueParser<Value = Failover> {
+    let values = [
+        PossibleValue::new("continue").help("Another one reads prompt and answer, and goes on after the last token"),
+        PossibleValue::new("restart").help("Another one begins anew, below what was written; both are owed"),
+        PossibleValue::new("never").help("The answer ends there, with exit code 7"),
+    ];
+    PossibleValuesParser::new(values).map(|how| match how.as_str() {
+        "restart" => Failover::Restart,
+        "never" => Failover::Never,
+        _ => Failover::Continue,
+    })
+}
+
+pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("write a whole number of at least 1".into()),
+    }
+}
+
+/// A bid in thousandths of an offer.
+pub(super) fn parse_bid(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(bid @ 1..=999) => Ok(bid),
+        _ => {
+            let share = parse_share(text).ok().filter(|share| *share < 1_000);
+            let meant = share.map_or(String::new(), |share| format!("; {text} of the offer is {share}"));
+            Err(format!("write a whole number from 1 to 999, in thousandths of the offer{meant}"))
+        }
+    }
+}
+
+/// A share, in thousandths: more than nothing, at most all.
+pub(super) fn parse_share(text: &str) -> Result<u32, String> {
+    match parse_temperature(text) {
+        Ok(share @ 1..=1_000) => Ok(share),
+        Ok(_) => Err("it must be more than 0 and at most 1".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A peer's id. Who has its address has it, too.
+pub(super) fn parse_peer(text: &str) -> Result<PeerId, String> {
+    let id = text.rsplit_once("/p2p/").map_or(text, |(_, id)| id);
+    id.parse().map_err(|_| {
+        "it is no peer id: write what follows /p2p/ in an address, for instance \
+         12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp; `haggle discover` shows those who serve a model"
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_what_to_write() {
+        let spans =
+            [("30", "write \"30s\" for seconds, or \"30ms\""), ("", "30s"), ("s", "30s"), ("0s", "longer than 0")];
+        for (text, told) in spans {
+            assert!(parse_span(text).is_err_and(|error| error.contains(told)), "{text:?}: {:?}", parse_span(text));
+        }
+        assert_eq!((parse_span("30ms"), parse_span("2m")), (Ok(Millis(30)), Ok(Millis(120_000))));
+        for (text, told) in
+            [("0.9", "0.9 of the offer is 900"), ("0", "1 to 999"), ("1000", "1 to 999"), ("x", "1 to 999")]
+        {
+            assert!(parse_bid(text).is_err_and(|error| error.contains(told)), "{text:?}: {:?}", parse_bid(text));
+        }
+        assert_eq!((parse_bid("900"), parse_share("0.9"), parse_share("1")), (Ok(900), Ok(900), Ok(1_000)));
+        for text in ["0", "1.1", "-0.5", "0.0001", "all"] {
+            assert!(parse_share(text).is_err(), "{text:?}");
+        }
+        let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        assert_eq!(parse_peer(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")), parse_peer(peer));
+        assert!(parse_peer("foo").is_err_and(|error| error.contains("follows /p2p/")));
+    }
+}

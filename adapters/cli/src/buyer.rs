@@ -1,0 +1,168 @@
+//! A node that only buys, what it is to look for, and whom it has seen.
+
+use futures::{FutureExt, StreamExt};
+use haggle::{
+    Config, Criteria, Error, Events, JobError, Model, Node, NodeEvent,
+    core::{PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, time::Millis, wire::ANY_MODEL},
+    id,
+    libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
+    state::{State, StoredAnswer},
+};
+
+use crate::{
+    advice::{Asked, Seen},
+    args::{Global, NodeArgs, Order, Record, Wanted},
+    exit::{Exit, Failed},
+    node,
+    screen::Transient,
+    settings::Settings,
+};
+
+/// What a node has behind it, or leaves behind.
+#[derive(Default)]
+pub(crate) struct Past<'a> {
+    pub(crate) tape: Option<&'a Record>,
+    pub(crate) state: Option<State>,
+    pub(crate) stored: Vec<StoredAnswer>,
+}
+
+/// The node of a command that buys.
+pub(crate) struct Buyer {
+    pub(crate) node: Node,
+    /// What the configuration allows to be owed.
+    pub(crate) budget: Option<Amount>,
+    events: Events,
+    seen: Seen,
+    config: Config,
+}
+
+impl Buyer {
+    /// Starts a node that asks `providers`, or whoever is found.
+    pub(crate) async fn start(
+        global: &Global,
+        args: &NodeArgs,
+        providers: &[String],
+        patience: Option<Millis>,
+        past: Past<'_>,
+    ) -> Result<Self, Failed> {
+        let mut settings = Settings::load(global, args)?;
+        settings.add_providers(providers)?;
+        settings.add_patience(patience)?;
+        let config = settings.config()?;
+        if config.bootstrap_nodes.is_empty() && config.providers.is_empty() && !config.enable_mdns {
+            return Err(Failed::new(
+                Exit::Config,
+                "no_source",
+                "there is nobody to ask: give a bootstrap node with --bootstrap ADDR, a provider with --provider ADDR, \
+                 or look around the local network with --mdns true",
+            ));
+        }
+        let budget = settings.budget()?;
+        let mut builder = Node::builder(config.clone());
+        if let Some(to) = past.tape {
+            builder = node::record(builder, to)?;
+        }
+        if let Some(file) = &args.key {
+            builder = builder.key(node::load(file)?);
+        }
+        if let Some(state) = past.state {
+            builder = builder.state(state).stored(past.stored);
+        }
+        let node = node::start(builder).await?;
+        let events = node.events();
+        Ok(Buyer { node, budget, events, seen: Seen::default(), config })
+    }
+
+    pub(crate) fn network(&self) -> &str {
+        &self.config.network
+    }
+
+    /// Whom this node was told of until now.
+    pub(crate) fn seen(&mut self) -> &Seen {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            if let NodeEvent::Discovered { peer, advert } = event {
+                self.seen.add(peer, advert);
+            }
+        }
+        &self.seen
+    }
+
+    /// Looks for whoever sells anything. Nothing is missing if nobody does: it is what there is to be seen.
+    pub(crate) async fn look_around(&mut self, only: Vec<CorePeerId>, deadline: Millis) -> Result<&Seen, Failed> {
+        let criteria = Criteria { only, refresh: true, ..Criteria::new(node::model(ANY_MODEL)?) };
+        match self.node.discover(criteria, Some(deadline)).await {
+            Ok(_) | Err(Error::Job(_)) => Ok(self.seen()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says more about a search, or a job, that failed: what is there instead, and how it is asked for.
+    pub(crate) async fn explain(&mut self, error: Error, wanted: &Wanted, order: Option<&Order>) -> Failed {
+        const A_LOOK: Millis = Millis(3_000);
+        let job = match &error {
+            Error::Job(job) => Some(job.clone()),
+            _ => None,
+        };
+        let failed = Failed::from(error);
+        let Some(job) = job else { return failed };
+        let Ok(model) = node::model(&wanted.model) else { return failed };
+        // Who wants to be back soon is not kept.
+        let has_time = wanted.deadline.is_none_or(|deadline| deadline >= A_LOOK);
+        // Where nobody could be asked for it, nobody can be for others.
+        let is_unknown = matches!(job.failure, Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit: 0 });
+        if is_unknown && wanted.provider.is_empty() && has_time && !self.config.bootstrap_nodes.is_empty() {
+            let look = Transient::during("looking for what is sold instead", self.look_around(Vec::new(), A_LOOK));
+            if let Err(failed) = look.await {
+                return failed;
+            }
+        }
+        let asked = self.asked(wanted, order, &model, &job);
+        let advice = self.seen().advice(&asked, &job);
+        failed.explained(advice)
+    }
+
+    /// Says goodbye on every way out: a provider is to know that all was received, or that nothing more is wanted.
+    pub(crate) async fn end<T>(self, ended: Result<T, Failed>) -> Result<T, Failed> {
+        self.node.stop().await;
+        ended
+    }
+
+    fn asked<'a>(&self, wanted: &'a Wanted, order: Option<&Order>, model: &'a Model, job: &JobError) -> Asked<'a> {
+        Asked {
+            name: &wanted.model,
+            model,
+            only: !wanted.provider.is_empty(),
+            local: self.config.bootstrap_nodes.is_empty() && self.config.providers.is_empty(),
+            network: self.config.network.clone(),
+            connected: self.node.connected_peers().len(),
+            addresses: [&self.config.bootstrap_nodes[..], &self.config.providers].concat(),
+            max_tokens: order.map(|order| order.max_tokens),
+            failover: order.map(|order| order.failover),
+            took_part: job.providers().collect(),
+        }
+    }
+}
+
+/// Which providers come into question.
+pub(crate) fn criteria(wanted: &Wanted) -> Result<Criteria, Failed> {
+    let core = |peers: &[PeerId]| -> Vec<CorePeerId> { peers.iter().filter_map(id::to_core).collect() };
+    Ok(Criteria {
+        max_price_in: wanted.max_price_in,
+        max_price_out: wanted.max_price_out,
+        min_context: wanted.min_context,
+        prefer: core(&wanted.prefer),
+        exclude: core(&wanted.exclude),
+        only: named(&wanted.provider),
+        refresh: wanted.refresh,
+        ..Criteria::new(node::model(&wanted.model)?)
+    })
+}
+
+/// The peers of addresses that were checked with the settings.
+pub(crate) fn named(addresses: &[String]) -> Vec<CorePeerId> {
+    let peer = |address: &String| match address.parse::<Multiaddr>().ok()?.iter().last() {
+        Some(Protocol::P2p(peer)) => id::to_core(&peer),
+        _ => None,
+    };
+    addresses.iter().filter_map(peer).collect()
+}

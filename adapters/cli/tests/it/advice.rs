@@ -1,0 +1,115 @@
+//! What a message says beyond that something failed: each time what is there instead, and the flag that asks for it.
+
+use crate::{
+    market::once_found,
+    server::{Does, Server},
+    world::{Folder, Node, Over, Running, run},
+};
+
+#[test]
+fn a_model_nobody_serves_is_told_with_those_of_the_network() {
+    let bootstrap = Node::start(&["bootstrap"]);
+    let serve = ["serve", "--bootstrap", &bootstrap.address, "--alias", "smollm2-135m", "--alias", "tales"];
+    let serve = Node::start(&[&serve[..], &["--price-in", "0.25", "--price-out", "12.5"]].concat());
+    let folder = Folder::new();
+    let by_dht = ["--bootstrap", &bootstrap.address];
+
+    // Who sells anything is found under one name.
+    let models = once_found(&folder, &[&["models"][..], &by_dht].concat());
+    models.exits(0);
+    for part in ["haggle-tiny-stories, smollm2-135m, tales", "0.25", "12.5", "1024", "1 of 1"] {
+        assert!(models.out.contains(part), "{part} is not in {}", models.out);
+    }
+    let end = &serve.peer[serve.peer.len() - 8..];
+    assert!(models.out.contains(end), "{end} is not in {}", models.out);
+    assert!(models.out.lines().all(|line| line.chars().count() <= 80), "{}", models.out);
+    let listed = run(folder.haggle(&[&["models", "--json"][..], &by_dht].concat())).json();
+    assert_eq!((&listed["network"], &listed["models"][0]["peer"]), (&"main".into(), &serve.peer.as_str().into()));
+    assert_eq!(listed["models"][0]["price_out"], "12.5");
+
+    let wrong = |command: &str, more: &[&str]| run(folder.haggle(&[&[command][..], more].concat()));
+    for command in ["ask", "quote", "discover"] {
+        let wrong =
+            wrong(command, &[&by_dht[..], &["--model", "smollm-135m"], ASKS[usize::from(command == "ask")]].concat());
+        wrong.says(4, &["nobody serves the model", "\"smollm-135m\"", "did you mean smollm2-135m?", "--model NAME"]);
+    }
+    let far = ["--model", "gpt", "Hello"];
+    wrong("ask", &[&by_dht[..], &far].concat())
+        .says(4, &["what is sold here: haggle-tiny-stories, smollm2-135m, tales."]);
+    wrong("ask", &[&["--provider", &serve.address][..], &far].concat())
+        .says(4, &["what was asked sells haggle-tiny-stories"]);
+    // Of another network nothing is known here.
+    let other = [&by_dht[..], &["--network", "mian", "Hello"]].concat();
+    wrong("ask", &other).says(4, &["nobody sells anything in the network \"mian\"", "--network NAME"]);
+    wrong("models", &[&by_dht[..], &["--network", "mian"]].concat()).says(4, &["\"mian\"", "--network"]);
+    // Who has set a budget once need not say it again.
+    let ask = ["ask", "--provider", &serve.address, "--max-tokens", "9", "Hello"];
+    run(folder.haggle(&ask)).exits(5);
+    let mut budget = folder.haggle(&ask);
+    budget.env("HAGGLE_BUDGET", "1");
+    run(budget).exits(0);
+}
+
+const ASKS: [&[&str]; 2] = [&[], &["Hello"]];
+
+#[test]
+fn the_default_model_is_told_where_it_is_not_sold() {
+    let server = Server::start(Does::Writes);
+    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "llama3.2", "--context", "1000"]);
+    let folder = Folder::new();
+    let ask =
+        |more: &[&str]| run(folder.haggle(&[&["ask", "--provider", &serve.address][..], more, &["Hello"]].concat()));
+    ask(&[]).says(4, &["haggle-tiny-stories", "where --model says no other", "what was asked sells llama3.2."]);
+    // What was ordered does not fit, and how much does.
+    let order = ["--model", "llama3.2", "--chat", "--max-tokens", "99999"];
+    ask(&order).says(6, &["room for 1000 tokens", "--max-tokens orders 99999"]);
+}
+
+#[test]
+fn an_answer_without_a_word_is_told_and_what_was_not_told_is_no_number() {
+    let server = Server::start(Does::Says(&[" ", "\n"]));
+    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m"]);
+    let folder = Folder::new();
+    let ask = |more: &[&str]| {
+        run(folder.haggle(&[&["ask", "--provider", &serve.address, "--model", "m"][..], more, &["Hi"]].concat()))
+    };
+    ask(&["--chat"]).says(0, &["there is nothing to read in the answer", "--max-tokens"]);
+    ask(&[]).says(0, &["there is nothing to read in the answer", "--chat"]);
+    server.does(Does::Says(&["word"]));
+    let over = ask(&["--chat"]);
+    over.says(0, &["says: first token in "]);
+    assert!(!over.err.contains("nothing to read"), "{}", over.err);
+    server.does(Does::NeverCloses);
+    let untold = ask(&["--chat", "--max-tokens", "3"]);
+    untold.says(0, &["tokens read: not told, 3 written"]);
+}
+
+/// Two that sell what servers write which cannot go on with another's answer; the first is lost in mid-answer.
+fn lost_in_mid_answer(failover: &[&str]) -> (Over, [String; 2]) {
+    let servers = [Server::start(Does::Stalls), Server::start(Does::Stalls)];
+    let serve = |at: usize, price: &str| {
+        let sells = ["serve", "--model", "m", "--upstream-dialect", "openai", "--price-out", price];
+        Node::start(&[&sells[..], &["--upstream", &servers[at].url()]].concat())
+    };
+    let serves = [serve(0, "1"), serve(1, "2")];
+    let mut ask = vec!["ask", "--json", "--budget", "1", "--model", "m", "--chat", "--patience", "300ms"];
+    serves.iter().for_each(|serve| ask.extend(["--provider", &serve.address]));
+    let folder = Folder::new();
+    let mut asking = Running::spawn(folder.haggle(&[&ask[..], failover, &["Hi"]].concat()));
+    while asking.json()["event"] != "stream:token" {}
+    servers[1].does(Does::Writes);
+    let peers = serves.each_ref().map(|serve| serve.peer.clone());
+    let [first, _second] = serves;
+    drop(first);
+    (asking.over(), peers)
+}
+
+#[test]
+fn who_could_begin_anew_is_named_where_nobody_can_go_on() {
+    let (over, [_, second]) = lost_in_mid_answer(&[]);
+    over.says(7, &[&second[second.len() - 8..], "cannot go on with what another wrote", "--failover restart"]);
+    let (over, _) = lost_in_mid_answer(&["--failover", "restart"]);
+    over.exits(0);
+    let (over, _) = lost_in_mid_answer(&["--failover", "never"]);
+    assert!(!over.exits(7).contains("--failover"), "{}", over.err);
+}
