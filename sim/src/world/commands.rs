@@ -1,7 +1,11 @@
 //! What applications ask of their nodes.
 
 use haggle_core::{
-    Criteria, Instant, JobId, JobSpec, PeerId, Refusal, Requester, money::Amount, spec::QuoteSpec, time::Millis,
+    Criteria, JobId, JobSpec, PeerId, Refusal,
+    money::Amount,
+    requester::{Command, Reply},
+    spec::QuoteSpec,
+    time::Millis,
 };
 
 use super::{Happening, Lane, World};
@@ -12,6 +16,27 @@ use crate::{
 };
 
 impl World {
+    /// Carries a command to a node's requester, now. Those that the oracles or the applications' records have to know of
+    /// go the way of their own method here; any other is carried through.
+    ///
+    /// # Errors
+    /// The core's refusal.
+    pub fn command(&mut self, node: NodeId, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Submit(spec) => return self.submit(node, spec).map(Reply::Job),
+            Command::Quote(spec) => return self.quote(node, spec).map(Reply::Job),
+            Command::Discover { criteria, deadline } => {
+                return self.discover(node, criteria, deadline).map(Reply::Job);
+            }
+            Command::Consumed { job, tokens } => self.consume(job, tokens),
+            Command::SetAccountBudget(budget) => self.set_account_budget(node, budget),
+            Command::Ban(peer) => self.ban(node, peer)?,
+            Command::Allow(peer) => self.allow(node, peer),
+            other => return self.carry(node.0, other),
+        }
+        Ok(Reply::Done)
+    }
+
     /// Submits a job now.
     ///
     /// # Errors
@@ -36,7 +61,7 @@ impl World {
     /// The core's refusal.
     pub fn quote(&mut self, node: NodeId, spec: QuoteSpec) -> Result<JobId, Refusal> {
         let (ask, deadline) = (Ask::Quote(spec.clone()), spec.deadline);
-        self.ask(node.0, ask, deadline, None, |requester, now| requester.quote(now, spec))
+        self.ask(node.0, ask, deadline, None, Command::Quote(spec))
     }
 
     /// Asks who serves a model, now.
@@ -45,7 +70,7 @@ impl World {
     /// The core's refusal.
     pub fn discover(&mut self, node: NodeId, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
         let ask = Ask::Discover(criteria.clone());
-        self.ask(node.0, ask, deadline, None, |requester, now| requester.discover(now, criteria, deadline))
+        self.ask(node.0, ask, deadline, None, Command::Discover { criteria, deadline })
     }
 
     /// Chooses an offer, for a job whose application chooses.
@@ -54,7 +79,7 @@ impl World {
     /// The core's refusal.
     pub fn award(&mut self, job: JobId, peer: PeerId) -> Result<(), Refusal> {
         let node = self.job(job).node.0;
-        self.command(node, |requester, now| requester.award(now, job, peer))
+        self.carry(node, Command::Award { job, peer }).map(drop)
     }
 
     /// Cancels a job now.
@@ -63,7 +88,7 @@ impl World {
     /// The core's refusal.
     pub fn cancel(&mut self, job: JobId) -> Result<(), Refusal> {
         let node = self.job(job).node.0;
-        self.command(node, |requester, now| requester.cancel(now, job))
+        self.carry(node, Command::Cancel(job)).map(drop)
     }
 
     /// A node bans a peer by hand.
@@ -71,7 +96,7 @@ impl World {
     /// # Errors
     /// The core's refusal.
     pub fn ban(&mut self, node: NodeId, peer: PeerId) -> Result<(), Refusal> {
-        self.command(node.0, |requester, _| requester.ban(peer))?;
+        self.carry(node.0, Command::Ban(peer))?;
         self.judge.banned(node.0, peer, true);
         self.store(node.0);
         Ok(())
@@ -80,20 +105,14 @@ impl World {
     /// Lifts every ban of a peer.
     pub fn allow(&mut self, node: NodeId, peer: PeerId) {
         self.judge.banned(node.0, peer, false);
-        let _refusal = self.command(node.0, |requester, _| {
-            requester.allow(&peer);
-            Ok(())
-        });
+        let _refusal = self.carry(node.0, Command::Allow(peer));
         self.store(node.0);
     }
 
     /// Bounds what all jobs of a node together may come to owe.
     pub fn set_account_budget(&mut self, node: NodeId, budget: Option<Amount>) {
         self.judge.account(node.0, budget);
-        let _refusal = self.command(node.0, |requester, _| {
-            requester.set_account_budget(budget);
-            Ok(())
-        });
+        let _refusal = self.carry(node.0, Command::SetAccountBudget(budget));
     }
 
     /// How fast the application of a job takes its tokens from now on.
@@ -111,13 +130,10 @@ impl World {
     pub(super) fn submit_nth(&mut self, nth: usize, node: u32, mut spec: JobSpec) -> Result<JobId, Refusal> {
         spec.explain |= self.config.explain;
         if self.config.stores {
-            self.command(node, |requester, _| {
-                requester.keep_endings();
-                Ok(())
-            })?;
+            self.carry(node, Command::KeepEndings)?;
         }
         let (ask, deadline) = (Ask::Job(spec.clone()), spec.deadline);
-        let job = self.ask(node, ask, deadline, Some(&spec.clone()), |requester, now| requester.submit(now, spec))?;
+        let job = self.ask(node, ask, deadline, Some(&spec.clone()), Command::Submit(spec))?;
         self.apps.submissions[nth] = Some(job);
         Ok(job)
     }
@@ -128,7 +144,7 @@ impl World {
         ask: Ask,
         deadline: Option<Millis>,
         spec: Option<&JobSpec>,
-        command: impl FnOnce(&mut Requester, Instant) -> Result<JobId, Refusal>,
+        command: Command,
     ) -> Result<JobId, Refusal> {
         let now = self.now;
         let place = &mut self.nodes[node as usize];
@@ -139,7 +155,9 @@ impl World {
         let own = place.clock.read(now);
         let deadline = place.clock.after(now, deadline.unwrap_or(limit).min(limit).0).max(place.asleep_until);
         let (pace, retries) = (config.pace, config.policy.max_retries);
-        let job = command(&mut side.machine, own)?;
+        let Reply::Job(job) = side.machine.command(own, command)? else {
+            unreachable!("what begins a job is answered with its name")
+        };
         self.judge.submitted(job, node, deadline, retries, spec);
         if let Some(log) = &mut self.log {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
@@ -150,15 +168,11 @@ impl World {
         Ok(job)
     }
 
-    fn command(
-        &mut self,
-        node: u32,
-        command: impl FnOnce(&mut Requester, Instant) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    fn carry(&mut self, node: u32, command: Command) -> Result<Reply, Refusal> {
         // A dead node knows no job.
         let place = &mut self.nodes[node as usize];
         let Some(side) = &mut place.requester else { return Err(Refusal::UnknownJob) };
-        let result = command(&mut side.machine, place.clock.read(self.now));
+        let result = side.machine.command(place.clock.read(self.now), command);
         self.after(node, Role::Requester);
         result
     }

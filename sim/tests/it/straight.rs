@@ -4,6 +4,7 @@ use haggle_core::{
     Event,
     event::{ChoiceReason, Finished},
     machine::QueryOutcome,
+    requester::{Command, Reply},
     spec::QuoteSpec,
     wire::{ChatMessage, Prompt, message::EndReason},
 };
@@ -29,6 +30,19 @@ fn a_job_is_found_priced_streamed_and_billed() {
     assert_eq!(bill.lines[0].text_bytes, job.text.len() as u64);
     // 256 bytes of prompt are counted, at 4 bytes a token and 0.1 a token: 7; 30 tokens at 0.4: 12.
     assert_eq!(bill.owed, 7 + 12);
+}
+
+/// One that the simulator does not know by name is carried through like any other.
+#[test]
+fn a_command_runs_as_its_method_does() {
+    let (mut one, _, me) = pair(1, cheap());
+    let id = one.submit(me, spec()).unwrap();
+    one.cancel(id).unwrap();
+    let (mut other, ..) = pair(1, cheap());
+    assert_eq!(other.command(me, Command::Submit(spec())), Ok(Reply::Job(id)));
+    assert_eq!(other.command(me, Command::Cancel(id)), Ok(Reply::Done));
+    assert_eq!(run(&mut one, id).failure(), run(&mut other, id).failure());
+    assert_eq!((one.trace().hash(), one.digest()), (other.trace().hash(), other.digest()));
 }
 
 #[test]
