@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the finding")]
 
 mod cursor;
+mod foreign;
 mod gguf;
 mod provider;
 mod requester;
@@ -13,6 +14,7 @@ mod tap;
 mod upstream;
 mod wire;
 
+pub use foreign::foreign;
 pub use gguf::gguf;
 pub use provider::provider;
 pub use requester::requester;

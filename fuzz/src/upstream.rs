@@ -19,9 +19,8 @@ pub fn upstream(data: &[u8]) {
     let asked = Asked { max_tokens: u32::from(cursor.byte()) + 1, context: 64, prefix };
     let (stream, pieces) = cursor.pieces();
     assert_eq!(events(&[stream]), events(&pieces));
-    let whole = kind & 1 > 0;
-    let steps = steps(&asked, whole, &[stream]);
-    assert_eq!(steps, self::steps(&asked, whole, &pieces));
+    let steps = steps(&asked, &[stream]);
+    assert_eq!(steps, self::steps(&asked, &pieces));
     check(&asked, &steps);
 }
 
@@ -34,11 +33,12 @@ fn events(pieces: &[&[u8]]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         }
         assert!(piece.is_empty() && parser.held() <= MAX_EVENT);
     }
+    events.extend(parser.finish().map(|event| (event.name.to_vec(), event.data.to_vec())));
     Some(events)
 }
 
-fn steps(asked: &Asked, whole: bool, pieces: &[&[u8]]) -> Vec<Step> {
-    let mut answer = Answer::new(asked.clone(), whole);
+fn steps(asked: &Asked, pieces: &[&[u8]]) -> Vec<Step> {
+    let mut answer = Answer::new(asked.clone());
     pieces.iter().for_each(|piece| answer.feed(piece));
     answer.end(None);
     std::iter::from_fn(|| answer.step()).collect()

@@ -43,6 +43,11 @@ fn deframe() {
 }
 
 #[test]
+fn foreign() {
+    replay("foreign", haggle_fuzz::foreign);
+}
+
+#[test]
 fn gguf() {
     replay("gguf", haggle_fuzz::gguf);
 }

@@ -248,7 +248,7 @@ pub(crate) struct Serve {
     /// Keep the key, and which jobs are not to be computed twice, in a directory of its own
     #[arg(long, value_name = "DIR", conflicts_with = "record")]
     pub(crate) state: Option<PathBuf>,
-    /// Jobs computed at once [default: 1; with --upstream as many as the server says, else 4]
+    /// Jobs computed at once [default: 1; with --upstream as many as the server says]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<u32>,
     /// Tokens written per second, at most, all jobs together; 0 is no limit [default: 0]

@@ -41,7 +41,7 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         ..Config::new(&sales.model, &sales.upstream)
     };
     let upstream = Upstream::open(config).map_err(|error| match error {
-        OpenError::Url(_) | OpenError::Key | OpenError::Context => Failed::config(format!("upstream: {error}")),
+        OpenError::Url(_) | OpenError::Context => Failed::config(format!("upstream: {error}")),
         OpenError::UnknownModel { .. } => {
             Failed::usage("unknown_model", format!("{error}; choose with --upstream-model"))
         }

@@ -17,6 +17,12 @@ pub trait Engine: Send + Sync {
     /// Asks to be told whenever the engine becomes unable to answer, and able again. Whoever drives it does not start
     /// generations meanwhile. Engines inside of this process are always able: by default nobody is ever told.
     fn watch(&self, _watcher: Watcher) {}
+
+    /// How long the first text of its last answers took. `None`: nothing was served yet, and whatever is told instead is
+    /// a guess.
+    fn first_text(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Told of the outage that began, or by `None` that it is over; from any thread, also from inside of a step. Returns
@@ -42,6 +48,28 @@ pub trait Generation: Send {
     /// number of [`Step::Piece`], then one ending, [`Step::Done`] or [`Step::Failed`]. After the ending every call
     /// returns the ending again.
     fn step(&mut self, budget: u32) -> Step;
+
+    /// What it is doing, as far as can be seen. Between two calls of [`Generation::step`] of which none was
+    /// [`Step::Waiting`], something moved.
+    fn phase(&self) -> Phase {
+        Phase::Unknown
+    }
+}
+
+/// What a generation is doing before its first text, and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Nobody tells.
+    Unknown,
+    /// It was asked for, and nothing came back yet: it waits for others, or for the model to be loaded.
+    Queued,
+    /// The prompt is being read.
+    Reading,
+    /// The model thinks, and has written nothing of the answer.
+    Thinking,
+    /// Text has come.
+    Writing,
 }
 
 /// What one call of [`Generation::step`] came to.

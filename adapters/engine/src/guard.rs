@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{Engine, Failure, Generation, Request, Step, Why};
+use crate::{Engine, Failure, Generation, Phase, Request, Step, Why};
 
 /// A generation whose panics become a [`Failure`] with [`Why::Engine`], and which frees everything it holds as soon
 /// as it has ended. Needs `panic = "unwind"`, the default.
@@ -56,6 +56,14 @@ impl Generation for Guarded {
             discard(self.generation.take());
         }
         step
+    }
+
+    fn phase(&self) -> Phase {
+        let Some(generation) = &self.generation else { return Phase::Unknown };
+        catch_unwind(AssertUnwindSafe(|| generation.phase())).unwrap_or_else(|panic| {
+            discard(panic);
+            Phase::Unknown
+        })
     }
 }
 

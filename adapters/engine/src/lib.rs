@@ -36,8 +36,8 @@ mod words;
 pub mod upstream;
 
 pub use engine::{
-    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Outage, Piece, Prefix, PrefixUse,
-    Prompt, Request, Sampling, Started, Step, Stop, Watcher, Why,
+    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Outage, Phase, Piece, Prefix,
+    PrefixUse, Prompt, Request, Sampling, Started, Step, Stop, Watcher, Why,
 };
 pub use gguf::LoadError;
 pub use guard::Guarded;

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 
-use crate::{Done, Failure, Piece, PrefixUse, Started, Step, Stop, Why};
+use crate::{Done, Failure, Outage, Piece, PrefixUse, Started, Step, Stop, Why};
 
 use super::{
-    refusal,
+    halves::Halves,
+    json::Json,
+    refusal::{self, Refusal},
     reply::Reply,
     sse::{Event, MAX_EVENT, Parser},
     tally::{Full, MAX_TEXT, Tally},
@@ -28,13 +30,21 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Answer {
     asked: Asked,
-    reading: Reading,
+    parser: Parser,
+    /// Characters that are not whole yet.
+    halves: Halves,
     tally: Tally,
     /// What of the prefix the answer may still repeat; `None` once that is decided.
     echo: Option<Echo>,
     started: bool,
-    /// Tokens that were thought and not written.
-    hidden: u64,
+    /// Text comes piece by piece, so that a whole message repeats it.
+    in_pieces: bool,
+    thoughts: Thoughts,
+    /// Something like an error that the server told in a form of its own: the cause, if there is no more.
+    complaint: Option<Vec<u8>>,
+    /// Something was understood.
+    understood: bool,
+    outage: Option<Outage>,
     prompt_tokens: Option<u64>,
     /// Tokens written, the last that was said of it.
     total: Option<u64>,
@@ -47,21 +57,21 @@ pub struct Answer {
     ended: bool,
 }
 
-/// How the body is to be read.
-#[derive(Clone, Debug)]
-enum Reading {
-    /// Event by event.
-    Events(Parser),
-    /// One JSON object, from a server that does not stream.
-    Whole(Vec<u8>),
-}
-
 /// Why a server says that it ends an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Stop(Stop),
     Filtered,
-    Unknown,
+    Broken,
+}
+
+/// What was thought and not written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Thoughts {
+    bytes: u64,
+    events: u64,
+    /// How many tokens, if the server said so.
+    tokens: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,17 +82,22 @@ struct Echo {
 }
 
 impl Answer {
-    /// An answer that comes in events, or, with `whole`, as one JSON object.
-    pub fn new(asked: Asked, whole: bool) -> Self {
+    /// An answer of which nothing has come yet.
+    pub fn new(asked: Asked) -> Self {
         // One token may well be written twice; more than one from the very beginning is an echo.
         let prefix = asked.prefix.clone().filter(|(text, tokens)| *tokens > 1 && !text.is_empty());
         let echo = prefix.map(|(prefix, _)| Echo { prefix, seen: String::new() });
         Self {
-            reading: if whole { Reading::Whole(Vec::new()) } else { Reading::Events(Parser::default()) },
+            parser: Parser::default(),
+            halves: Halves::default(),
             tally: Tally::new(asked.max_tokens.max(1)),
             echo,
             started: false,
-            hidden: 0,
+            in_pieces: false,
+            thoughts: Thoughts::default(),
+            complaint: None,
+            understood: false,
+            outage: None,
             prompt_tokens: None,
             total: None,
             reason: None,
@@ -103,32 +118,32 @@ impl Answer {
         self.firm || self.ended
     }
 
+    /// Whether what has come are thoughts, and no text yet.
+    pub fn is_thinking(&self) -> bool {
+        self.thoughts.bytes > 0 && self.tally.is_empty()
+    }
+
     /// Whether the ending is among the steps, or was.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
+    /// What an error that ended it means for the answers that follow.
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_ref()
+    }
+
     /// Takes the next bytes of the body. What follows the ending is ignored.
     pub fn feed(&mut self, mut bytes: &[u8]) {
-        match &mut self.reading {
-            Reading::Whole(body) => {
-                if body.len() + bytes.len() > MAX_EVENT {
-                    return self.fail(Failure::new(Why::Engine, too_long()));
-                }
-                body.extend_from_slice(bytes);
-            }
-            Reading::Events(parser) => {
-                let mut parser = std::mem::take(parser);
-                while !self.ended {
-                    match parser.next(&mut bytes) {
-                        Ok(Some(event)) => self.on_event(event),
-                        Ok(None) => break,
-                        Err(_) => self.fail(Failure::new(Why::Engine, too_long())),
-                    }
-                }
-                self.reading = Reading::Events(parser);
+        let mut parser = std::mem::take(&mut self.parser);
+        while !self.ended {
+            match parser.next(&mut bytes) {
+                Ok(Some(event)) => self.on_event(event),
+                Ok(None) => break,
+                Err(_) => self.fail(Failure::new(Why::Engine, too_long())),
             }
         }
+        self.parser = parser;
     }
 
     /// The body is over, well (`None`) or broken off.
@@ -136,14 +151,21 @@ impl Answer {
         if self.ended {
             return;
         }
-        if let (Reading::Whole(body), None) = (&mut self.reading, broken) {
-            let body = std::mem::take(body);
-            self.on_reply(&body);
+        if let Some(event) = std::mem::take(&mut self.parser).finish() {
+            self.on_event(event);
         }
         match (self.reason, broken) {
             _ if self.ended => {}
             (Some(reason), None) => self.conclude(reason),
             (Some(reason), Some(_)) if self.firm => self.conclude(reason),
+            _ if self.complaint.is_some() && self.tally.is_empty() => {
+                let complaint = self.complaint.take().unwrap_or_default();
+                self.on_error(&complaint);
+            }
+            (_, None) if !self.understood => {
+                let detail = "the upstream server sent something else than an answer: is the address right?";
+                self.fail(Failure::new(Why::Engine, detail));
+            }
             (_, broken) => {
                 let how = broken.unwrap_or("the connection was closed");
                 let detail = format!("the upstream server's answer broke off without an ending: {how}");
@@ -162,43 +184,55 @@ impl Answer {
     }
 
     fn on_event(&mut self, event: Event<'_>) {
-        match (event.name, event.data.trim_ascii()) {
-            (_, b"") => {}
-            (_, b"[DONE]") => self.done(),
-            (b"error", data) => self.on_error(data),
-            (_, data) => self.on_reply(data),
+        let data = event.data.trim_ascii();
+        match Json::whole(data) {
+            _ if data.eq_ignore_ascii_case(b"[DONE]") => self.done(),
+            _ if event.name == b"error" => self.on_error(data),
+            Some(json) => self.on_json(json, data),
+            // Text may be lost in it.
+            None if data.starts_with(b"{") => {
+                self.fail(Failure::new(Why::Engine, "the upstream server sent a piece of its answer that is damaged"));
+            }
+            // Some say `ping`.
+            None => {}
         }
     }
 
-    fn on_reply(&mut self, data: &[u8]) {
-        let reply = match Reply::read(data) {
-            Ok(reply) if reply.is_error() => return self.on_error(data),
-            Ok(reply) => reply,
-            Err(failure) => return self.fail(failure),
-        };
-        self.prompt_tokens = reply.prompt_tokens().or(self.prompt_tokens);
-        self.total = reply.total().or(self.total);
-        if reply.is_thought() {
-            let one_more = self.hidden.saturating_add(1);
-            self.hidden = reply.total().map_or(one_more, |total| total.saturating_sub(self.tally.counted().into()));
+    fn on_json(&mut self, json: Json<'_>, data: &[u8]) {
+        let reply = Reply::read(json);
+        if reply.is_error {
+            return self.on_error(data);
         }
-        self.hidden = reply.hidden().unwrap_or(self.hidden);
-        let total = reply.total().map(|total| total.saturating_sub(self.hidden));
-        if self.on_text(reply.text(), total).is_err() {
+        self.understood |= reply.is_part;
+        if reply.is_complaint {
+            self.complaint = Some(data.to_vec());
+        }
+        self.on_reply(reply);
+    }
+
+    fn on_reply(&mut self, reply: Reply) {
+        self.prompt_tokens = reply.prompt_tokens.or(self.prompt_tokens);
+        self.total = reply.total.or(self.total);
+        self.thoughts.take(&reply, self.tally.counted());
+        self.in_pieces |= !reply.text.is_empty();
+        let bytes = if self.in_pieces { &reply.text } else { &reply.message };
+        let text = self.halves.push(bytes);
+        let total = reply.total.and_then(|total| self.thoughts.rest(total));
+        if self.on_text(&text, total).is_err() {
             return self.finish(Stop::MaxTokens);
         }
-        if !reply.text().is_empty() {
+        if !bytes.is_empty() {
             self.firm = false;
         }
-        if let Some(reason) = reply.finish_reason() {
+        if let Some(reason) = &reply.reason {
             self.reason = Some(Reason::read(reason));
-            self.firm = reply.text().is_empty() && !reply.is_thought() && !self.tally.is_empty();
+            self.firm = bytes.is_empty() && reply.thought == 0 && !self.tally.is_empty();
         }
     }
 
     /// The server says that it is done. That is an ending, with or without a reason, unless there was nothing at all.
     fn done(&mut self) {
-        if self.reason.is_none() && !self.tally.is_empty() {
+        if self.reason.is_none() && (!self.tally.is_empty() || self.thoughts.bytes > 0) {
             self.reason = Some(Reason::Stop(Stop::End));
         }
         self.end(None);
@@ -206,20 +240,26 @@ impl Answer {
 
     fn conclude(&mut self, reason: Reason) {
         match reason {
+            Reason::Stop(_) if self.tally.is_empty() && self.thoughts.bytes > 0 => {
+                let detail = "the upstream server's answer was thoughts only: they left no token for text";
+                self.fail(Failure::new(Why::Unavailable, detail));
+            }
             Reason::Stop(stop) => self.finish(stop),
             Reason::Filtered => {
                 self.fail(Failure::new(Why::Unavailable, "the upstream server filters what this answer would say"));
             }
-            Reason::Unknown => {
-                let detail = "the upstream server ended the answer for a reason that is not known here";
-                self.fail(Failure::new(Why::Engine, detail));
+            Reason::Broken => {
+                let detail = "the upstream server broke its answer off, as it says";
+                self.fail(Failure::new(Why::Truncated, detail));
             }
         }
     }
 
     fn on_error(&mut self, data: &[u8]) {
         let begun = self.started || !self.tally.is_empty();
-        self.fail(refusal::of_event(data, begun));
+        let Refusal { failure, outage } = refusal::of_event(data, begun);
+        self.outage = outage;
+        self.fail(failure);
     }
 
     /// Takes text.
@@ -269,7 +309,9 @@ impl Answer {
             // It was not all of an echo: the answer is too short to tell. What has no room is beyond what was asked for.
             let _ = self.write(&echo.seen, None);
         }
-        let total = self.total.map(|total| total.saturating_sub(self.hidden));
+        let (thoughts, text) = (self.thoughts, self.tally.bytes());
+        let rest = |total| thoughts.rest(total).unwrap_or_else(|| thoughts.guessed_rest(total, text));
+        let total = self.total.map(rest);
         let piece = self.tally.finish(total);
         self.deliver(piece);
     }
@@ -293,12 +335,47 @@ impl Answer {
 
 impl Reason {
     fn read(name: &str) -> Self {
-        match name {
-            "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Self::Stop(Stop::End),
-            "length" | "max_tokens" => Self::Stop(Stop::MaxTokens),
-            "content_filter" => Self::Filtered,
-            _ => Self::Unknown,
+        match &*name.trim().to_ascii_lowercase() {
+            "length" | "max_tokens" | "model_length" | "max_length" | "max_output_tokens" | "token_limit" => {
+                Self::Stop(Stop::MaxTokens)
+            }
+            "content_filter" | "content_filtered" | "safety" => Self::Filtered,
+            "error" | "abort" | "aborted" | "cancelled" | "canceled" => Self::Broken,
+            // Whatever it is called, it is an ending.
+            _ => Self::Stop(Stop::End),
         }
+    }
+}
+
+impl Thoughts {
+    /// `counted` tokens of text were there before.
+    fn take(&mut self, reply: &Reply, counted: u32) {
+        if reply.thought > 0 {
+            self.bytes = self.bytes.saturating_add(reply.thought);
+            self.events = self.events.saturating_add(1);
+            let is_alone = reply.text.is_empty() && reply.message.is_empty();
+            self.tokens = match reply.total.filter(|_| is_alone) {
+                Some(total) => Some(total.saturating_sub(counted.into())),
+                None => self.tokens.map(|tokens| tokens.saturating_add(1)),
+            };
+        }
+        self.tokens = reply.hidden.or(self.tokens);
+    }
+
+    /// Of a total what is text, where it is told how much was thought.
+    fn rest(&self, total: u64) -> Option<u64> {
+        match self.tokens {
+            Some(tokens) => Some(total.saturating_sub(tokens)),
+            None if self.events == 0 => Some(total),
+            None => None,
+        }
+    }
+
+    /// The same where it is not: by length, and each piece of thought is one token at least.
+    fn guessed_rest(&self, total: u64, text: u64) -> u64 {
+        let share = u128::from(total) * u128::from(self.bytes) / u128::from(self.bytes.saturating_add(text).max(1));
+        let thought = u64::try_from(share).unwrap_or(u64::MAX).saturating_add(1).max(self.events);
+        total.saturating_sub(thought)
     }
 }
 
@@ -324,7 +401,7 @@ mod tests {
              data: {{\"choices\":[{{\"delta\":{{\"reasoning\":\"hm\"}}}}]}}\n\n\
              data: {{\"choices\":[{{\"delta\":{{\"content\":\"ab\"}},\"finish_reason\":\"length\"}}]}}\n\n"
         );
-        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, prefix: None }, false);
+        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, prefix: None });
         answer.feed(said.as_bytes());
         answer.end(None);
         let steps: Vec<Step> = std::iter::from_fn(|| answer.step()).collect();

@@ -1,8 +1,12 @@
 //! How servers differ: what they are asked, and what they can.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use serde_json::{Map, Value, json};
 
 use crate::{Failure, Message, Prefix, Prompt, Request, Why};
+
+use super::error::ErrorBody;
 
 /// What kind of server an upstream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +64,89 @@ impl Dialect {
 pub(super) struct Post {
     /// Below the base address.
     pub(super) path: &'static str,
-    /// JSON.
-    pub(super) body: Vec<u8>,
+    body: Map<String, Value>,
+}
+
+/// What is added to a request though no requester asked for it, or not by this name. A server that refuses it is asked
+/// without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    UsageOfEach,
+    Usage,
+    Timings,
+    /// Equal bytes are not promised anyway.
+    Seed,
+    /// The older name of `max_completion_tokens`.
+    MaxTokens,
+}
+
+/// The extras that a server was found not to take.
+#[derive(Debug, Default)]
+pub(super) struct Spared(AtomicU8);
+
+impl Spared {
+    fn add(&self, extra: Extra) {
+        self.0.fetch_or(extra.bit(), Ordering::Relaxed);
+    }
+
+    fn has(&self, extra: Extra) -> bool {
+        self.0.load(Ordering::Relaxed) & extra.bit() > 0
+    }
+}
+
+impl Extra {
+    /// What is inside of another comes first: an error names both.
+    const ALL: [Self; 5] = [Self::UsageOfEach, Self::Usage, Self::Timings, Self::Seed, Self::MaxTokens];
+
+    /// The field that it is.
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::UsageOfEach => "continuous_usage_stats",
+            Self::Usage => "stream_options",
+            Self::Timings => "timings_per_token",
+            Self::Seed => "seed",
+            Self::MaxTokens => "max_tokens",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// Whether an error names it. What it says of `max_tokens` may be of the number, not of the name.
+    fn is_named(self, error: &ErrorBody) -> bool {
+        let renamed = ["max_completion_tokens", "support", "recogni", "unexpected", "extra", "unknown", "permitted"];
+        error.names(self.field()) && (self != Self::MaxTokens || error.says(&renamed))
+    }
+
+    /// Takes it out of a request. False if it is not there.
+    fn leave_out(self, body: &mut Map<String, Value>) -> bool {
+        let removed = match (self, body.get_mut("stream_options")) {
+            (Self::UsageOfEach, Some(Value::Object(options))) => options.remove(self.field()),
+            (Self::UsageOfEach, _) => None,
+            _ => body.remove(self.field()),
+        };
+        match (self, removed) {
+            (_, None) => false,
+            (Self::MaxTokens, Some(n)) => body.insert("max_completion_tokens".into(), n).is_none(),
+            _ => true,
+        }
+    }
+}
+
+impl Post {
+    /// As JSON.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.body).unwrap_or_default()
+    }
+
+    /// Leaves out what a server refuses by name, now and from now on. `None`: it names nothing that can be left out.
+    pub(super) fn spare(&mut self, error: &ErrorBody, spared: &Spared) -> Option<Extra> {
+        let is_wrong = |extra: &Extra| extra.is_named(error) && extra.leave_out(&mut self.body);
+        let extra = Extra::ALL.into_iter().find(is_wrong)?;
+        spared.add(extra);
+        Some(extra)
+    }
 }
 
 /// OpenAI's interface takes so many.
@@ -71,7 +156,7 @@ const MAX_STOPS: usize = 4;
 ///
 /// # Errors
 /// [`Why::BadRequest`] for what nobody could answer, [`Why::Unavailable`] for what this kind of server is not able to.
-pub(super) fn post(dialect: Dialect, model: &str, request: &Request) -> Result<Post, Failure> {
+pub(super) fn post(dialect: Dialect, model: &str, request: &Request, spared: &Spared) -> Result<Post, Failure> {
     check(dialect, request)?;
     let prefix = request.prefix.as_ref();
     let mut body = Map::new();
@@ -106,7 +191,10 @@ pub(super) fn post(dialect: Dialect, model: &str, request: &Request) -> Result<P
     }
     body.insert("max_tokens".into(), request.max_tokens.into());
     body.insert("temperature".into(), thousandths(sampling.temperature_milli));
-    body.insert("top_p".into(), thousandths(sampling.top_p_milli.min(1000)));
+    // Some servers refuse the value that means no limit.
+    if sampling.top_p_milli < 1000 {
+        body.insert("top_p".into(), thousandths(sampling.top_p_milli));
+    }
     if sampling.top_k > 0 {
         body.insert("top_k".into(), sampling.top_k.into());
     }
@@ -114,7 +202,10 @@ pub(super) fn post(dialect: Dialect, model: &str, request: &Request) -> Result<P
     if !request.stop.is_empty() {
         body.insert("stop".into(), request.stop.clone().into());
     }
-    Ok(Post { path, body: Value::Object(body).to_string().into_bytes() })
+    for extra in Extra::ALL.into_iter().filter(|extra| spared.has(*extra)) {
+        extra.leave_out(&mut body);
+    }
+    Ok(Post { path, body })
 }
 
 fn check(dialect: Dialect, request: &Request) -> Result<(), Failure> {
@@ -182,9 +273,13 @@ mod tests {
         }
     }
 
+    fn ask(dialect: Dialect, request: &Request) -> Result<Post, Failure> {
+        post(dialect, "m", request, &Spared::default())
+    }
+
     fn body(dialect: Dialect, request: &Request) -> (&'static str, Value) {
-        let post = post(dialect, "m", request).expect("it can be asked");
-        (post.path, serde_json::from_slice(&post.body).expect("JSON"))
+        let post = ask(dialect, request).expect("it can be asked");
+        (post.path, serde_json::from_slice(&post.bytes()).expect("JSON"))
     }
 
     #[test]
@@ -214,10 +309,33 @@ mod tests {
         let raw = Request { prompt: Prompt::Raw("Once".into()), ..request.clone() };
         let (path, body) = body(Dialect::Vllm, &raw);
         assert_eq!((path, &body["prompt"]), ("/completions", &json!("OnceHello")));
-        let on_ollama = |request: &Request| post(Dialect::Ollama, "m", request).map_err(|failure| failure.why);
+        let on_ollama = |request: &Request| ask(Dialect::Ollama, request).map_err(|failure| failure.why);
         assert_eq!(on_ollama(&raw), Err(Why::Unavailable), "the prefix would be part of a user's message");
         assert!(on_ollama(&Request { prefix: None, ..raw }).is_ok());
-        assert_eq!(post(Dialect::OpenAi, "m", &request).map_err(|failure| failure.why), Err(Why::Unavailable));
+        assert_eq!(ask(Dialect::OpenAi, &request).map_err(|failure| failure.why), Err(Why::Unavailable));
+    }
+
+    #[test]
+    fn what_a_server_names_is_left_out_and_stays_so() {
+        let spared = Spared::default();
+        let mut post = post(Dialect::Vllm, "m", &request(), &spared).expect("it can be asked");
+        let mut spare = |words: &str| post.spare(&ErrorBody::read(words.as_bytes()), &spared).map(Extra::field);
+        let options = r#"{"detail":[{"loc":["body","stream_options","continuous_usage_stats"],"type":"extra"}]}"#;
+        assert_eq!(spare(r#"{"error":{"message":"max_tokens is too large"}}"#), None, "its number");
+        assert_eq!(spare(r#"{"error":{"message":"seeds and my_seed"}}"#), None, "another word");
+        assert_eq!(spare(options), Some("continuous_usage_stats"));
+        assert_eq!(spare(options), Some("stream_options"));
+        assert_eq!(spare(options), None, "it is gone");
+        assert_eq!(spare(r#"{"error":{"message":"no","param":"seed"}}"#), Some("seed"));
+        let renamed = r#"{"error":{"message":"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}"#;
+        assert_eq!(spare(renamed), Some("max_tokens"));
+        assert_eq!(spare(renamed), None);
+        let next = super::post(Dialect::Vllm, "m", &request(), &spared).expect("it can be asked");
+        assert_eq!(next, post);
+        assert_eq!(next.body.get("max_completion_tokens"), Some(&json!(5)));
+        assert!(["max_tokens", "seed", "stream_options"].iter().all(|field| !next.body.contains_key(*field)));
+        let unlimited = Request { sampling: Sampling { top_p_milli: 1000, ..request().sampling }, ..request() };
+        assert!(!body(Dialect::OpenAi, &unlimited).1.as_object().is_some_and(|body| body.contains_key("top_p")));
     }
 
     #[test]
@@ -226,9 +344,9 @@ mod tests {
         for (dialect, able) in
             [(Dialect::Llama, true), (Dialect::Vllm, true), (Dialect::Ollama, false), (Dialect::OpenAi, false)]
         {
-            assert_eq!(post(dialect, "m", &top_k).is_ok(), able, "{dialect:?}");
+            assert_eq!(ask(dialect, &top_k).is_ok(), able, "{dialect:?}");
         }
-        let why = |request: Request| post(Dialect::Llama, "m", &request).map_err(|failure| failure.why);
+        let why = |request: Request| ask(Dialect::Llama, &request).map_err(|failure| failure.why);
         assert_eq!(why(Request { prompt: Prompt::Tokens(vec![1]), ..request() }), Err(Why::Unavailable));
         assert_eq!(why(Request { max_tokens: 0, ..request() }), Err(Why::BadRequest));
         assert_eq!(why(Request { stop: vec![String::new()], ..request() }), Err(Why::BadRequest));

@@ -2,77 +2,136 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{Failure, Generation, Step, Why};
+use crate::{Failure, Generation, Phase, Step, Why};
 
 use super::{
-    Patience,
     answer::{Answer, Asked},
-    health::Health,
-    http::{Connection, Received},
+    dialect::{Post, Spared},
+    error::ErrorBody,
+    health::{Flight, Health},
+    http::{Client, Connection, Received},
     refusal::{self, Refusal},
 };
+
+/// What an answer needs of its server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) client: Arc<Client>,
+    pub(super) health: Arc<Health>,
+    pub(super) spared: Arc<Spared>,
+}
 
 /// An answer in the making: bytes come from a thread that reads them, and are turned into steps here. Dropping it closes
 /// the connection.
 #[derive(Debug)]
 pub(super) struct Upstreaming {
-    health: Arc<Health>,
-    patience: Patience,
+    server: Server,
     asked: Asked,
-    /// `None` once the answer is over.
+    post: Post,
+    /// `None` once the answer is over, and so the next.
     connection: Option<Connection>,
+    flight: Option<Flight>,
     /// Once the server has taken the request.
     answer: Option<Answer>,
     begun: bool,
+    since: Instant,
     /// Since when there is nothing to read.
     silent: Option<Instant>,
     ending: Option<Step>,
 }
 
 impl Upstreaming {
-    pub(super) fn new(health: Arc<Health>, patience: Patience, asked: Asked, connection: Connection) -> Self {
-        let connection = Some(connection);
-        Self { health, patience, asked, connection, answer: None, begun: false, silent: None, ending: None }
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// [`Why::Unavailable`] if too many connections are open, or the system gives no thread.
+    pub(super) fn start(server: Server, asked: Asked, post: Post) -> Result<Self, Failure> {
+        let (connection, flight) = (connect(&server.client, &post)?, server.health.begin());
+        Ok(Self {
+            server,
+            asked,
+            post,
+            connection: Some(connection),
+            flight: Some(flight),
+            answer: None,
+            begun: false,
+            since: Instant::now(),
+            silent: None,
+            ending: None,
+        })
     }
 
     fn end(&mut self, step: Step) -> Step {
         // Whatever the server still computes, nobody reads it.
         self.connection = None;
+        self.flight = None;
         self.answer = None;
         self.ending = Some(step.clone());
         step
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Step {
-        match refusal.outage {
-            Some(outage) if refusal.failure.why == Why::Engine => self.health.is_broken(outage, Instant::now()),
-            Some(outage) => self.health.is_out(outage),
-            None if refusal.failure.why.another_may_help() => self.health.suspect(),
-            None => {}
+    fn refused(&mut self, Refusal { failure, outage }: Refusal) -> Step {
+        let (health, now) = (self.server.health.clone(), Instant::now());
+        let step = self.end(Step::Failed(failure.clone()));
+        match outage {
+            Some(outage) if failure.why == Why::Engine => health.is_broken(outage, now),
+            Some(outage) => health.is_out(outage),
+            None if matches!(failure.why, Why::ContextOverflow | Why::Unavailable) => {}
+            None => health.has_failed(&failure, now),
         }
-        self.end(Step::Failed(refusal.failure))
+        step
+    }
+
+    /// The server did not take the request: it is asked again without what it names, if nobody asked for that.
+    fn not_taken(&mut self, refusal: Refusal, error: &ErrorBody) -> Step {
+        let is_of_request =
+            matches!(refusal.failure.why, Why::BadRequest | Why::Unavailable) && refusal.outage.is_none();
+        if !is_of_request || self.post.spare(error, &self.server.spared).is_none() {
+            return self.refused(refusal);
+        }
+        match connect(&self.server.client, &self.post) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(failure) => return self.refused(Refusal { failure, outage: None }),
+        }
+        Step::Working
+    }
+
+    /// The connection failed before anything came: the server is looked at at once, and believed what that shows.
+    fn dropped(&mut self, detail: &str) -> Step {
+        let failure = Failure::new(Why::Unavailable, format!("the upstream server cannot be reached: {detail}"));
+        let health = self.server.health.clone();
+        let step = self.end(Step::Failed(failure.clone()));
+        health.has_failed(&failure, Instant::now());
+        step
     }
 
     /// The next step of what has come so far.
     fn ready(&mut self) -> Option<Step> {
-        let step = self.answer.as_mut()?.step()?;
+        let answer = self.answer.as_mut()?;
+        let step = answer.step()?;
         Some(match step {
-            Step::Failed(failure) => self.refused(Refusal { failure, outage: None }),
+            Step::Failed(failure) => {
+                let outage = answer.outage().cloned();
+                self.refused(Refusal { failure, outage })
+            }
             Step::Done(_) => self.end(step),
-            step => {
-                self.begun |= matches!(step, Step::Piece(_));
+            Step::Piece(_) if !self.begun => {
+                self.begun = true;
+                self.server.health.takes_jobs(self.since.elapsed());
                 step
             }
+            step => step,
         })
     }
 
     /// Nothing has come: how long yet?
     fn wait(&mut self) -> Step {
         let finished = self.answer.as_ref().is_some_and(Answer::is_finished);
+        let patience = self.server.client.patience();
         let patience = match (finished, self.begun) {
-            (true, _) => self.patience.usage,
-            (false, true) => self.patience.gap,
-            (false, false) => self.patience.first_token,
+            (true, _) => patience.usage,
+            (false, true) => patience.gap,
+            (false, false) => patience.first_token,
         };
         if self.silent.get_or_insert_with(Instant::now).elapsed() < patience {
             return Step::Waiting;
@@ -111,28 +170,45 @@ impl Generation for Upstreaming {
         let Some(received) = self.connection.as_ref().and_then(Connection::receive) else { return self.wait() };
         self.silent = None;
         match received {
-            Received::Head { whole } => {
-                self.health.takes_jobs();
-                self.answer = Some(Answer::new(self.asked.clone(), whole));
+            Received::Head => self.answer = Some(Answer::new(self.asked.clone())),
+            Received::Bytes(bytes) => {
+                self.server.health.hears();
+                self.answer.iter_mut().for_each(|answer| answer.feed(&bytes));
             }
-            Received::Bytes(bytes) => self.answer.iter_mut().for_each(|answer| answer.feed(&bytes)),
             Received::End(broken) => self.answer.iter_mut().for_each(|answer| answer.end(broken.as_deref())),
             Received::Refused { status, retry_after, body } => {
-                return self.refused(refusal::of_status(status, retry_after, &body));
+                let error = ErrorBody::read(&body);
+                return self.not_taken(refusal::of_status(status, retry_after, &error), &error);
+            }
+            Received::Packed(how) => {
+                let detail = format!("the upstream server packs its answer in a way that is not known here: {how}");
+                return self.fail(Failure::new(Why::Engine, detail));
             }
             Received::Failed { detail, .. } if self.answer.is_some() => {
                 return self.fail(Failure::new(Why::Engine, format!("the upstream server's answer is lost: {detail}")));
             }
             Received::Failed { silent: true, .. } => {
-                let seconds = self.patience.first_token.as_secs();
+                let seconds = self.server.client.patience().first_token.as_secs();
                 let detail = format!("the upstream server said nothing for {seconds} s");
                 return self.fail(Failure::new(Why::Engine, detail));
             }
-            Received::Failed { detail, .. } => {
-                let detail = format!("the upstream server cannot be reached: {detail}");
-                return self.refused(Refusal::of_server(Why::Unavailable, self.patience.probe_every, detail));
-            }
+            Received::Failed { detail, .. } => return self.dropped(&detail),
         }
         self.ready().unwrap_or(Step::Working)
     }
+
+    fn phase(&self) -> Phase {
+        match &self.answer {
+            _ if self.begun => Phase::Writing,
+            None => Phase::Queued,
+            Some(answer) if answer.is_thinking() => Phase::Thinking,
+            Some(_) => Phase::Reading,
+        }
+    }
+}
+
+fn connect(client: &Client, post: &Post) -> Result<Connection, Failure> {
+    let none = |detail: String| Failure::new(Why::Unavailable, detail);
+    let connection = client.post(post).map_err(|error| none(format!("the system gives no thread: {error}")))?;
+    connection.ok_or_else(|| none("too many connections to the upstream server are open".into()))
 }

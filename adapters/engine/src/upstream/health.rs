@@ -1,6 +1,7 @@
 //! Is the server able to answer? It is asked for its models, and believed what it shows in jobs.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -10,11 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
+use crate::{Failure, Outage, Watcher};
 
-use crate::{Outage, Watcher};
-
-use super::{http::Client, refusal};
+use super::{error::ErrorBody, http::Client, json::Json, refusal};
 
 /// Whether the server can answer, and who wants to know.
 pub(super) struct Health {
@@ -29,6 +28,16 @@ struct State {
     /// What jobs were refused for that looking does not show.
     refused: Option<Refused>,
     watchers: Vec<Watcher>,
+    /// Jobs in a row that failed, for whatever reason, with no text in between.
+    failed: u32,
+    /// Answers that the server is asked for.
+    flights: usize,
+    /// When bytes of one came last.
+    heard: Option<Instant>,
+    /// It was to be looked at while an answer was on its way.
+    overdue: bool,
+    /// How long the first text of the last answers took.
+    waits: VecDeque<Duration>,
 }
 
 /// A server that lists its models for whoever asks may refuse every prompt all the same.
@@ -38,30 +47,20 @@ struct Refused {
     until: Instant,
 }
 
+/// So many jobs in a row that fail are the server's fault, whatever it says of each.
+const IN_A_ROW: u32 = 4;
+/// So many answers are remembered to tell how long the next may take.
+const REMEMBERED: usize = 9;
 /// No longer than this is a server left alone that refuses job after job.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A model as the server lists it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: String,
     pub(super) owned_by: Option<String>,
-    /// Tokens of its context, where vLLM says it.
-    pub(super) max_model_len: Option<u32>,
-    pub(super) meta: Option<Meta>,
-}
-
-/// What llama-server adds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Meta {
-    pub(super) n_ctx: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct List {
-    data: Vec<Listed>,
+    /// Tokens of its context, where the server says it.
+    pub(super) context: Option<u32>,
 }
 
 impl Health {
@@ -116,9 +115,62 @@ impl Health {
         self.is_out(outage);
     }
 
-    /// A job was taken: what others were refused for is mended.
-    pub(super) fn takes_jobs(&self) {
-        self.lock().refused = None;
+    /// A job went wrong in a way that is not known to be the server's: it is looked at at once. Where several do in a row,
+    /// the server is out, whatever the look shows.
+    pub(super) fn has_failed(&self, failure: &Failure, now: Instant) {
+        let mut state = self.lock();
+        state.failed += 1;
+        if state.failed < IN_A_ROW {
+            drop(state);
+            return self.look_at_once();
+        }
+        drop(state);
+        let detail = format!("the upstream server fails every job; the last: {}", failure.detail);
+        self.is_broken(Outage { lasts: refusal::BROKEN, detail }, now);
+    }
+
+    /// A job was taken, and its first text came: what others were refused for is mended.
+    pub(super) fn takes_jobs(&self, wait: Duration) {
+        let mut state = self.lock();
+        (state.refused, state.failed) = (None, 0);
+        state.waits.push_back(wait);
+        if state.waits.len() > REMEMBERED {
+            state.waits.pop_front();
+        }
+    }
+
+    /// How long the first text took, of half of the last answers at most. `None`: there was none yet.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let mut waits: Vec<Duration> = self.lock().waits.iter().copied().collect();
+        waits.sort_unstable();
+        waits.get(waits.len() / 2).copied()
+    }
+
+    /// The server is asked for an answer. Until that is over it is not looked at: some servers drop what they write when
+    /// somebody else asks for something.
+    pub(super) fn begin(self: &Arc<Self>) -> Flight {
+        self.lock().flights += 1;
+        Flight(self.clone())
+    }
+
+    /// Bytes of an answer came.
+    pub(super) fn hears(&self) {
+        self.lock().heard = Some(Instant::now());
+    }
+
+    /// Whether it is better not looked at now. Bytes that flowed since `then` are as good as a look.
+    fn is_answering(&self, then: Instant, now: Instant) -> bool {
+        let mut state = self.lock();
+        if state.flights == 0 {
+            return false;
+        }
+        state.overdue = true;
+        let flows = state.heard.is_some_and(|heard| heard >= then);
+        drop(state);
+        if flows {
+            self.looked(None, now);
+        }
+        true
     }
 
     /// What a look has shown.
@@ -129,8 +181,7 @@ impl Health {
         }
     }
 
-    /// A job went wrong: look at once whether the server is well.
-    pub(super) fn suspect(&self) {
+    fn look_at_once(&self) {
         let _ = self.look.try_send(Duration::ZERO);
     }
 
@@ -148,6 +199,21 @@ impl Health {
     }
 }
 
+/// An answer that the server is asked for, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Flight(Arc<Health>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.flights = state.flights.saturating_sub(1);
+        if state.flights == 0 && std::mem::take(&mut state.overdue) {
+            drop(state);
+            self.0.look_at_once();
+        }
+    }
+}
+
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Health").field("outage", &self.outage()).finish_non_exhaustive()
@@ -157,7 +223,7 @@ impl fmt::Debug for Health {
 /// Looks every now and then, and when it is told to. Ends when nobody is left who could ask.
 fn run(health: &Weak<Health>, client: &Client, model: &str, looks: &Receiver<Duration>) {
     let every = client.patience().probe_every;
-    let mut at = Instant::now() + every;
+    let (mut since, mut at) = (Instant::now(), Instant::now() + every);
     loop {
         match looks.recv_timeout(at.saturating_duration_since(Instant::now())) {
             Ok(after) => {
@@ -167,8 +233,15 @@ fn run(health: &Weak<Health>, client: &Client, model: &str, looks: &Receiver<Dur
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
+        let now = Instant::now();
+        let Some(answering) = health.upgrade().map(|health| health.is_answering(since, now)) else { return };
+        if answering {
+            (since, at) = (now, now + every);
+            continue;
+        }
         let outage = probe(client, model).err();
         let Some(health) = health.upgrade() else { return };
+        since = now;
         at = Instant::now() + outage.as_ref().map_or(every, |outage| outage.lasts.min(every));
         health.looked(outage, Instant::now());
     }
@@ -197,15 +270,36 @@ pub(super) fn list(client: &Client) -> Result<Vec<Listed>, Outage> {
     let base = client.base();
     match client.get(&format!("{base}/models")) {
         Err(error) => Err(out(every, format!("the upstream server at {base} cannot be reached: {error}"))),
-        Ok((200, _, body)) => match serde_json::from_slice::<List>(&body) {
-            Ok(list) => Ok(list.data),
-            Err(_) => Err(out(every, format!("{base}/models lists no models: is {base} the right address?"))),
+        Ok((200, _, body)) => match read(&body) {
+            Some(list) => Ok(list),
+            None => Err(out(every, format!("{base}/models lists no models: is {base} the right address?"))),
         },
         Ok((status, retry_after, body)) => {
-            let refusal = refusal::of_status(status, retry_after, &body);
+            let refusal = refusal::of_status(status, retry_after, &ErrorBody::read(&body));
             let lasts = refusal.outage.map_or(every, |outage| outage.lasts);
             Err(out(lasts, format!("asked for its models, {}", refusal.failure.detail)))
         }
+    }
+}
+
+/// A list of models, as OpenAI's interface has it, or bare. Entries that are none are left out.
+fn read(body: &[u8]) -> Option<Vec<Listed>> {
+    let json = Json::whole(body)?;
+    let list = if json.is_list() { json } else { json.any(&["data", "models"]).filter(|list| list.is_list())? };
+    Some(list.items().filter_map(Listed::read).collect())
+}
+
+impl Listed {
+    fn read(entry: Json<'_>) -> Option<Self> {
+        let id = if entry.is_object() { entry.any(&["id", "name", "model"])? } else { entry };
+        let sizes = ["max_model_len", "context_length", "max_context_length", "context_window"];
+        let meta = entry.field("meta").and_then(|meta| meta.field("n_ctx"));
+        let context = entry.any(&sizes).or(meta).and_then(Json::count);
+        Some(Self {
+            id: id.lossy()?,
+            owned_by: entry.field("owned_by").and_then(Json::lossy),
+            context: context.and_then(|context| u32::try_from(context).ok()).filter(|context| *context > 0),
+        })
     }
 }
 
@@ -236,7 +330,7 @@ mod tests {
             health.looked(None, now);
             assert_eq!(lasts(), None);
         }
-        health.takes_jobs();
+        health.takes_jobs(Duration::from_secs(3));
         health.is_broken(refusal.clone(), now);
         assert_eq!(lasts(), Some(30), "it was mended in between");
         health.is_broken(Outage { detail: "HTTP 401".into(), ..refusal }, now);

@@ -1,7 +1,6 @@
 //! Requests to the server. One thread reads one answer; it ends, and the connection is closed, when nobody listens.
 
 use std::{
-    fmt,
     io::{self, Read},
     sync::{
         Arc,
@@ -14,10 +13,15 @@ use std::{
 
 use ureq::{
     Agent, Body,
-    http::{HeaderValue, Response, header},
+    http::{Response, header},
 };
 
-use super::{OpenError, Patience, dialect::Post, refusal};
+use super::{
+    config::{OpenError, Patience},
+    dialect::Post,
+    key::Key,
+    refusal,
+};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 8 << 10;
@@ -29,32 +33,6 @@ const MAX_ERROR: u64 = 64 << 10;
 const MAX_LIST: u64 = 4 << 20;
 /// Threads that read, at most, those included that still have to notice that nobody listens.
 const MAX_READERS: usize = 256;
-
-/// A secret that opens the server. It shows nowhere: neither in `Debug` nor in any error.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(HeaderValue);
-
-impl Key {
-    /// A key, without the spaces around it.
-    ///
-    /// # Errors
-    /// [`OpenError::Key`] if it is empty or cannot be sent.
-    pub fn new(key: &str) -> Result<Self, OpenError> {
-        let key = key.trim();
-        if key.is_empty() {
-            return Err(OpenError::Key);
-        }
-        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| OpenError::Key)?;
-        value.set_sensitive(true);
-        Ok(Self(value))
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(…)")
-    }
-}
 
 /// Speaks HTTP with one server.
 #[derive(Debug)]
@@ -69,10 +47,8 @@ pub(super) struct Client {
 /// What a reading thread tells.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// The answer begins; in events, or `whole`.
-    Head {
-        whole: bool,
-    },
+    /// The answer begins.
+    Head,
     Bytes(Vec<u8>),
     /// The body is over; what broke it off, if it did not end well.
     End(Option<String>),
@@ -82,6 +58,8 @@ pub(super) enum Received {
         retry_after: Option<Duration>,
         body: Vec<u8>,
     },
+    /// The body is compressed, in this way. One that can be read does not show it.
+    Packed(String),
     /// The server could not be reached, or said nothing.
     Failed {
         silent: bool,
@@ -128,7 +106,7 @@ impl Client {
             request = request.header(header::AUTHORIZATION, key.clone());
         }
         let response = request.call().map_err(|error| error.to_string())?;
-        let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
+        let (status, retry_after) = (response.status().as_u16(), refusal::retry_after(response.headers()));
         let mut body = Vec::new();
         let read = response.into_body().into_reader().take(MAX_LIST).read_to_end(&mut body);
         read.map(|_| (status, retry_after, body)).map_err(|error| error.to_string())
@@ -138,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn post(&self, post: Post) -> io::Result<Option<Connection>> {
+    pub(super) fn post(&self, post: &Post) -> io::Result<Option<Connection>> {
         let reader = Reader::count(&self.readers);
         if self.readers() > MAX_READERS {
             return Ok(None);
@@ -146,15 +124,16 @@ impl Client {
         // An agent of its own: shutting it down closes this connection, whatever its thread waits for, and no other.
         let agent = Agent::new_with_config(self.config().build());
         let (sender, received) = sync_channel(BLOCKS);
-        let (url, key, asking) = (format!("{}{}", self.base, post.path), self.key.clone(), agent.clone());
+        let (url, body) = (format!("{}{}", self.base, post.path), post.bytes());
+        let (key, asking) = (self.key.clone(), agent.clone());
         thread::Builder::new().name("upstream".into()).spawn(move || {
             let _reader = reader;
             let mut request = asking.post(&url).header(header::CONTENT_TYPE, "application/json");
             if let Some(Key(key)) = key {
                 request = request.header(header::AUTHORIZATION, key);
             }
-            let answered = request.header(header::ACCEPT, "text/event-stream, application/json").send(&post.body[..]);
-            drop(post);
+            let answered = request.header(header::ACCEPT, "text/event-stream, application/json").send(&body[..]);
+            drop(body);
             read(answered, &sender);
         })?;
         Ok(Some(Connection { agent: Some(agent), received }))
@@ -166,6 +145,8 @@ impl Client {
             .max_redirects(0)
             // A proxy of the environment is not meant for a server in the same room.
             .proxy(None)
+            // Nothing is gained by packing an answer that is sent piece by piece; some pack it all the same.
+            .accept_encoding("identity")
             .user_agent(concat!("haggle/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(self.patience.connect))
             .timeout_connect(Some(self.patience.connect))
@@ -228,9 +209,8 @@ fn read(answered: Result<Response<Body>, ureq::Error>, sender: &SyncSender<Recei
             return drop(sender.send(Received::Failed { silent, detail: error.to_string() }));
         }
     };
-    let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let whole = kind.trim_start().to_ascii_lowercase().starts_with("application/json");
+    let (status, retry_after) = (response.status().as_u16(), refusal::retry_after(response.headers()));
+    let packed = response.headers().get(header::CONTENT_ENCODING).filter(|packed| *packed != "identity").cloned();
     let mut reader = response.into_body().into_reader();
     if !(200..300).contains(&status) {
         let mut body = Vec::new();
@@ -238,7 +218,10 @@ fn read(answered: Result<Response<Body>, ureq::Error>, sender: &SyncSender<Recei
         let _ = reader.take(MAX_ERROR).read_to_end(&mut body);
         return drop(sender.send(Received::Refused { status, retry_after, body }));
     }
-    if sender.send(Received::Head { whole }).is_err() {
+    if let Some(packed) = packed {
+        return drop(sender.send(Received::Packed(format!("{packed:?}"))));
+    }
+    if sender.send(Received::Head).is_err() {
         return;
     }
     let mut block = [0; BLOCK];
@@ -254,8 +237,4 @@ fn read(answered: Result<Response<Body>, ureq::Error>, sender: &SyncSender<Recei
             return;
         }
     }
-}
-
-fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    refusal::retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?)
 }

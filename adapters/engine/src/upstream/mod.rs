@@ -11,140 +11,39 @@
 pub mod answer;
 pub mod sse;
 
+mod config;
+mod date;
 mod dialect;
+mod error;
 mod generation;
+mod halves;
 mod health;
 mod http;
+mod json;
+mod key;
 mod refusal;
 mod reply;
 mod tally;
 
-use std::{fmt, io, sync::Arc, time::Duration};
-
-use serde::Deserialize;
+use std::{io, sync::Arc, time::Duration};
 
 use crate::{Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Outage, Request, Watcher, Why};
 
-pub use self::{dialect::Dialect, http::Key};
+pub use self::{
+    config::{Config, DEFAULT_CONTEXT, DEFAULT_SLOTS, OpenError, Patience},
+    dialect::Dialect,
+    key::{Key, NotAKey},
+};
 
 use self::{
     answer::Asked,
-    generation::Upstreaming,
+    config::BATCHING_SLOTS,
+    dialect::Spared,
+    generation::{Server, Upstreaming},
     health::{Health, Listed},
     http::Client,
+    json::Json,
 };
-
-/// The context that is assumed of a server that does not tell it: what Ollama gives a model by default.
-pub const DEFAULT_CONTEXT: u32 = 4096;
-/// The answers that are asked for at once from a server that does not tell how many it can write.
-pub const DEFAULT_SLOTS: u32 = 4;
-
-/// Which server, and what of it is sold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The model's name on the market, at most 128 bytes.
-    pub name: String,
-    /// Where the server is, up to and with `/v1`.
-    pub url: String,
-    /// The model's name at the server. `None`: the same, or the only one that the server has.
-    pub model: Option<String>,
-    /// What opens the server, if it is locked.
-    pub key: Option<Key>,
-    /// What kind of server it is. `None`: as it says, and the one that is able to the least if it does not.
-    pub dialect: Option<Dialect>,
-    /// Tokens of its context. `None`: as it says, and [`DEFAULT_CONTEXT`] if it does not.
-    pub context: Option<u32>,
-    /// How long it is waited for.
-    pub patience: Patience,
-}
-
-impl Config {
-    /// A model of a server without a key.
-    pub fn new(name: &str, url: &str) -> Self {
-        Self {
-            name: name.into(),
-            url: url.into(),
-            model: None,
-            key: None,
-            dialect: None,
-            context: None,
-            patience: Patience::default(),
-        }
-    }
-}
-
-/// How long a server is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// For its name to be resolved, and again for the connection.
-    pub connect: Duration,
-    /// For the first text of an answer. Requesters have a patience of their own.
-    pub first_token: Duration,
-    /// For anything after that.
-    pub gap: Duration,
-    /// For the usage, once the answer is complete.
-    pub usage: Duration,
-    /// For the answer to a question about its health.
-    pub probe: Duration,
-    /// Between two such questions.
-    pub probe_every: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            first_token: Duration::from_secs(600),
-            gap: Duration::from_secs(60),
-            usage: Duration::from_secs(5),
-            probe: Duration::from_secs(10),
-            probe_every: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Why a server cannot be sold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The address is none, and why.
-    Url(String),
-    /// The key is empty, or cannot be sent.
-    Key,
-    /// A context of 0 tokens.
-    Context,
-    /// The server cannot answer.
-    Out(Outage),
-    /// The server does not have the model; it has these.
-    UnknownModel {
-        /// What was wanted.
-        model: String,
-        /// What is there, 16 at most.
-        listed: Vec<String>,
-    },
-    /// The system gives no thread.
-    Thread(io::ErrorKind),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(problem) => write!(f, "the address of the upstream server: {problem}"),
-            Self::Key => f.write_str("the key of the upstream server is empty, or holds what cannot be sent"),
-            Self::Context => f.write_str("the context of the upstream server must be at least 1"),
-            Self::Out(outage) => f.write_str(&outage.detail),
-            Self::UnknownModel { model, listed } if listed.is_empty() => {
-                write!(f, "the upstream server has no model {model:?}, and no other")
-            }
-            Self::UnknownModel { model, listed } => {
-                write!(f, "the upstream server has no model {model:?}; it has {}", listed.join(", "))
-            }
-            Self::Thread(kind) => write!(f, "the system gives no thread: {kind}"),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 /// A model of a server, as an engine.
 #[derive(Debug)]
@@ -154,6 +53,8 @@ pub struct Upstream {
     model: String,
     dialect: Dialect,
     slots: u32,
+    /// What it was found not to take.
+    spared: Arc<Spared>,
     client: Arc<Client>,
     health: Arc<Health>,
 }
@@ -174,8 +75,9 @@ impl Upstream {
         let said = Dialect::of_owner(listed.owned_by.as_deref().unwrap_or_default());
         let dialect = config.dialect.unwrap_or(said);
         let props = (dialect == Dialect::Llama).then(|| Props::ask(&client)).flatten().unwrap_or_default();
-        let said = listed.max_model_len.or(props.settings.n_ctx);
-        let said = said.or(listed.meta.as_ref().and_then(|meta| meta.n_ctx)).filter(|context| *context > 0);
+        let said = listed.context.or(props.n_ctx);
+        let said = said.filter(|context| *context > 0);
+        let slots = if dialect == Dialect::Vllm { BATCHING_SLOTS } else { DEFAULT_SLOTS };
         let thread = |error: io::Error| OpenError::Thread(error.kind());
         Ok(Self {
             info: ModelInfo {
@@ -186,7 +88,8 @@ impl Upstream {
                 exactness: Exactness { kind: ExactKind::None, class: [0; 32] },
             },
             dialect,
-            slots: props.total_slots.filter(|slots| *slots > 0).unwrap_or(DEFAULT_SLOTS),
+            slots: props.total_slots.filter(|slots| *slots > 0).unwrap_or(slots),
+            spared: Arc::default(),
             health: Health::watch(client.clone(), listed.id.clone()).map_err(thread)?,
             model: listed.id.clone(),
             client,
@@ -203,7 +106,8 @@ impl Upstream {
         &self.model
     }
 
-    /// How many answers it writes at once, as it says; [`DEFAULT_SLOTS`] if it does not.
+    /// How many answers it writes at once, as it says; [`DEFAULT_SLOTS`] or a
+    /// few if it does not.
     pub fn slots(&self) -> u32 {
         self.slots
     }
@@ -229,23 +133,22 @@ impl Engine for Upstream {
             let detail = format!("{} tokens do not fit a context of {}", request.max_tokens, self.info.context);
             return Err(Failure::new(Why::ContextOverflow, detail));
         }
-        let post = dialect::post(self.dialect, &self.model, &request)?;
+        let post = dialect::post(self.dialect, &self.model, &request, &self.spared)?;
         let asked = Asked {
             max_tokens: request.max_tokens,
             context: self.info.context,
             prefix: request.prefix.map(|prefix| (prefix.text, prefix.tokens)),
         };
-        match self.client.post(post) {
-            Ok(Some(connection)) => {
-                Ok(Box::new(Upstreaming::new(self.health.clone(), *self.client.patience(), asked, connection)))
-            }
-            Ok(None) => Err(Failure::new(Why::Unavailable, "too many connections to the upstream server are open")),
-            Err(error) => Err(Failure::new(Why::Unavailable, format!("the system gives no thread: {error}"))),
-        }
+        let server = Server { client: self.client.clone(), health: self.health.clone(), spared: self.spared.clone() };
+        Ok(Box::new(Upstreaming::start(server, asked, post)?))
     }
 
     fn watch(&self, watcher: Watcher) {
         self.health.tell(watcher);
+    }
+
+    fn first_text(&self) -> Option<Duration> {
+        self.health.wait()
     }
 }
 
@@ -268,17 +171,9 @@ fn choose<'a>(listed: &'a [Listed], model: Option<&str>, name: &str) -> Result<&
 }
 
 /// What llama-server says of itself.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Props {
     total_slots: Option<u32>,
-    #[serde(rename = "default_generation_settings")]
-    settings: GenerationSettings,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct GenerationSettings {
     n_ctx: Option<u32>,
 }
 
@@ -287,6 +182,12 @@ impl Props {
     fn ask(client: &Client) -> Option<Self> {
         let root = client.base().strip_suffix("/v1").unwrap_or(client.base());
         let (status, _, body) = client.get(&format!("{root}/props")).ok()?;
-        (status == 200).then(|| serde_json::from_slice(&body).ok()).flatten()
+        let props = Json::whole(&body).filter(|_| status == 200)?;
+        let settings = props.field("default_generation_settings");
+        let size = |value: Option<Json<'_>>| value?.count().and_then(|size| u32::try_from(size).ok());
+        Some(Self {
+            total_slots: size(props.field("total_slots")),
+            n_ctx: size(settings.and_then(|settings| settings.field("n_ctx"))),
+        })
     }
 }

@@ -1,170 +1,113 @@
-//! What a server says: the JSON of its events and of its errors, as far as it matters here.
+//! What a server says: the JSON of its events, as far as it matters here. Whatever is not understood changes nothing.
 
-use serde::Deserialize;
-
-use crate::{Failure, Why};
+use super::json::Json;
 
 /// One event of an answer, or the whole answer of a server that does not stream.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reply {
-    choices: Option<Vec<Choice>>,
-    usage: Option<Usage>,
-    timings: Option<Timings>,
-    error: Option<serde_json::Value>,
-    /// `error` in events of some servers.
-    object: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Choice {
-    index: u32,
-    /// Of a chat, piece by piece or whole.
-    #[serde(alias = "message")]
-    delta: Option<Delta>,
-    /// Of a text that is continued.
-    text: Option<String>,
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta {
-    content: Option<String>,
-    /// What the model thinks before it answers, by the two names that are in use.
-    reasoning_content: Option<String>,
-    reasoning: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Usage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    completion_tokens_details: Option<Details>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    reasoning_tokens: Option<u64>,
-}
-
-/// What llama-server adds to each piece on request.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Timings {
-    predicted_n: Option<u64>,
+    /// The text that it adds.
+    pub(super) text: Vec<u8>,
+    /// The text of a whole message. Where text comes piece by piece this repeats it.
+    pub(super) message: Vec<u8>,
+    /// Bytes of what the model thinks before it answers.
+    pub(super) thought: u64,
+    /// Why the answer is over.
+    pub(super) reason: Option<String>,
+    /// Tokens of the prompt, if it says so.
+    pub(super) prompt_tokens: Option<u64>,
+    /// Tokens written so far, if it says so: thoughts too, unless it counts them apart.
+    pub(super) total: Option<u64>,
+    /// Of the total, what was thought and not written, if it says so.
+    pub(super) hidden: Option<u64>,
+    /// The model that writes, as it says.
+    pub(super) model: Option<String>,
+    /// It is a part of an answer.
+    pub(super) is_part: bool,
+    /// It is an error instead of a part of the answer.
+    pub(super) is_error: bool,
+    /// It says something that may be an error, in a form of its own.
+    pub(super) is_complaint: bool,
 }
 
 impl Reply {
-    /// Reads one event's data.
-    ///
-    /// # Errors
-    /// [`Why::Engine`] for what is no JSON of this kind. The text itself stays out of it: it may quote the prompt.
-    pub(super) fn read(data: &[u8]) -> Result<Self, Failure> {
-        serde_json::from_slice(data).map_err(|error| {
-            let at = format!("{:?} error at column {}", error.classify(), error.column());
-            let what = if str::from_utf8(data).is_ok() { "is not the JSON of a chunk" } else { "is not UTF-8" };
-            Failure::new(Why::Engine, format!("the upstream server sent an event that {what} ({at})"))
-        })
+    /// Reads one event.
+    pub(super) fn read(json: Json<'_>) -> Self {
+        // One answer was asked for, so that the first is it, whatever its number.
+        let choices = json.field("choices");
+        let choice = choices.and_then(|choices| choices.items().find(|choice| choice.is_object()));
+        let usage = json.field("usage");
+        let said = |name: &str| usage.and_then(|usage| usage.field(name)).and_then(Json::count);
+        let details = usage.and_then(|usage| usage.field("completion_tokens_details"));
+        let timed = json.field("timings").and_then(|timings| timings.field("predicted_n")).and_then(Json::count);
+        let is_named = |wanted: &[u8]| json.field("object").and_then(Json::text).is_some_and(|name| *name == *wanted);
+        let is_error = is_named(b"error") || json.field("error").is_some_and(|error| !error.is_nothing());
+        let mut reply = choice.map(Self::of_choice).unwrap_or_default();
+        reply.prompt_tokens = said("prompt_tokens");
+        reply.total = said("completion_tokens").or(timed).filter(|total| *total > 0);
+        reply.hidden = details.and_then(|details| details.field("reasoning_tokens")).and_then(Json::count);
+        reply.model = json.field("model").and_then(Json::lossy);
+        reply.is_part = choices.is_some_and(Json::is_list);
+        reply.is_error = is_error;
+        reply.is_complaint = !reply.is_part && json.any(&["detail", "message", "code"]).is_some();
+        reply
     }
 
-    /// The text that it adds.
-    pub(super) fn text(&self) -> &str {
-        let choice = self.choice();
-        let delta = choice.and_then(|choice| choice.delta.as_ref()).and_then(|delta| delta.content.as_deref());
-        delta.or_else(|| choice?.text.as_deref()).unwrap_or_default()
-    }
-
-    /// Why the answer is over.
-    pub(super) fn finish_reason(&self) -> Option<&str> {
-        self.choice()?.finish_reason.as_deref().filter(|reason| !matches!(*reason, "" | "null"))
-    }
-
-    /// Tokens of the prompt, if it says so.
-    pub(super) fn prompt_tokens(&self) -> Option<u64> {
-        self.usage?.prompt_tokens
-    }
-
-    /// Tokens written so far, if it says so: those it was told as thoughts, too, unless it counts them apart.
-    pub(super) fn total(&self) -> Option<u64> {
-        let timings = self.timings.and_then(|timings| timings.predicted_n);
-        self.usage.and_then(|usage| usage.completion_tokens).or(timings).filter(|total| *total > 0)
-    }
-
-    /// Of the total, what was thought and not written, if it says so.
-    pub(super) fn hidden(&self) -> Option<u64> {
-        self.usage?.completion_tokens_details?.reasoning_tokens
-    }
-
-    /// Whether it is a thought.
-    pub(super) fn is_thought(&self) -> bool {
-        let delta = self.choice().and_then(|choice| choice.delta.as_ref());
-        let has = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        delta.is_some_and(|delta| has(&delta.reasoning_content) || has(&delta.reasoning))
-    }
-
-    /// Whether it is an error instead of a part of the answer.
-    pub(super) fn is_error(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| !error.is_null()) || self.object.as_deref() == Some("error")
-    }
-
-    fn choice(&self) -> Option<&Choice> {
-        self.choices.as_ref()?.iter().find(|choice| choice.index == 0)
-    }
-}
-
-/// What is known of an error, from its body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ErrorBody {
-    /// Prompt and answer do not fit the model's context.
-    pub(super) context: bool,
-    /// A status that is told inside of a stream, where HTTP's is over.
-    pub(super) status: Option<u16>,
-    /// A short name of its kind, safe to print.
-    pub(super) kind: Option<String>,
-}
-
-/// What servers call a context that is full.
-const CONTEXT: [&str; 6] = [
-    "context_length",
-    "context length",
-    "context_size",
-    "context size",
-    "context window",
-    "exceeds the available context",
-];
-/// Of a message, so many bytes are looked at: what servers say of their context is at its beginning.
-const LOOKED_AT: usize = 400;
-
-impl ErrorBody {
-    /// Reads what can be read; anything is an error's body.
-    pub(super) fn read(body: &[u8]) -> Self {
-        let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
-            return Self { context: is_context(&String::from_utf8_lossy(body)), ..Self::default() };
-        };
-        let error = body.get("error").filter(|error| error.is_object()).unwrap_or(&body);
-        let text = |field: &str| error.get(field).and_then(serde_json::Value::as_str);
-        let message = text("message").or_else(|| body.get("error")?.as_str()).unwrap_or_default();
-        let kinds = [text("type"), text("code")];
-        let status = error.get("code").and_then(serde_json::Value::as_u64);
-        Self {
-            context: kinds.iter().flatten().any(|kind| is_context(kind)) || is_context(message),
-            status: status.and_then(|status| u16::try_from(status).ok()).filter(|status| (100..600).contains(status)),
-            kind: kinds.into_iter().flatten().find(|kind| is_name(kind)).map(str::to_owned),
+    fn of_choice(choice: Json<'_>) -> Self {
+        let (delta, message) = (choice.field("delta"), choice.field("message"));
+        let mut reply = Self::default();
+        // By the names that are in use.
+        let thoughts = ["reasoning_content", "reasoning", "thinking"];
+        let said = [delta, message].into_iter().flatten();
+        let thought = said.flat_map(|part| thoughts.map(|name| part.field(name)).into_iter().flatten());
+        reply.thought = thought.filter(|thought| !thought.is_nothing()).map(size).max().unwrap_or_default();
+        if let Some(content) = delta.and_then(|delta| delta.field("content")) {
+            reply.thought += take(content, &mut reply.text);
         }
+        if reply.text.is_empty()
+            && let Some(text) = choice.field("text")
+        {
+            reply.thought += take(text, &mut reply.text);
+        }
+        if let Some(content) = message.and_then(|message| message.field("content")) {
+            reply.thought += take(content, &mut reply.message);
+        }
+        let reason = choice.any(&["finish_reason", "finishReason"]).and_then(Json::lossy);
+        reply.reason = reason.filter(|reason| !matches!(reason.trim(), "" | "null" | "None"));
+        reply
     }
 }
 
-fn is_context(text: &str) -> bool {
-    let text = text.get(..LOOKED_AT).unwrap_or(text).to_ascii_lowercase();
-    CONTEXT.iter().any(|name| text.contains(name))
+/// Takes a content's text: as it is, or from its parts. Returns how many bytes of it are thoughts.
+fn take(content: Json<'_>, text: &mut Vec<u8>) -> u64 {
+    if content.is_object() {
+        return take_part(content, text);
+    }
+    let mut thought = 0;
+    for part in content.items() {
+        thought += if part.is_object() { take_part(part, text) } else { take_plain(part, text) };
+    }
+    thought + take_plain(content, text)
 }
 
-/// A name of a kind, and nothing that could quote a prompt or a key.
-fn is_name(text: &str) -> bool {
-    (1..=48).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        || text.len() <= 48 && text.ends_with("Error") && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+fn take_part(part: Json<'_>, text: &mut Vec<u8>) -> u64 {
+    let kind = part.field("type").and_then(Json::lossy).unwrap_or_default();
+    if kind.contains("think") || kind.contains("reason") {
+        return size(part);
+    }
+    part.any(&["text", "content"]).map_or(0, |part| take_plain(part, text))
+}
+
+/// A text, or a number where somebody took a text for one.
+fn take_plain(value: Json<'_>, text: &mut Vec<u8>) -> u64 {
+    if let Some(plain) = value.text() {
+        text.extend_from_slice(&plain);
+    } else if let Some(number) = value.number() {
+        text.extend_from_slice(number);
+    }
+    0
+}
+
+/// Bytes of a thought, in whatever form it comes.
+fn size(thought: Json<'_>) -> u64 {
+    thought.text().map_or(1, |text| text.len() as u64)
 }

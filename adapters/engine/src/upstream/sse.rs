@@ -2,12 +2,18 @@
 
 use std::fmt;
 
+use super::json::Nesting;
+
 /// Bytes of one event that are held, at most; a whole answer in one event fits.
 pub const MAX_EVENT: usize = 1 << 20;
 
 /// Cuts a stream of bytes into events, by the rules of the HTML standard: lines end with CR, LF or both, a blank line ends
 /// an event, several `data` lines are one text with line feeds between them, a line that begins with a colon is a comment,
-/// one byte order mark at the beginning is left out. An event without data, and what follows the last blank line, is none.
+/// one byte order mark at the beginning is left out. An event without data is none.
+///
+/// Servers forget blank lines, and the whole framing where something broke. So data that begins with a bracket ends where
+/// that is closed, with the line it is on, and lines that begin with a bracket are data. What follows the last line's end
+/// or the last blank line is an event only if it is such data.
 ///
 /// ```
 /// use haggle_engine::upstream::sse::Parser;
@@ -25,6 +31,10 @@ pub struct Parser {
     /// The data of the event that is not complete yet, each line with its line feed.
     data: Vec<u8>,
     name: Vec<u8>,
+    /// The brackets of the data.
+    nesting: Nesting,
+    /// The data came without the name of its field, and so does the rest of it.
+    bare: bool,
     /// The event that was returned last is to be forgotten.
     returned: bool,
     /// The last byte was a CR: an LF that follows belongs to it.
@@ -61,10 +71,7 @@ impl Parser {
     /// # Errors
     /// [`TooLong`], now and for ever.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Event<'_>>, TooLong> {
-        if std::mem::take(&mut self.returned) {
-            self.data.clear();
-            self.name.clear();
-        }
+        self.forget();
         loop {
             if self.after_cr && !bytes.is_empty() {
                 self.after_cr = false;
@@ -84,11 +91,15 @@ impl Parser {
             *bytes = rest;
             self.after_cr = *ending == b'\r';
             if self.end_line() {
-                self.returned = true;
-                let data = self.data.strip_suffix(b"\n").unwrap_or_default();
-                return Ok(Some(Event { name: &self.name, data }));
+                return Ok(Some(self.event()));
             }
         }
+    }
+
+    /// The bytes are over: the event that they end with, if it is complete but for line ends.
+    pub fn finish(&mut self) -> Option<Event<'_>> {
+        self.forget();
+        (!self.too_long && !self.line.is_empty() && self.end_line()).then(|| self.event())
     }
 
     /// Bytes that are held: never more than [`MAX_EVENT`].
@@ -96,27 +107,51 @@ impl Parser {
         self.line.len() + self.data.len() + self.name.len()
     }
 
+    /// The event that was returned last is over.
+    fn forget(&mut self) {
+        if std::mem::take(&mut self.returned) {
+            self.data.clear();
+            self.name.clear();
+            (self.nesting, self.bare) = Default::default();
+        }
+    }
+
+    fn event(&mut self) -> Event<'_> {
+        self.returned = true;
+        Event { name: &self.name, data: self.data.strip_suffix(b"\n").unwrap_or_default() }
+    }
+
     /// Takes the line that is complete. True if it ends an event.
     fn end_line(&mut self) -> bool {
         if !std::mem::replace(&mut self.begun, true) && self.line.starts_with(b"\xef\xbb\xbf") {
             self.line.drain(..3);
         }
-        if self.line.is_empty() {
-            // What has no data is no event.
-            if self.data.is_empty() {
-                self.name.clear();
+        let line = std::mem::take(&mut self.line);
+        self.bare |= self.data.is_empty() && is_bracket(&line);
+        let ends = match line.is_empty() {
+            _ if self.bare => self.take_data(&line),
+            true => {
+                // What has no data is no event.
+                if self.data.is_empty() {
+                    self.name.clear();
+                }
+                !self.data.is_empty()
             }
-            return !self.data.is_empty();
-        }
-        let colon = self.line.iter().position(|byte| *byte == b':').unwrap_or(self.line.len());
-        let (field, value) = self.line.split_at(colon);
+            false => self.take_field(&line),
+        };
+        // Its memory is used again.
+        self.line = line;
+        self.line.clear();
+        ends
+    }
+
+    fn take_field(&mut self, line: &[u8]) -> bool {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (field, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value);
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
-            b"data" => {
-                self.data.extend_from_slice(value);
-                self.data.push(b'\n');
-            }
+            b"data" => return self.take_data(value),
             b"event" => {
                 self.name.clear();
                 self.name.extend_from_slice(value);
@@ -124,7 +159,19 @@ impl Parser {
             // `id` and `retry` are for clients that reconnect; a colon first is a comment; others are for the future.
             _ => {}
         }
-        self.line.clear();
         false
     }
+
+    /// Takes a line of data. True if a bracket that it began with is closed.
+    fn take_data(&mut self, line: &[u8]) -> bool {
+        self.data.extend_from_slice(line);
+        self.data.push(b'\n');
+        line.iter().for_each(|byte| self.nesting.push(*byte));
+        is_bracket(&self.data) && self.nesting.is_closed()
+    }
+}
+
+/// Whether an object or a list begins here.
+fn is_bracket(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..])
 }

@@ -53,14 +53,22 @@ pub(crate) enum Does {
     ErrorAfter(usize, Value),
     /// After two tokens a line without end.
     GiantLine,
-    /// After two tokens bytes that are no text.
-    BadUtf8,
+    /// After two tokens a piece that is cut in its midst.
+    Damaged,
     /// A text of so many bytes in one event.
     Wide(usize),
     /// Refuses with a status, a Retry-After and a body.
     Refuses(u16, Option<&'static str>, &'static str),
     /// These texts, one event each.
     Says(&'static [&'static str]),
+    /// Refuses by name the first of these fields that a request has; writes, if it has none.
+    Picky(&'static [&'static str]),
+    /// Closes the connection without a word.
+    Drops,
+    /// Writes slowly, and drops what it writes when anything else is asked.
+    OneAtATime,
+    /// After a thought nothing more.
+    Thinks,
     /// These bytes as a body of this kind, which ends with the connection.
     Sends(&'static str, Vec<u8>),
 }
@@ -254,10 +262,28 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// An error: the client is gone.
     fn write(mut self, does: &Does, shared: &Shared) -> io::Result<()> {
-        let max = self.asked["max_tokens"].as_u64().and_then(|max| usize::try_from(max).ok()).expect("a number");
+        let max = self
+            .asked
+            .get("max_tokens")
+            .unwrap_or(&self.asked["max_completion_tokens"])
+            .as_u64()
+            .and_then(|max| usize::try_from(max).ok())
+            .expect("a number");
         match does {
             Does::Refuses(status, retry, body) => return refuse(&mut self.out, *status, *retry, body),
             Does::Hangs => return self.until_closed(),
+            Does::Drops => return Ok(()),
+            Does::Picky(fields) => {
+                let has = |field: &&&str| {
+                    let options = self.asked.get("stream_options");
+                    [Some(&self.asked), options].into_iter().flatten().any(|fields| fields.get(**field).is_some())
+                };
+                if let Some(field) = fields.iter().find(has) {
+                    let error =
+                        json!({ "error": { "message": format!("Unsupported parameter: '{field}'"), "param": field } });
+                    return refuse(&mut self.out, 400, None, &error.to_string());
+                }
+            }
             Does::Sends(kind, body) => {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
                 return self.out.write_all(&[head.as_bytes(), body].concat());
@@ -304,14 +330,28 @@ impl Writer<'_> {
             Does::Endless => loop {
                 self.word(shared)?;
             },
+            Does::OneAtATime => {
+                let probes = shared.probes.load(Ordering::SeqCst);
+                for _ in 0..max {
+                    thread::sleep(Duration::from_millis(10));
+                    if shared.probes.load(Ordering::SeqCst) > probes {
+                        return Ok(());
+                    }
+                    self.word(shared)?;
+                }
+            }
+            Does::Thinks => {
+                self.event(&json!({ "choices": [{ "index": 0, "delta": { "reasoning": "hm" } }] }))?;
+                return self.until_closed();
+            }
             _ => {}
         }
         let after = if let Does::ErrorAfter(n, _) = does { *n } else { 2 };
         let breaks = matches!(
             does,
-            Does::Stalls | Does::SilentEnd | Does::Cut | Does::ErrorAfter(..) | Does::GiantLine | Does::BadUtf8
+            Does::Stalls | Does::SilentEnd | Does::Cut | Does::ErrorAfter(..) | Does::GiantLine | Does::Damaged
         );
-        let own_text = matches!(does, Does::Wide(_) | Does::Says(_) | Does::SeveralPerEvent);
+        let own_text = matches!(does, Does::Wide(_) | Does::Says(_) | Does::SeveralPerEvent | Does::OneAtATime);
         for _ in 0..if own_text {
             0
         } else if breaks {
@@ -332,8 +372,8 @@ impl Writer<'_> {
             Does::GiantLine => loop {
                 self.raw(&[b'x'; 4096])?;
             },
-            Does::BadUtf8 => {
-                self.raw(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n")?;
+            Does::Damaged => {
+                self.raw(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lost\n\n")?;
                 return self.until_closed();
             }
             _ => {}

@@ -7,9 +7,9 @@ use std::{
 };
 
 use haggle_engine::{
-    Done, Engine, Failure, Generation, Guarded, Message, Piece, Prefix, PrefixUse, Prompt, Request, Sampling, Step,
-    Stop, Why,
-    upstream::{Config, Dialect, Key, OpenError, Patience, Upstream},
+    Done, Engine, Failure, Generation, Guarded, Message, Phase, Piece, Prefix, PrefixUse, Prompt, Request, Sampling,
+    Step, Stop, Why,
+    upstream::{Config, Dialect, Key, NotAKey, OpenError, Patience, Upstream},
 };
 use serde_json::json;
 
@@ -201,6 +201,62 @@ fn text_is_text_until_the_end_whatever_reasons_were_given_before() {
 }
 
 #[test]
+fn what_nobody_needs_is_no_reason_to_lose_an_answer() {
+    const END: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    let delta = |content: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{"content":{content}}}}}]}}"#);
+    let around = |middle: &str| format!("data: {}\n\ndata: {middle}\n\ndata: {END}\n\n", delta("\"a \""));
+    let plain = |middle: &str| around(&format!(r#"{{"choices":[{{"delta":{{"content":"b"}}{middle}}}]}}"#));
+    let top = |field: &str| around(&format!(r#"{{"choices":[{{"delta":{{"content":"b"}}}}],{field}}}"#));
+    let whole = r#"{"choices":[{"message":{"content":"a b","reasoning_content":null},"finish_reason":"stop"}]}"#;
+    let halves = format!("data: {}\n\ndata: {}\n\ndata: {END}\n\n", delta(r#""a \ud83d""#), delta(r#""\ude00""#));
+    let streams: Vec<(&str, String)> = vec![
+        ("a b", around(&delta(r#"[{"type":"text","text":"b"}]"#))),
+        ("a b", around(&delta(r#"["b"]"#))),
+        ("a b", around(&delta(r#"{"type":"text","text":"b"}"#))),
+        ("a 7", around(&delta("7"))),
+        ("a ", around(&delta("null"))),
+        ("a ", around(&delta(r#"[{"type":"thinking","thinking":[{"type":"text","text":"b"}]},null]"#))),
+        ("a b", around(r#"{"choices":[{"delta":{"content":"b"},"message":{"content":"a b"}}]}"#)),
+        ("a ", around(r#"{"choices":[{"delta":{},"message":{"content":"a b"}}]}"#)),
+        ("a b", around(r#"{"choices":[null,"x",{"index":null,"text":"b"}]}"#)),
+        ("a b", plain(r#","logprobs":{"content":[{"logprob":-Infinity}]},"index":"0""#)),
+        ("a b", plain(r#","finish_reason":"null""#)),
+        ("a b", plain(r#","finish_reason":"STOP""#)),
+        ("a b", plain(r#","finish_reason":"of its own""#)),
+        ("a b", plain(r#","finish_reason":null,"finishReason":"stop""#)),
+        ("a b", top(r#""error":null"#)),
+        ("a b", top(r#""error":"""#)),
+        ("a b", top(r#""error":{"message":null,"code":0}"#)),
+        ("a b", top(r#""usage":{"prompt_tokens":7.0,"completion_tokens":"2"},"created":1.5e9"#)),
+        ("a b", top(r#""usage":{"prompt_tokens":-1,"completion_tokens":-1},"timings":[]"#)),
+        ("a b", top(r#""usage":{"completion_tokens_details":{"reasoning_tokens":null}},"object":{}"#)),
+        ("a b", top(r#""usage":null,"timings":{"predicted_n":1.5},"id":"\ud800""#)),
+        ("a b", format!("event: ping\ndata: ping\n\n{}", around(&delta("\"b\"")))),
+        ("a b", around(&delta("\"b\"")).replace("\n\n", "\n")),
+        ("a b", around(&delta("\"b\"")).replace("\n\n", "\r\n\r\n").trim_end().to_owned()),
+        ("a b", around(&delta("\"b\"")).replace("data: ", "")),
+        ("a b", whole.to_owned()),
+        ("a b", whole.replace(',', ",\n\n")),
+        ("a b", format!("data: {whole}\n\n")),
+        ("a 😀", halves),
+    ];
+    let server = Server::start(Does::Writes);
+    let engine = open(&server);
+    for (n, (text, body)) in streams.into_iter().enumerate() {
+        let kind = ["text/event-stream", "application/json", "text/plain"][n % 3];
+        server.does(Does::Sends(kind, body.clone().into()));
+        let outcome = run(&engine, chat(9));
+        assert_eq!((&*outcome.text(), outcome.done().stop), (text, Stop::End), "{body}");
+    }
+    let cut = [
+        b"data: {\"choices\":[{\"delta\":{\"content\":\"\xe2\x82\"}}]}\n\n",
+        &b"data: {\"choices\":[{\"text\":\"\xac \xff\"}]}\n"[..],
+    ];
+    server.does(Does::Sends("text/event-stream", [&cut.concat(), &b"data: [DONE]"[..]].concat()));
+    assert_eq!(run(&engine, chat(9)).text(), "€ �", "bytes that were cut are one character");
+}
+
+#[test]
 fn usage_for_each_piece_alone_neither_holds_text_back_nor_costs_the_seller() {
     let alone = r#","usage":{"prompt_tokens":7,"completion_tokens":1}"#;
     let data: Vec<String> = (0..20).map(|n| piece(&format!("word {n} "), None, alone)).collect();
@@ -220,7 +276,7 @@ fn what_breaks_off_is_told_as_that_and_what_came_is_delivered() {
         (Does::Cut, Why::Truncated),
         (Does::ErrorAfter(2, error), Why::Engine),
         (Does::GiantLine, Why::Engine),
-        (Does::BadUtf8, Why::Engine),
+        (Does::Damaged, Why::Engine),
     ];
     for (does, why) in faults {
         server.does(does.clone());
@@ -399,6 +455,133 @@ fn a_killed_server_is_suspected_at_once() {
 }
 
 #[test]
+fn what_nobody_asked_for_is_left_out_where_a_server_stumbles_over_it() {
+    let fields = &["continuous_usage_stats", "stream_options", "seed", "max_tokens", "top_p"];
+    let server = Server::start(Does::Picky(fields));
+    let vllm = Config { dialect: Some(Dialect::Vllm), ..config(&server) };
+    let engine = Upstream::open(vllm).expect("well");
+    assert_eq!(run(&engine, chat(8)).text(), words(8));
+    assert_eq!(server.asked().len(), 5, "once for each that is there");
+    assert_eq!(run(&engine, chat(8)).text(), words(8));
+    assert_eq!(server.asked().len(), 6, "and never again");
+    let picked = Request { sampling: Sampling { top_p_milli: 900, ..Sampling::default() }, ..chat(8) };
+    assert_eq!(run(&engine, picked).why(), Why::Unavailable, "another may be able to what was asked for");
+    assert!(engine.outage().is_none());
+}
+
+#[test]
+fn a_packed_answer_is_read_or_named() {
+    let body = format!("data: {}\n\ndata: [DONE]\n\n", piece("a b", Some("stop"), ""));
+    let server = Server::start(Does::Sends("text/event-stream\r\nContent-Encoding: gzip", gzip(body.as_bytes())));
+    let engine = open(&server);
+    assert_eq!(run(&engine, chat(9)).text(), "a b");
+    server.does(Does::Sends("text/event-stream\r\nContent-Encoding: br", b"?".to_vec()));
+    let Step::Failed(failure) = run(&engine, chat(9)).end else { panic!("it cannot be read") };
+    assert!(failure.why == Why::Engine && failure.detail.contains("\"br\""), "{failure}");
+}
+
+/// Bytes as a gzip file, without making them any smaller.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut crc = !0_u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        (0..8).for_each(|_| crc = crc >> 1 ^ if crc & 1 > 0 { 0xedb8_8320 } else { 0 });
+    }
+    let length = u16::try_from(bytes.len()).expect("a short one");
+    let head =
+        [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1][..], &length.to_le_bytes(), &(!length).to_le_bytes()].concat();
+    [&head[..], bytes, &(!crc).to_le_bytes(), &u32::from(length).to_le_bytes()].concat()
+}
+
+#[test]
+fn one_dropped_connection_is_looked_at_and_several_are_an_outage() {
+    let server = Server::start(Does::Drops);
+    let patience = Patience { probe_every: 60 * LONG, ..config(&server).patience };
+    let engine = Upstream::open(Config { patience, ..config(&server) }).expect("well");
+    assert_eq!(run(&engine, chat(8)).why(), Why::Unavailable);
+    until("it is looked at at once", || server.probes() == 2);
+    assert!(engine.outage().is_none(), "nobody is kept away for that");
+    server.does(Does::Refuses(400, None, "{}"));
+    assert_eq!(run(&engine, chat(8)).why(), Why::BadRequest);
+    assert_eq!(run(&engine, chat(8)).why(), Why::BadRequest);
+    assert!(engine.outage().is_none());
+    assert_eq!(run(&engine, chat(8)).why(), Why::BadRequest);
+    let outage = engine.outage().expect("it refuses everybody");
+    assert!(outage.detail.contains("every job"), "{outage:?}");
+
+    let engine = Upstream::open(config(&server)).expect("well");
+    for _ in 0..3 {
+        server.does(Does::Refuses(400, None, "{}"));
+        (0..3).for_each(|_| assert_eq!(run(&engine, chat(8)).why(), Why::BadRequest));
+        server.does(Does::Writes);
+        assert_eq!(run(&engine, chat(8)).text(), words(8));
+    }
+    assert!(engine.outage().is_none(), "it takes others");
+}
+
+#[test]
+fn a_server_that_writes_is_not_looked_at() {
+    let server = Server::start(Does::OneAtATime);
+    let patience = Patience { probe_every: Duration::from_millis(1), ..config(&server).patience };
+    let engine = Upstream::open(Config { patience, ..config(&server) }).expect("well");
+    assert_eq!(run(&engine, chat(20)).text(), words(20));
+    let probes = server.probes();
+    until("it is, when the answer is over", || server.probes() > probes);
+}
+
+#[test]
+fn an_error_in_a_stream_keeps_others_away_as_one_before_it_does() {
+    let server = Server::start(Does::Writes);
+    let engine = open(&server);
+    let busy = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    let patience = Patience { probe_every: 60 * LONG, ..config(&server).patience };
+    let forms = [
+        format!("event: error\ndata: {busy}\n\n"),
+        format!("data: {busy}\n\n"),
+        format!("{busy}\n"),
+        r#"{"message":"too many requests","code":429}"#.to_owned(),
+    ];
+    for body in forms {
+        let engine = Upstream::open(Config { patience, ..config(&server) }).expect("well");
+        server.does(Does::Sends("text/event-stream", body.clone().into()));
+        assert_eq!(run(&engine, chat(8)).why(), Why::Unavailable, "{body}");
+        assert_eq!(engine.outage().map(|outage| outage.lasts.as_secs()), Some(5), "{body}");
+    }
+    server.does(Does::Sends("text/html", b"<html>Hello</html>".to_vec()));
+    let Step::Failed(failure) = run(&engine, chat(8)).end else { panic!("no answer") };
+    assert!(failure.detail.contains("is the address right?"), "{failure}");
+}
+
+#[test]
+fn thoughts_are_no_answer_and_show_that_it_works() {
+    let thought = r#"{"choices":[{"delta":{"reasoning_content":"hm "}}]}"#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}"#;
+    let length = piece("", Some("length"), "");
+    let server = Server::start(events([thought, thought, thought, &length, usage, "[DONE]"]));
+    let engine = open(&server);
+    let outcome = run(&engine, chat(9));
+    assert!(outcome.pieces.is_empty());
+    let Step::Failed(failure) = outcome.end else { panic!("nothing was written") };
+    assert!(failure.why == Why::Unavailable && failure.detail.contains("thoughts"), "{failure}");
+    assert!(engine.outage().is_none() && engine.first_text().is_none());
+
+    let text = piece("a b c d e f", Some("stop"), "");
+    server.does(events([thought, thought, thought, &text, usage, "[DONE]"]));
+    let outcome = run(&engine, chat(9));
+    assert_eq!(outcome.text(), "a b c d e f");
+    assert!(outcome.done().new_tokens <= 6, "what was thought is not owed as text: {:?}", outcome.pieces);
+    assert!(engine.first_text().is_some(), "no guess any more");
+
+    server.does(Does::Thinks);
+    let mut generation = Guarded::start(&engine, chat(9)).expect("taken");
+    assert_eq!(generation.phase(), Phase::Queued);
+    until("it thinks", || {
+        assert!(matches!(generation.step(8), Step::Working | Step::Waiting));
+        generation.phase() == Phase::Thinking
+    });
+}
+
+#[test]
 fn a_key_opens_and_shows_nowhere() {
     let server = Server::start_on(0, Does::Writes, Some("s3cret"));
     let key = Key::new(" s3cret\n").expect("a key");
@@ -410,8 +593,8 @@ fn a_key_opens_and_shows_nowhere() {
     let wrong = Upstream::open(Config { key: Some(Key::new("wr0ng").expect("a key")), ..config(&server) });
     let wrong = wrong.expect_err("refused").to_string();
     assert!(wrong.contains("401") && wrong.contains("key") && !wrong.contains("wr0ng"), "{wrong}");
-    assert_eq!(Key::new("a\nb").err(), Some(OpenError::Key));
-    assert_eq!(Key::new(" ").err(), Some(OpenError::Key));
+    assert_eq!(Key::new("a\nb").err(), Some(NotAKey));
+    assert_eq!(Key::new(" ").err(), Some(NotAKey));
 
     // It is changed while we run.
     let port = server.port;
@@ -441,6 +624,13 @@ fn what_cannot_be_sold_is_told_before_it_is() {
     let engine = self::open(&server);
     assert_eq!((engine.model(), engine.dialect(), engine.slots()), (MODEL, Dialect::Llama, 3));
     assert_eq!((engine.info().name.as_str(), engine.info().context), ("sold-model", 2048), "as it says");
+    for list in
+        [json!([{ "id": "m", "owned_by": 3 }]), json!({ "models": [null, 7, {}, { "name": "m" }] }), json!(["m"])]
+    {
+        server.lists(200, list.clone());
+        let named = Upstream::open(Config { model: Some("m".into()), ..config(&server) });
+        assert!(named.is_ok(), "{list}: {named:?}");
+    }
     server.lists(200, json!({ "data": [{ "id": "a" }, { "id": "b", "owned_by": "vllm", "max_model_len": 512 }] }));
     assert_eq!(open(|_| {}).to_string(), "the upstream server has no model \"sold-model\"; it has a, b");
     let engine = Upstream::open(Config { model: Some("b".into()), ..config(&server) }).expect("well");
