@@ -6,7 +6,7 @@ use std::{
 };
 
 use haggle::{
-    JobError, Model,
+    Model,
     core::{
         event::{Failure, PassedOver},
         machine::{QueryOutcome, StreamFailure},
@@ -60,12 +60,12 @@ impl Seen {
     }
 
     /// What follows the failure's own sentence.
-    pub(crate) fn advice(&self, asked: &Asked<'_>, error: &JobError) -> String {
-        match &error.failure {
+    pub(crate) fn advice(&self, asked: &Asked<'_>, failure: &Failure, delivered: u64) -> String {
+        match failure {
             Failure::NobodyFound { unfit: 0, outcome } => self.nobody(asked, *outcome),
             Failure::Declined(PassedOver::Stream(StreamFailure::Unreachable)) => unknown_hosts(&asked.addresses),
             Failure::Context | Failure::Declined(PassedOver::Declined(DeclineReason::Context)) => self.context(asked),
-            Failure::Interrupted(_) if error.tokens_delivered() > 0 => self.others(asked),
+            Failure::Interrupted(_) if delivered > 0 => self.others(asked),
             _ => String::new(),
         }
     }
@@ -154,5 +154,86 @@ fn unknown_hosts(addresses: &[String]) -> String {
     match hosts.len() {
         0 => String::new(),
         _ => format!("; no address is known for the name {}", hosts.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haggle::core::{
+        time::Millis,
+        wire::message::{Exactness, ExactnessKind},
+    };
+
+    use super::*;
+
+    fn model(name: &str) -> Model {
+        Model::new(name.as_bytes()).expect("a name")
+    }
+
+    fn seen(names: &[&str], can_continue: bool) -> Seen {
+        let entry = |name: &&str| ModelAdvert {
+            model: model(name),
+            aliases: Vec::new(),
+            context: 1_024,
+            price_in: 0,
+            bytes_per_token: 4,
+            price_out: 0,
+            eta: Millis(1),
+            can_continue,
+            exactness: Exactness { kind: ExactnessKind::None, class: Default::default() },
+        };
+        let mut seen = Seen::default();
+        let models = names.iter().map(entry).collect();
+        seen.add(PeerId::random(), Advert { models, slots: 1, free: 1, queued: 0 });
+        seen
+    }
+
+    fn advice(seen: &Seen, failure: Failure, tokens: u64, change: impl FnOnce(&mut Asked<'_>)) -> String {
+        let wanted = model("llama");
+        let mut asked = Asked {
+            name: "llama",
+            model: &wanted,
+            only: false,
+            local: false,
+            network: "main".into(),
+            connected: 1,
+            addresses: Vec::new(),
+            max_tokens: Some(256),
+            failover: Some(Failover::Continue),
+            took_part: Vec::new(),
+        };
+        change(&mut asked);
+        seen.advice(&asked, &failure, tokens)
+    }
+
+    #[test]
+    fn nobody_there_is_told_by_where_was_looked() {
+        let nobody = |outcome| Failure::NobodyFound { outcome, unfit: 0 };
+        let none = Seen::default();
+        let told = advice(&none, nobody(QueryOutcome::Complete), 0, |asked| asked.local = true);
+        assert!(told.contains("--bootstrap ADDR") && told.contains("--provider ADDR"), "{told}");
+        let told = advice(&none, nobody(QueryOutcome::Complete), 0, |_| {});
+        assert!(told.contains("network \"main\"") && told.contains("--network NAME"), "{told}");
+        assert_eq!(advice(&none, nobody(QueryOutcome::TimedOut), 0, |_| {}), "");
+        let names = ["a-1", "b-2", "c-3", "d-4", "e-5", "f-6", "g-7"];
+        let told = advice(&seen(&names, true), nobody(QueryOutcome::Complete), 0, |_| {});
+        assert!(told.contains("a-1, b-2, c-3, d-4, e-5 and 2 more (`haggle models`"), "{told}");
+        assert_eq!(advice(&seen(&["llama"], true), nobody(QueryOutcome::Complete), 0, |_| {}), "");
+    }
+
+    #[test]
+    fn another_provider_is_named_where_it_could_have_helped() {
+        let lost = Failure::Interrupted(haggle::core::event::Interrupted::Lost);
+        let other = seen(&["llama"], false);
+        let peer = *other.0.keys().next().expect("one");
+        let told = advice(&other, lost, 3, |_| {});
+        assert!(told.contains(&short(&peer)) && told.contains("--failover restart"), "{told}");
+        // Nothing was delivered, it took part itself, it sells something else, or nobody was to go on.
+        assert_eq!(advice(&other, lost, 0, |_| {}), "");
+        assert_eq!(advice(&other, lost, 3, |asked| asked.took_part.push(peer)), "");
+        assert_eq!(advice(&seen(&["other"], false), lost, 3, |_| {}), "");
+        assert_eq!(advice(&other, lost, 3, |asked| asked.failover = Some(Failover::Never)), "");
+        let told = advice(&seen(&["llama"], true), lost, 3, |_| {});
+        assert!(told.contains("ask again") && !told.contains("--failover"), "{told}");
     }
 }

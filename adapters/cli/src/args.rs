@@ -215,6 +215,7 @@ pub(crate) struct NodeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "What is sold, and how")]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -288,6 +289,7 @@ pub(crate) struct Bootstrap {
 
 /// Where a command's decisions are recorded.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "What is shown and kept")]
 pub(crate) struct Record {
     /// Record every step of this node in a new file, for `haggle replay`; PROMPTS AND ANSWERS ARE INSIDE
     #[arg(long, value_name = "FILE")]

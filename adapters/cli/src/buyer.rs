@@ -117,7 +117,7 @@ impl Buyer {
             }
         }
         let asked = self.asked(wanted, order, &model, &job);
-        let advice = self.seen().advice(&asked, &job);
+        let advice = self.seen().advice(&asked, &job.failure, job.tokens_delivered());
         failed.explained(advice)
     }
 

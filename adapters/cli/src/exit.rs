@@ -59,7 +59,7 @@ Exit codes:
   5    the budget does not reach the cheapest offer
   6    declined by all who were asked, or not answered in time
   7    interrupted after the first token; what came is on stdout, what is owed on stderr
-  130  ended by Ctrl-C";
+  130  ended by Ctrl-C, or because nobody reads the answer any more";
 
 /// Why a command failed, and what to do about it.
 #[derive(Debug)]

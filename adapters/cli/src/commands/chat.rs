@@ -2,6 +2,10 @@
 
 use std::{
     io::{self, BufRead, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -35,7 +39,8 @@ pub(crate) async fn run(global: &Global, args: &Chat) -> Result<Exit, Failed> {
     let mut signals = Signals::listen()?;
     let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, Past::default()).await?;
     let budget = args.order.budget.or(buyer.budget);
-    let mut talk = Talk { global, args, buyer, criteria, ledger, budget, owed: 0, said: Vec::new() };
+    let mut talk =
+        Talk { global, args, buyer, criteria, ledger, budget, owed: 0, said: Vec::new(), ends: told_to_end()? };
     talk.begin_anew();
     let ended = talk.until_over(&mut signals).await;
     talk.buyer.node.stop().await;
@@ -53,6 +58,8 @@ struct Talk<'a> {
     budget: Option<Amount>,
     owed: u128,
     said: Vec<ChatMessage>,
+    /// The program was told to end, which is more than Ctrl-C.
+    ends: Arc<AtomicBool>,
 }
 
 impl Talk<'_> {
@@ -81,6 +88,9 @@ impl Talk<'_> {
                 Some("") => {}
                 Some("/new") => self.begin_anew(),
                 Some(text) => last = self.turn(text, signals).await?,
+            }
+            if self.ends.load(Ordering::Relaxed) {
+                return Ok(Exit::Cancelled);
             }
         }
         if typed {
@@ -157,6 +167,16 @@ impl Talk<'_> {
         failed.tell(self.global.json);
         Ok(failed.exit)
     }
+}
+
+fn told_to_end() -> Result<Arc<AtomicBool>, Failed> {
+    let ends = Arc::new(AtomicBool::new(false));
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        let failed = |error: io::Error| Failed::new(Exit::Other, "signals", error.to_string());
+        signal_hook::flag::register(signal, ends.clone()).map_err(failed)?;
+    }
+    Ok(ends)
 }
 
 /// The lines of stdin, on a thread of its own: whoever reads there waits for people.

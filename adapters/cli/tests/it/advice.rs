@@ -66,6 +66,16 @@ fn the_default_model_is_told_where_it_is_not_sold() {
 }
 
 #[test]
+fn a_name_without_an_address_is_told() {
+    let folder = Folder::new();
+    // No name has so long a part: nobody is asked for it.
+    let host = format!("{}.example", "x".repeat(64));
+    let address = format!("/dns4/{host}/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr");
+    let ask = run(folder.haggle(&["ask", "--provider", &address, "Hello"]));
+    ask.says(4, &["can not be reached", "no address is known for the name xxx"]);
+}
+
+#[test]
 fn an_answer_without_a_word_is_told_and_what_was_not_told_is_no_number() {
     let server = Server::start(Does::Says(&[" ", "\n"]));
     let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m"]);

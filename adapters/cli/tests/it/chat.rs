@@ -88,6 +88,14 @@ fn ctrl_c_ends_the_answer_and_not_the_talk() {
     while idle.json()["event"] != "chat:turn" {}
     idle.signal("INT");
     idle.over().exits(130);
+    // Who is told to end does, in mid-answer too.
+    server.does(Does::Stalls);
+    let told = ["chat", "--provider", &serve.address, "--model", "m", "--max-tokens", "4", "--budget", "9"];
+    let mut told = Running::spawn(folder.haggle(&told));
+    told.say("One");
+    told.wait_for_text("word 0");
+    told.signal("TERM");
+    told.wait_to_end().exits(130);
 }
 
 #[test]

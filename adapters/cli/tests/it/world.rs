@@ -195,9 +195,14 @@ impl Running {
         assert!(sent.expect("a shell").success());
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself, for want of input at the latest.
     pub(crate) fn over(mut self) -> Over {
         drop(self.child.stdin.take());
+        self.wait_to_end()
+    }
+
+    /// Waits until it ends by itself, whatever it might still read.
+    pub(crate) fn wait_to_end(mut self) -> Over {
         let until = Instant::now() + PATIENCE;
         if self.out.read(until, |_| None::<()>).is_err() || self.err.read(until, |_| None::<()>).is_err() {
             self.fail("did not end");
