@@ -3,13 +3,10 @@
 use std::ops::Deref;
 
 use haggle_core::{
-    ConfigError, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId, Policy,
-    Provider, ProviderEvent, Refusal, Requester,
+    ConfigError, Event, Input, Instant, Limits, Machine, Output, Policy, Provider, ProviderEvent, Refusal, Requester,
     machine::Timeout,
-    money::Amount,
     provider::{self, Service},
     requester,
-    spec::QuoteSpec,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -61,84 +58,6 @@ impl Recorded<Requester> {
     }
 }
 
-/// As the driver still says it.
-impl Recorded<Requester> {
-    /// [`Requester::submit`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn submit(&mut self, now: Instant, spec: JobSpec) -> Result<JobId, Refusal> {
-        self.command(now, requester::Command::Submit(spec)).map(job)
-    }
-
-    /// [`Requester::quote`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn quote(&mut self, now: Instant, spec: QuoteSpec) -> Result<JobId, Refusal> {
-        self.command(now, requester::Command::Quote(spec)).map(job)
-    }
-
-    /// [`Requester::discover`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn discover(&mut self, now: Instant, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
-        self.command(now, requester::Command::Discover { criteria, deadline }).map(job)
-    }
-
-    /// [`Requester::award`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn award(&mut self, now: Instant, job: JobId, peer: PeerId) -> Result<(), Refusal> {
-        self.command(now, requester::Command::Award { job, peer }).map(drop)
-    }
-
-    /// [`Requester::cancel`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn cancel(&mut self, now: Instant, job: JobId) -> Result<(), Refusal> {
-        self.command(now, requester::Command::Cancel(job)).map(drop)
-    }
-
-    /// [`Requester::consumed`].
-    pub fn consumed(&mut self, now: Instant, job: JobId, tokens: u64) {
-        let _ = self.command(now, requester::Command::Consumed { job, tokens });
-    }
-
-    /// [`Requester::set_account_budget`].
-    pub fn set_account_budget(&mut self, budget: Option<Amount>) {
-        let _ = self.command(self.now, requester::Command::SetAccountBudget(budget));
-    }
-
-    /// [`Requester::ban`].
-    ///
-    /// # Errors
-    /// The machine's.
-    pub fn ban(&mut self, peer: PeerId) -> Result<(), Refusal> {
-        self.command(self.now, requester::Command::Ban(peer)).map(drop)
-    }
-
-    /// [`Requester::allow`].
-    pub fn allow(&mut self, peer: &PeerId) {
-        let _ = self.command(self.now, requester::Command::Allow(*peer));
-    }
-
-    /// [`Requester::concluded`].
-    pub fn concluded(&mut self, job: JobId) {
-        let _ = self.command(self.now, requester::Command::Concluded(job));
-    }
-}
-
-fn job(reply: requester::Reply) -> JobId {
-    match reply {
-        requester::Reply::Job(job) => job,
-        reply => unreachable!("{reply:?} for a job"),
-    }
-}
-
 impl Recorded<Provider> {
     /// A fresh provider. See [`Provider::new`].
     ///
@@ -165,19 +84,6 @@ impl Recorded<Provider> {
     pub fn command(&mut self, now: Instant, command: provider::Command<'_>) -> Result<provider::Reply, Refusal> {
         let step = self.note(|| Step::Provider(command.clone()));
         self.act(now, step, |machine| machine.command(now, command))
-    }
-}
-
-/// As the driver still says it.
-impl Recorded<Provider> {
-    /// [`Provider::drain`].
-    pub fn drain(&mut self, now: Instant, patience: Millis) {
-        let _ = self.command(now, provider::Command::Drain { patience });
-    }
-
-    /// [`Provider::shut_down`].
-    pub fn shut_down(&mut self, now: Instant) {
-        let _ = self.command(now, provider::Command::ShutDown);
     }
 }
 

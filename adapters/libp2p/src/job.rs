@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::FusedStream};
-use haggle_core::{JobId, event::TakeOver};
+use haggle_core::{JobId, Refusal, event::TakeOver, requester::Command as Ask};
 use libp2p::PeerId;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     command::Command,
     feed::{JobFeed, JobItem},
     handle::Handle,
+    id,
 };
 
 /// A complete answer.
@@ -61,8 +62,9 @@ impl Job {
     /// # Errors
     /// When the job waits for no choice or the peer made no acceptable offer.
     pub async fn award(&self, peer: PeerId) -> Result<(), Error> {
-        let job = self.id();
-        self.handle.ask(|reply| Command::Award(job, peer, reply)).await
+        let peer = id::to_core(&peer).ok_or(Refusal::NoSuchOffer)?;
+        let award = Ask::Award { job: self.id(), peer };
+        self.handle.ask(|reply| Command::Do(award, reply)).await
     }
 
     /// Lets the job go on with nobody listening.

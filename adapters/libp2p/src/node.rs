@@ -2,14 +2,18 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use haggle_core::{Criteria, JobSpec, money::Amount, peers::book::Reliability, spec::QuoteSpec, time::Millis};
+use haggle_core::{
+    Criteria, JobSpec, money::Amount, peers::book::Reliability, requester::Command as Ask, spec::QuoteSpec,
+    time::Millis,
+};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     ConfigError, Error, Events, Found, Job, Offer, Reachability,
-    command::Command,
+    command::{Command, Start},
     config::{contact, millis, simulated_contact},
     handle::Handle,
+    id,
     shared::Shared,
 };
 
@@ -70,7 +74,7 @@ impl Node {
     /// # Errors
     /// [`Error::Refused`] if the job cannot be taken as it is; what happens later comes with the [`Job`].
     pub async fn submit(&self, spec: JobSpec) -> Result<Job, Error> {
-        let feed = self.handle.ask(|reply| Command::Submit(spec, reply)).await?;
+        let feed = self.handle.ask(|reply| Command::Start(Ask::Submit(spec), Start::Job(reply))).await?;
         Ok(Job::new(feed, self.handle.clone()))
     }
 
@@ -86,7 +90,7 @@ impl Node {
     /// # Errors
     /// [`Error::Job`] if nobody made one.
     pub async fn quote(&self, spec: QuoteSpec) -> Result<Vec<Offer>, Error> {
-        self.handle.ask(|reply| Command::Quote(spec, reply)).await
+        self.handle.ask(|reply| Command::Start(Ask::Quote(spec), Start::Quote(reply))).await
     }
 
     /// Finds who serves a model, the best posted price first. `deadline` is for the whole search; without one, the
@@ -95,7 +99,8 @@ impl Node {
     /// # Errors
     /// [`Error::Job`] if nobody was found; it says whether every source of peers answered.
     pub async fn discover(&self, criteria: Criteria, deadline: Option<Millis>) -> Result<Found, Error> {
-        self.handle.ask(|reply| Command::Discover(criteria, deadline, reply)).await
+        let ask = Ask::Discover { criteria, deadline };
+        self.handle.ask(|reply| Command::Start(ask, Start::Discovery(reply))).await
     }
 
     /// Makes a provider known, by an address that ends in `/p2p/` and its id. It is asked in every search from now on.
@@ -116,7 +121,7 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn set_account_budget(&self, budget: Option<Amount>) -> Result<(), Error> {
-        self.handle.send(Command::SetAccountBudget(budget)).await
+        self.handle.ask(|reply| Command::Do(Ask::SetAccountBudget(budget), reply)).await
     }
 
     /// How a provider has served this node so far; `None` if nothing is known of it.
@@ -124,7 +129,7 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn reliability(&self, peer: PeerId) -> Result<Option<Reliability>, Error> {
-        self.handle.ask(|reply| Command::Reliability(peer, reply)).await
+        self.handle.wait(|reply| Command::Reliability(peer, reply)).await
     }
 
     /// Never asks a provider again, until it is allowed.
@@ -132,7 +137,8 @@ impl Node {
     /// # Errors
     /// [`Error::Refused`] if as many are banned as the limit allows.
     pub async fn ban(&self, peer: PeerId) -> Result<(), Error> {
-        self.handle.ask(|reply| Command::Ban(peer, reply)).await
+        let Some(peer) = id::to_core(&peer) else { return Ok(()) };
+        self.handle.ask(|reply| Command::Do(Ask::Ban(peer), reply)).await
     }
 
     /// Lifts every ban of a provider, and forgets what it was banned for.
@@ -140,7 +146,8 @@ impl Node {
     /// # Errors
     /// The node was stopped.
     pub async fn allow(&self, peer: PeerId) -> Result<(), Error> {
-        self.handle.send(Command::Allow(peer)).await
+        let Some(peer) = id::to_core(&peer) else { return Ok(()) };
+        self.handle.ask(|reply| Command::Do(Ask::Allow(peer), reply)).await
     }
 
     /// What happens at the node from now on.

@@ -3,14 +3,22 @@
 use std::time::{Duration, Instant as Clock};
 
 use futures::channel::oneshot;
-use haggle_core::{Instant, Refusal};
+use haggle_core::{
+    Instant, JobId, provider,
+    requester::{Command as Ask, Reply},
+};
 
 use super::{
     Driver, Order,
     buyer::{Buyer, Own},
     desk::{Desk, Waits},
 };
-use crate::{Error, command::Command, feed::Note, id};
+use crate::{
+    Error,
+    command::{Command, Start},
+    feed::Note,
+    id,
+};
 
 /// A node that is being stopped.
 #[derive(Default)]
@@ -26,51 +34,43 @@ impl Desk {
     /// Has the requester do what a handle asks for. What is not for the requester comes back.
     pub(crate) fn on_command(&mut self, command: Command, buyer: &mut impl Buyer) -> Option<Command> {
         match command {
-            Command::Submit(spec, reply) => {
-                let feed = buyer.submit(spec).map(|job| self.open_job(job));
-                drop(reply.send(feed.map_err(Error::from)));
-            }
-            Command::Quote(spec, reply) => match buyer.quote(spec) {
-                Ok(job) => self.open(job, Waits::Quote(reply)),
-                Err(refusal) => drop(reply.send(Err(refusal.into()))),
+            Command::Start(command, start) => match buyer.command(command) {
+                Ok(Reply::Job(job)) => self.start(job, start),
+                Ok(_) => debug_assert!(false, "it starts a job"),
+                Err(refusal) => start.refuse(refusal.into()),
             },
-            Command::Discover(criteria, deadline, reply) => match buyer.discover(criteria, deadline) {
-                Ok(job) => self.open(job, Waits::Discovery(reply)),
-                Err(refusal) => drop(reply.send(Err(refusal.into()))),
-            },
-            Command::Award(job, peer, reply) => {
-                let peer = id::to_core(&peer).ok_or(Refusal::NoSuchOffer);
-                let awarded = peer.and_then(|peer| buyer.award(job, peer));
-                let _ = reply.send(awarded.map_err(Error::from));
+            Command::Do(command, reply) => {
+                let done = buyer.command(command);
+                let _ = reply.send(done.map(drop).map_err(Error::from));
             }
-            Command::SetAccountBudget(budget) => buyer.set_account_budget(budget),
             Command::Reliability(peer, reply) => {
                 let known = id::to_core(&peer).and_then(|peer| buyer.reliability(&peer));
-                let _ = reply.send(Ok(known));
-            }
-            Command::Ban(peer, reply) => {
-                let banned = id::to_core(&peer).map_or(Ok(()), |peer| buyer.ban(peer));
-                let _ = reply.send(banned.map_err(Error::from));
-            }
-            Command::Allow(peer) => {
-                if let Some(peer) = id::to_core(&peer) {
-                    buyer.allow(&peer);
-                }
+                let _ = reply.send(known);
             }
             command @ (Command::AddAddress(..) | Command::Drain(..) | Command::Stop(_)) => return Some(command),
         }
         None
     }
 
+    fn start(&mut self, job: JobId, start: Start) {
+        match start {
+            Start::Job(reply) => drop(reply.send(Ok(self.open_job(job)))),
+            Start::Quote(reply) => self.open(job, Waits::Quote(reply)),
+            Start::Discovery(reply) => self.open(job, Waits::Discovery(reply)),
+        }
+    }
+
     /// Tells the requester what the handle of a job says.
     pub(crate) fn on_note(&mut self, note: Note, buyer: &mut impl Buyer) {
-        match note {
-            Note::Consumed(job) => buyer.consumed(job, self.take_consumed(job)),
-            Note::Cancel(job) => buyer.cancel(job),
-            Note::Concluded(job) => buyer.concluded(job),
+        let command = match note {
+            Note::Consumed(job) => Ask::Consumed { job, tokens: self.take_consumed(job) },
+            Note::Cancel(job) => Ask::Cancel(job),
+            Note::Concluded(job) => Ask::Concluded(job),
             // Nobody will take what waits in the channel.
-            Note::Detach(job) => buyer.consumed(job, self.detach(job)),
-        }
+            Note::Detach(job) => Ask::Consumed { job, tokens: self.detach(job) },
+        };
+        // A job that is over needs none of it.
+        let _ = buyer.command(command);
     }
 }
 
@@ -94,14 +94,15 @@ impl Driver {
             }
             return;
         }
-        if matches!(command, Command::Submit(..) | Command::Ban(..) | Command::Allow(_)) {
+        // Questions can be asked again.
+        if matches!(command, Command::Start(_, Start::Job(_)) | Command::Do(..)) {
             self.keep_at_once();
         }
         match self.desk.on_command(command, &mut Own(&mut self.requester, now)) {
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
             Some(Command::Drain(patience, reply)) => {
                 if let Some(provider) = &mut self.provider {
-                    provider.drain(now, patience);
+                    let _ = provider.command(now, provider::Command::Drain { patience });
                 }
                 self.orders.push_back(Order::Withdraw);
                 self.draining.push(reply);
@@ -118,10 +119,10 @@ impl Driver {
     pub(super) fn shut_down(&mut self, now: Instant) {
         self.stop.until = Some(Clock::now() + GOODBYE);
         for job in self.desk.open_jobs().collect::<Vec<_>>() {
-            let _ = self.requester.cancel(now, job);
+            let _ = self.requester.command(now, Ask::Cancel(job));
         }
         if let Some(provider) = &mut self.provider {
-            provider.shut_down(now);
+            let _ = provider.command(now, provider::Command::ShutDown);
         }
     }
 }

@@ -6,10 +6,10 @@ use futures::channel::{mpsc, oneshot};
 use haggle_core::{
     JobId,
     event::{Ending, Event, Finished, Outcome, Settlement},
+    requester::Command,
 };
 use tracing::Span;
 
-use super::buyer::Buyer;
 use crate::{
     Error, Found, JobError, JobEvent, NodeEvent, Offer, Receipt,
     feed::{Consumed, JobFeed, JobItem, Note},
@@ -48,25 +48,6 @@ pub(super) enum Waits {
     },
     Quote(oneshot::Sender<Result<Vec<Offer>, Error>>),
     Discovery(oneshot::Sender<Result<Found, Error>>),
-}
-
-/// What is to be told to the core after an event.
-pub(crate) enum After {
-    Consumed(JobId, u64),
-    /// The application is behind by more than a window: the core's credit did not hold.
-    Cancel(JobId),
-    /// Nobody waits for the ending.
-    Concluded(JobId),
-}
-
-impl After {
-    pub(crate) fn tell(self, buyer: &mut impl Buyer) {
-        match self {
-            After::Consumed(job, n) => buyer.consumed(job, n),
-            After::Cancel(job) => buyer.cancel(job),
-            After::Concluded(job) => buyer.concluded(job),
-        }
-    }
 }
 
 impl Desk {
@@ -131,10 +112,11 @@ impl Desk {
         }
     }
 
-    /// Tells the application, and those who listen to the node, of an event of the core.
-    pub(crate) fn on_event(&mut self, event: Event<'_>) -> Option<After> {
+    /// Tells the application, and those who listen to the node, of an event of the core. What the core is to be told then.
+    pub(crate) fn on_event(&mut self, event: Event<'_>) -> Option<Command> {
         if let Event::Ended { job, ending } = event {
-            return self.on_end(job, ending).then_some(After::Concluded(job));
+            // Nobody waits for the ending.
+            return self.on_end(job, ending).then_some(Command::Concluded(job));
         }
         if let Event::Discovered { peer, advert } = &event {
             let peer = id::to_libp2p(peer)?;
@@ -147,14 +129,15 @@ impl Desk {
         let Waits::Job { items, detached, unread, .. } = &mut entry.waits else { return None };
         if let JobEvent::Tokens { n, .. } = item {
             if *detached {
-                return Some(After::Consumed(job, n.into()));
+                return Some(Command::Consumed { job, tokens: n.into() });
             }
             *unread += u64::from(n);
         }
         match items.try_send(Ok(item)) {
+            // The application is behind by more than a window: the core's credit did not hold.
             Err(error) if error.is_full() => {
                 entry.span.in_scope(|| tracing::error!("more came than the window allows"));
-                Some(After::Cancel(job))
+                Some(Command::Cancel(job))
             }
             // A job that was dropped is cancelled by its note.
             _ => None,

@@ -46,7 +46,6 @@ use haggle_flight::{Recorded, Tape};
 use libp2p::{Multiaddr, PeerId};
 
 use self::{
-    buyer::Own,
     commands::Stop,
     desk::Desk,
     engines::Engines,
@@ -347,8 +346,9 @@ impl Driver {
             if let Some(input) = failed {
                 self.requester.handle_input(now, input);
             }
-            if let Some(after) = after {
-                after.tell(&mut Own(&mut self.requester, now));
+            if let Some(command) = after {
+                // A job that is over needs none.
+                let _ = self.requester.command(now, command);
             }
         }
     }

@@ -7,8 +7,9 @@ use futures::{
     channel::{mpsc, oneshot},
 };
 use haggle_core::{
-    Criteria, Event, JobId, JobSpec, Millis, PeerId, ProviderEvent, Refusal, money::Amount, peers::book::Reliability,
-    spec::QuoteSpec,
+    Event, PeerId, ProviderEvent, Refusal,
+    peers::book::Reliability,
+    requester::{Command as Ask, Reply},
 };
 use haggle_sim::{NodeId, Told, World};
 use libp2p::multiaddr::{Multiaddr, Protocol};
@@ -115,7 +116,7 @@ impl Seat {
         let goodbye = u64::try_from(GOODBYE.as_millis()).unwrap_or(u64::MAX);
         self.stopping = Some((world.now().saturating_add(goodbye), reply.into_iter().collect()));
         for job in self.desk.open_jobs().collect::<Vec<_>>() {
-            At(world, self.node).cancel(job);
+            let _ = world.cancel(job);
         }
         world.shut_down(self.node);
     }
@@ -151,8 +152,9 @@ impl Seat {
     }
 
     fn on_event(&mut self, world: &mut World, event: Event<'_>) {
-        if let Some(after) = self.desk.on_event(event) {
-            after.tell(&mut At(world, self.node));
+        if let Some(command) = self.desk.on_event(event) {
+            // A job that is over needs none.
+            let _ = world.command(self.node, command);
         }
     }
 
@@ -195,46 +197,11 @@ impl Seat {
 struct At<'a>(&'a mut World, NodeId);
 
 impl Buyer for At<'_> {
-    fn submit(&mut self, spec: JobSpec) -> Result<JobId, Refusal> {
-        self.0.submit(self.1, spec)
-    }
-
-    fn quote(&mut self, spec: QuoteSpec) -> Result<JobId, Refusal> {
-        self.0.quote(self.1, spec)
-    }
-
-    fn discover(&mut self, criteria: Criteria, deadline: Option<Millis>) -> Result<JobId, Refusal> {
-        self.0.discover(self.1, criteria, deadline)
-    }
-
-    fn award(&mut self, job: JobId, peer: PeerId) -> Result<(), Refusal> {
-        self.0.award(job, peer)
-    }
-
-    fn cancel(&mut self, job: JobId) {
-        let _ = self.0.cancel(job);
-    }
-
-    fn consumed(&mut self, job: JobId, tokens: u64) {
-        self.0.consume(job, tokens);
-    }
-
-    /// Nothing is kept beyond the process here.
-    fn concluded(&mut self, _: JobId) {}
-
-    fn set_account_budget(&mut self, budget: Option<Amount>) {
-        self.0.set_account_budget(self.1, budget);
+    fn command(&mut self, command: Ask) -> Result<Reply, Refusal> {
+        self.0.command(self.1, command)
     }
 
     fn reliability(&self, peer: &PeerId) -> Option<Reliability> {
         self.0.reliability(self.1, *peer)
-    }
-
-    fn ban(&mut self, peer: PeerId) -> Result<(), Refusal> {
-        self.0.ban(self.1, peer)
-    }
-
-    fn allow(&mut self, peer: &PeerId) {
-        self.0.allow(self.1, *peer);
     }
 }
