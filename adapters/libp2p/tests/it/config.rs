@@ -35,12 +35,15 @@ fn a_configuration_survives_being_written() {
 
 #[test]
 fn spans_have_units() {
-    for (text, millis) in [("\"250ms\"", 250), ("\"30s\"", 30_000), ("\"2m\"", 120_000), ("\"7\"", 7), ("1500", 1_500)]
-    {
+    for (text, millis) in [("\"250ms\"", 250), ("\"30s\"", 30_000), ("\"2m\"", 120_000), ("\"1h\"", 3_600_000)] {
         assert_eq!(parse(&format!("dial_timeout = {text}")).expect(text).dial_timeout, Duration::from_millis(millis));
     }
     for text in ["\"fast\"", "\"-1s\"", "-1", "\"1y\"", "\"99999999999999999999s\"", "1.5", "true"] {
         assert!(parse(&format!("dial_timeout = {text}")).is_err(), "{text}");
+    }
+    for text in ["1500", "\"1500\""] {
+        let error = parse(&format!("dial_timeout = {text}")).expect_err("seconds, or milliseconds");
+        assert!(error.contains("\"1500s\"") && error.contains("\"1500ms\""), "{error}");
     }
 }
 
@@ -66,9 +69,9 @@ fn what_cannot_work_is_named_with_its_path_and_what_to_do() {
         (r#"listen_addresses = ["/dns4/example.org/tcp/0"]"#, "listen_addresses[0]", "announce_addresses"),
         (r#"listen_addresses = ["/ip4/0.0.0.0/tcp/0/wss"]"#, "listen_addresses[0]", "proxy"),
         (r#"announce_addresses = ["/ip4/0.0.0.0/tcp/1"]"#, "announce_addresses[0]", "others can dial"),
-        (r#"dial_timeout = 0"#, "dial_timeout", "longer than 0"),
+        (r#"dial_timeout = "0s""#, "dial_timeout", "longer than 0"),
         (r#"request_timeout = "0s""#, "request_timeout", "longer than 0"),
-        (r#"retry_delay = 0"#, "retry_delay", "longer than 0"),
+        (r#"retry_delay = "0ms""#, "retry_delay", "longer than 0"),
         (r#"idle_connection_timeout = "30h""#, "idle_connection_timeout", "1 day"),
         (r#"network = """#, "network", "bytes"),
         (r#"slots = 0"#, "slots", "at least 1"),
