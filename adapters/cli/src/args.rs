@@ -267,6 +267,12 @@ pub(crate) struct Serve {
     /// What kind of server it is: llama, vllm, ollama or openai [default: as it says of itself]
     #[arg(long, value_name = "KIND")]
     pub(crate) upstream_dialect: Option<String>,
+    /// How long the server may take for the first byte of an answer, for instance to load its model [default: 10m]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) upstream_patience: Option<Millis>,
+    /// Show on stderr what the server itself says of an error, at most one a minute; it may quote prompts or the key
+    #[arg(long)]
+    pub(crate) upstream_errors: bool,
     /// Write a line for each attempt that was served into this file; see `haggle ledger` [default: none]
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,

@@ -15,7 +15,7 @@ use haggle::{
         money::{Amount, Price},
         time::Millis,
     },
-    engine::TINY_STORIES,
+    engine::{TINY_STORIES, upstream::Patience},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -52,6 +52,11 @@ pub(crate) struct Sales {
     pub(crate) upstream_model: String,
     pub(crate) upstream_key_env: String,
     pub(crate) upstream_dialect: String,
+    /// How long it may take for the first byte of an answer.
+    #[serde(with = "span")]
+    pub(crate) upstream_patience: Duration,
+    /// Whether its own words are shown.
+    pub(crate) upstream_errors: bool,
 }
 
 impl Default for Sales {
@@ -70,6 +75,8 @@ impl Default for Sales {
             upstream_model: String::new(),
             upstream_key_env: String::new(),
             upstream_dialect: String::new(),
+            upstream_patience: Patience::default().first_token,
+            upstream_errors: false,
         }
     }
 }
@@ -244,6 +251,8 @@ impl Settings {
             ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
             ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
             ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
+            ("upstream_patience", "--upstream-patience", serve.upstream_patience.map(|span| span.0.into())),
+            ("upstream_errors", "--upstream-errors", serve.upstream_errors.then(|| true.into())),
             ("status_every", "--status-every", serve.status_every.map(span_text)),
             ("status_every", "--quiet", serve.quiet.then(|| "0s".into())),
             ("drain", "--drain", serve.drain.map(span_text)),

@@ -1,23 +1,24 @@
 //! Servers whose idle time is sold.
 
-use std::{env, sync::Arc};
+use std::{env, io::Write, sync::Arc};
 
 use haggle::engine::{
     Engine,
-    upstream::{Config, Dialect, Key, OpenError, Upstream},
+    upstream::{Config, Dialect, Key, Notice, OpenError, Patience, Upstream},
 };
 use serde_json::{Value, json};
 
 use crate::{
     exit::{Exit, Failed},
     names::did_you_mean,
+    screen::{Screen, in_line},
     settings::{Sales, Settings},
 };
 
 /// The server that the settings name, if they name one. It has to answer now: what it says goes into the advert.
 pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upstream>>, Failed> {
     if sales.upstream.is_empty() {
-        let named = ["upstream_model", "upstream_key_env", "upstream_dialect"];
+        let named = ["upstream_model", "upstream_key_env", "upstream_dialect", "upstream_patience", "upstream_errors"];
         return match named.into_iter().find(|key| !settings.is_default(key)) {
             Some(key) => Err(Failed::config(format!("{key}: without upstream it means nothing; give --upstream URL"))),
             None => Ok(None),
@@ -33,11 +34,15 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
             "model: say under which name the upstream server's model is sold, with --model NAME",
         ));
     }
+    if sales.upstream_patience.is_zero() {
+        return Err(Failed::config("upstream_patience: no server answers in no time; it must be above 0"));
+    }
     let config = Config {
         model: given(&sales.upstream_model).map(str::to_owned),
         key: given(&sales.upstream_key_env).map(key).transpose()?,
         dialect: given(&sales.upstream_dialect).map(dialect).transpose()?,
         context: Some(sales.context).filter(|context| *context > 0),
+        patience: Patience { first_token: sales.upstream_patience, ..Patience::default() },
         ..Config::new(&sales.model, &sales.upstream)
     };
     let upstream = Upstream::open(config).map_err(|error| match error {
@@ -45,8 +50,15 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         OpenError::UnknownModel { .. } => {
             Failed::usage("unknown_model", format!("{error}; choose with --upstream-model"))
         }
+        OpenError::NoList(_) => Failed::usage("unknown_model", format!("{error} with --upstream-model")),
         error => Failed::new(Exit::Other, "upstream", error.to_string()),
     })?;
+    let shows_words = sales.upstream_errors;
+    upstream.listen(Box::new(move |notice| {
+        if shows_words || !matches!(notice, Notice::Words(_)) {
+            let _ = writeln!(Screen::Err, "{}", in_line(&notice.to_string()));
+        }
+    }));
     Ok(Some(Arc::new(upstream)))
 }
 
@@ -76,13 +88,15 @@ fn dialect(name: &str) -> Result<Dialect, Failed> {
 pub(crate) fn line(upstream: &Upstream, slots: u32) -> String {
     let (model, kind, context) = (upstream.model(), upstream.dialect().name(), upstream.info().context);
     let continues = if upstream.info().can_continue { "" } else { "; it cannot continue what others began" };
-    format!("written by {model} ({kind}, context {context}), {slots} at once{continues}")
+    let guessed = !upstream.tells_slots() && slots == upstream.slots();
+    let guessed = if guessed { " (a guess, for it does not say; --slots)" } else { "" };
+    format!("written by {model} ({kind}, context {context}), {slots} at once{guessed}{continues}")
 }
 
 /// The same for programs.
 pub(crate) fn described(upstream: &Upstream) -> Value {
     json!({
         "model": upstream.model(), "dialect": upstream.dialect().name(), "context": upstream.info().context,
-        "can_continue": upstream.info().can_continue,
+        "can_continue": upstream.info().can_continue, "tells_slots": upstream.tells_slots(),
     })
 }

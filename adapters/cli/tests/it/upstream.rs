@@ -50,6 +50,25 @@ fn a_servers_answers_are_sold_and_its_key_shows_nowhere() {
 }
 
 #[test]
+fn the_servers_own_words_are_shown_to_who_asks_for_them() {
+    let server = Server::start(Does::Refuses(500, None, r#"{"error":{"message":"out of \u001b[31mmemory"}}"#));
+    let (folder, url) = (Folder::new(), server.url());
+    for shown in [true, false] {
+        let mut args = vec!["serve", "--upstream", &url, "--model", "m", "--json"];
+        args.extend(shown.then_some("--upstream-errors"));
+        let mut process = Running::spawn(folder.haggle(&args));
+        let address = process.json()["addresses"][0].as_str().expect("an address").to_owned();
+        let ask =
+            ["ask", "--provider", &address, "--model", "m", "--set", "max_retries=0", "--budget", "20", "--chat", "Hi"];
+        assert!(run(folder.haggle(&ask)).out.is_empty());
+        process.signal("TERM");
+        let over = process.over();
+        assert_eq!(over.err.contains("memory"), shown, "{}", over.err);
+        assert!(!over.err.contains('\u{1b}'), "harmless for terminals");
+    }
+}
+
+#[test]
 fn what_cannot_be_sold_is_told_with_what_to_do() {
     let server = Server::start(Does::Writes);
     let (folder, url) = (Folder::new(), server.url());
@@ -58,6 +77,8 @@ fn what_cannot_be_sold_is_told_with_what_to_do() {
     };
     refused(3, &["--upstream", &url], &["--model NAME"]);
     refused(3, &["--upstream-model", "a"], &["upstream_model", "--upstream URL"]);
+    refused(3, &["--upstream-errors"], &["upstream_errors", "--upstream URL"]);
+    refused(2, &["--upstream", &url, "--model", "m", "--upstream-patience", "0s"], &["longer than 0"]);
     refused(3, &["--upstream", &url, "--model-file", "a.gguf"], &["not both"]);
     refused(3, &["--upstream", &url, "--model", "m", "--upstream-key-env", "NO_SUCH"], &["NO_SUCH is not set"]);
     refused(3, &["--upstream", &url, "--model", "m", "--upstream-dialect", "lama"], &["did you mean llama"]);

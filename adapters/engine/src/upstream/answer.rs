@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::{Done, Failure, Outage, Piece, PrefixUse, Started, Step, Stop, Why};
 
 use super::{
+    error::ErrorBody,
     halves::Halves,
     json::Json,
     refusal::{self, Refusal},
@@ -45,6 +46,8 @@ pub struct Answer {
     /// Something was understood.
     understood: bool,
     outage: Option<Outage>,
+    words: Option<String>,
+    model: Option<String>,
     prompt_tokens: Option<u64>,
     /// Tokens written, the last that was said of it.
     total: Option<u64>,
@@ -98,6 +101,8 @@ impl Answer {
             complaint: None,
             understood: false,
             outage: None,
+            words: None,
+            model: None,
             prompt_tokens: None,
             total: None,
             reason: None,
@@ -131,6 +136,16 @@ impl Answer {
     /// What an error that ended it means for the answers that follow.
     pub fn outage(&self) -> Option<&Outage> {
         self.outage.as_ref()
+    }
+
+    /// The server's own words with an error that ended it. They may quote the prompt.
+    pub fn words(&self) -> Option<&str> {
+        self.words.as_deref()
+    }
+
+    /// The model that writes, as the server says.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// Takes the next bytes of the body. What follows the ending is ignored.
@@ -204,6 +219,7 @@ impl Answer {
             return self.on_error(data);
         }
         self.understood |= reply.is_part;
+        self.model = self.model.take().or_else(|| reply.model.clone());
         if reply.is_complaint {
             self.complaint = Some(data.to_vec());
         }
@@ -257,8 +273,9 @@ impl Answer {
 
     fn on_error(&mut self, data: &[u8]) {
         let begun = self.started || !self.tally.is_empty();
-        let Refusal { failure, outage } = refusal::of_event(data, begun);
-        self.outage = outage;
+        let error = ErrorBody::read(data);
+        let Refusal { failure, outage } = refusal::of_event(&error, begun);
+        (self.outage, self.words) = (outage, Some(error.words));
         self.fail(failure);
     }
 

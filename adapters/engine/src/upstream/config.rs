@@ -21,7 +21,8 @@ pub struct Config {
     pub name: String,
     /// Where the server is, up to and with `/v1`.
     pub url: String,
-    /// The model's name at the server. `None`: the same, or the only one that the server has.
+    /// The model's name at the server. `None`: the same, or the only one that the server has. It is believed of a server
+    /// that does not list its models.
     pub model: Option<String>,
     /// What opens the server, if it is locked.
     pub key: Option<Key>,
@@ -53,7 +54,7 @@ impl Config {
 pub struct Patience {
     /// For its name to be resolved, and again for the connection.
     pub connect: Duration,
-    /// For the first text of an answer. Requesters have a patience of their own.
+    /// For a sign of life before the first text of an answer: any byte is one. Requesters have a patience of their own.
     pub first_token: Duration,
     /// For anything after that.
     pub gap: Duration,
@@ -88,6 +89,8 @@ pub enum OpenError {
     Context,
     /// The server cannot answer.
     Out(Outage),
+    /// The server does not list its models, and none was named.
+    NoList(Outage),
     /// The server does not have the model; it has these.
     UnknownModel {
         /// What was wanted.
@@ -105,6 +108,7 @@ impl fmt::Display for OpenError {
             Self::Url(problem) => write!(f, "the address of the upstream server: {problem}"),
             Self::Context => f.write_str("the context of the upstream server must be at least 1"),
             Self::Out(outage) => f.write_str(&outage.detail),
+            Self::NoList(outage) => write!(f, "{} If it is, name the model that it has", outage.detail),
             Self::UnknownModel { model, listed } if listed.is_empty() => {
                 write!(f, "the upstream server has no model {model:?}, and no other")
             }

@@ -10,6 +10,7 @@ use super::{
     error::ErrorBody,
     health::{Flight, Health},
     http::{Client, Connection, Received},
+    notice::{Notice, Notices},
     refusal::{self, Refusal},
 };
 
@@ -19,6 +20,9 @@ pub(super) struct Server {
     pub(super) client: Arc<Client>,
     pub(super) health: Arc<Health>,
     pub(super) spared: Arc<Spared>,
+    pub(super) notices: Arc<Notices>,
+    /// The model that is asked for.
+    pub(super) model: String,
 }
 
 /// An answer in the making: bytes come from a thread that reads them, and are turned into steps here. Dropping it closes
@@ -86,9 +90,11 @@ impl Upstreaming {
     fn not_taken(&mut self, refusal: Refusal, error: &ErrorBody) -> Step {
         let is_of_request =
             matches!(refusal.failure.why, Why::BadRequest | Why::Unavailable) && refusal.outage.is_none();
-        if !is_of_request || self.post.spare(error, &self.server.spared).is_none() {
+        self.server.notices.tell(&Notice::Words(error.words.clone()));
+        let Some(extra) = is_of_request.then(|| self.post.spare(error, &self.server.spared)).flatten() else {
             return self.refused(refusal);
-        }
+        };
+        self.server.notices.tell(&Notice::LeftOut(extra.field()));
         match connect(&self.server.client, &self.post) {
             Ok(connection) => self.connection = Some(connection),
             Err(failure) => return self.refused(Refusal { failure, outage: None }),
@@ -112,11 +118,17 @@ impl Upstreaming {
         Some(match step {
             Step::Failed(failure) => {
                 let outage = answer.outage().cloned();
+                if let Some(words) = answer.words() {
+                    self.server.notices.tell(&Notice::Words(words.into()));
+                }
                 self.refused(Refusal { failure, outage })
             }
             Step::Done(_) => self.end(step),
             Step::Piece(_) if !self.begun => {
                 self.begun = true;
+                if let Some(model) = answer.model() {
+                    self.server.notices.tell_of_model(&self.server.model, model);
+                }
                 self.server.health.takes_jobs(self.since.elapsed());
                 step
             }

@@ -64,15 +64,18 @@ pub(super) struct Listed {
 }
 
 impl Health {
-    /// A server that is well, looked at from now on, as long as this lives.
+    /// A server that is well, looked at from now on, as long as this lives: whether it lists the model, or, without one,
+    /// whether it answers at all.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn watch(client: Arc<Client>, model: String) -> std::io::Result<Arc<Self>> {
+    pub(super) fn watch(client: Arc<Client>, model: Option<String>) -> std::io::Result<Arc<Self>> {
         let (look, looks) = sync_channel(4);
         let health = Arc::new(Self { state: Mutex::default(), look });
         let watched = Arc::downgrade(&health);
-        thread::Builder::new().name("upstream health".into()).spawn(move || run(&watched, &client, &model, &looks))?;
+        thread::Builder::new()
+            .name("upstream health".into())
+            .spawn(move || run(&watched, &client, model.as_deref(), &looks))?;
         Ok(health)
     }
 
@@ -221,7 +224,7 @@ impl fmt::Debug for Health {
 }
 
 /// Looks every now and then, and when it is told to. Ends when nobody is left who could ask.
-fn run(health: &Weak<Health>, client: &Client, model: &str, looks: &Receiver<Duration>) {
+fn run(health: &Weak<Health>, client: &Client, model: Option<&str>, looks: &Receiver<Duration>) {
     let every = client.patience().probe_every;
     let (mut since, mut at) = (Instant::now(), Instant::now() + every);
     loop {
@@ -251,22 +254,32 @@ fn run(health: &Weak<Health>, client: &Client, model: &str, looks: &Receiver<Dur
 ///
 /// # Errors
 /// The outage that this is.
-fn probe(client: &Client, model: &str) -> Result<(), Outage> {
-    let listed = list(client)?;
-    if listed.iter().any(|listed| is_named(listed, model)) {
-        return Ok(());
-    }
+fn probe(client: &Client, model: Option<&str>) -> Result<(), Outage> {
+    let listed = match (list(client), model) {
+        (Ok(listed), _) => listed,
+        (Err(NoList::Missing(_)), None) => return Ok(()),
+        (Err(NoList::Missing(outage) | NoList::Out(outage)), _) => return Err(outage),
+    };
+    let Some(model) = model.filter(|model| !listed.iter().any(|listed| is_named(listed, model))) else { return Ok(()) };
     let detail = format!("the upstream server at {} has no model {model:?} any more", client.base());
     Err(Outage { lasts: client.patience().probe_every, detail })
+}
+
+/// Why there is no list of models.
+pub(super) enum NoList {
+    /// The server answers, and has no such list.
+    Missing(Outage),
+    /// It cannot answer.
+    Out(Outage),
 }
 
 /// The models that the server lists.
 ///
 /// # Errors
-/// The outage that this is.
-pub(super) fn list(client: &Client) -> Result<Vec<Listed>, Outage> {
+/// What this comes to.
+pub(super) fn list(client: &Client) -> Result<Vec<Listed>, NoList> {
     let every = client.patience().probe_every;
-    let out = |lasts, detail: String| Outage { lasts, detail };
+    let out = |lasts, detail: String| NoList::Out(Outage { lasts, detail });
     let base = client.base();
     match client.get(&format!("{base}/models")) {
         Err(error) => Err(out(every, format!("the upstream server at {base} cannot be reached: {error}"))),
@@ -274,6 +287,10 @@ pub(super) fn list(client: &Client) -> Result<Vec<Listed>, Outage> {
             Some(list) => Ok(list),
             None => Err(out(every, format!("{base}/models lists no models: is {base} the right address?"))),
         },
+        Ok((status @ (404 | 405 | 501), ..)) => {
+            let detail = format!("{base}/models answers HTTP {status}: is {base} the right address?");
+            Err(NoList::Missing(Outage { lasts: every, detail }))
+        }
         Ok((status, retry_after, body)) => {
             let refusal = refusal::of_status(status, retry_after, &ErrorBody::read(&body));
             let lasts = refusal.outage.map_or(every, |outage| outage.lasts);

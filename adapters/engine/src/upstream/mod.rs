@@ -21,6 +21,7 @@ mod health;
 mod http;
 mod json;
 mod key;
+mod notice;
 mod refusal;
 mod reply;
 mod tally;
@@ -33,6 +34,7 @@ pub use self::{
     config::{Config, DEFAULT_CONTEXT, DEFAULT_SLOTS, OpenError, Patience},
     dialect::Dialect,
     key::{Key, NotAKey},
+    notice::{Listener, Notice},
 };
 
 use self::{
@@ -40,9 +42,10 @@ use self::{
     config::BATCHING_SLOTS,
     dialect::Spared,
     generation::{Server, Upstreaming},
-    health::{Health, Listed},
+    health::{Health, Listed, NoList},
     http::Client,
     json::Json,
+    notice::Notices,
 };
 
 /// A model of a server, as an engine.
@@ -53,6 +56,8 @@ pub struct Upstream {
     model: String,
     dialect: Dialect,
     slots: u32,
+    tells_slots: bool,
+    notices: Arc<Notices>,
     /// What it was found not to take.
     spared: Arc<Spared>,
     client: Arc<Client>,
@@ -70,14 +75,20 @@ impl Upstream {
             return Err(OpenError::Context);
         }
         let client = Arc::new(Client::new(&config.url, config.key, config.patience)?);
-        let listed = health::list(&client).map_err(OpenError::Out)?;
-        let listed = choose(&listed, config.model.as_deref(), &config.name)?;
+        // Where there is no list, the operator knows what is there.
+        let (listed, is_listed) = match (health::list(&client), &config.model) {
+            (Ok(listed), model) => (choose(&listed, model.as_deref(), &config.name)?.clone(), true),
+            (Err(NoList::Missing(_)), Some(model)) => (Listed { id: model.clone(), ..Listed::default() }, false),
+            (Err(NoList::Missing(outage)), None) => return Err(OpenError::NoList(outage)),
+            (Err(NoList::Out(outage)), _) => return Err(OpenError::Out(outage)),
+        };
         let said = Dialect::of_owner(listed.owned_by.as_deref().unwrap_or_default());
         let dialect = config.dialect.unwrap_or(said);
         let props = (dialect == Dialect::Llama).then(|| Props::ask(&client)).flatten().unwrap_or_default();
         let said = listed.context.or(props.n_ctx);
         let said = said.filter(|context| *context > 0);
-        let slots = if dialect == Dialect::Vllm { BATCHING_SLOTS } else { DEFAULT_SLOTS };
+        let guess = if dialect == Dialect::Vllm { BATCHING_SLOTS } else { DEFAULT_SLOTS };
+        let slots = props.total_slots.filter(|slots| *slots > 0);
         let thread = |error: io::Error| OpenError::Thread(error.kind());
         Ok(Self {
             info: ModelInfo {
@@ -88,10 +99,12 @@ impl Upstream {
                 exactness: Exactness { kind: ExactKind::None, class: [0; 32] },
             },
             dialect,
-            slots: props.total_slots.filter(|slots| *slots > 0).unwrap_or(slots),
+            slots: slots.unwrap_or(guess),
+            tells_slots: slots.is_some(),
             spared: Arc::default(),
-            health: Health::watch(client.clone(), listed.id.clone()).map_err(thread)?,
-            model: listed.id.clone(),
+            notices: Arc::default(),
+            health: Health::watch(client.clone(), is_listed.then(|| listed.id.clone())).map_err(thread)?,
+            model: listed.id,
             client,
         })
     }
@@ -110,6 +123,16 @@ impl Upstream {
     /// few if it does not.
     pub fn slots(&self) -> u32 {
         self.slots
+    }
+
+    /// Whether the server has told how many these are. If not it is a guess.
+    pub fn tells_slots(&self) -> bool {
+        self.tells_slots
+    }
+
+    /// Has its operator told what he should know of the server. There is one listener; a second one takes its place.
+    pub fn listen(&self, listener: Listener) {
+        self.notices.listen(listener);
     }
 
     /// Why it cannot answer now, if it cannot.
@@ -139,7 +162,13 @@ impl Engine for Upstream {
             context: self.info.context,
             prefix: request.prefix.map(|prefix| (prefix.text, prefix.tokens)),
         };
-        let server = Server { client: self.client.clone(), health: self.health.clone(), spared: self.spared.clone() };
+        let server = Server {
+            client: self.client.clone(),
+            health: self.health.clone(),
+            spared: self.spared.clone(),
+            notices: self.notices.clone(),
+            model: self.model.clone(),
+        };
         Ok(Box::new(Upstreaming::start(server, asked, post)?))
     }
 

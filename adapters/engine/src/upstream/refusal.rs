@@ -175,12 +175,11 @@ pub(super) fn of_status(status: u16, retry_after: Option<Duration>, body: &Error
 }
 
 /// What an error comes to that is told in the midst of a stream.
-pub(super) fn of_event(data: &[u8], begun: bool) -> Refusal {
-    let body = ErrorBody::read(data);
+pub(super) fn of_event(body: &ErrorBody, begun: bool) -> Refusal {
     let kind = body.kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
     let status = body.status.map(|status| format!(" {status}")).unwrap_or_default();
     let said = format!("the upstream server sent an error{status}{kind} instead of an answer's end");
-    refusal(judge(body.status, None, &body), &said, begun)
+    refusal(judge(body.status, None, body), &said, begun)
 }
 
 /// What is to be told. Once text was delivered (`begun`) the requester was understood, and what broke off is the server's.
@@ -225,7 +224,7 @@ mod tests {
     }
 
     fn event(body: &str) -> (Why, Option<u64>) {
-        let refusal = of_event(body.as_bytes(), false);
+        let refusal = of_event(&ErrorBody::read(body.as_bytes()), false);
         (refusal.failure.why, refusal.outage.map(|outage| outage.lasts.as_secs()))
     }
 
@@ -288,7 +287,8 @@ mod tests {
         let waits = r#"{"error":{"code":429,"details":[{"retryDelay":"40s"}]}}"#;
         assert_eq!(event(waits), (Why::Unavailable, Some(40)));
         assert_eq!(event(r#"{"error":{"code":500,"retry_after":7}}"#), (Why::Unavailable, Some(7)));
-        assert_eq!(of_event(b"{\"error\":{\"code\":529}}", true).failure.why, Why::Truncated, "text was delivered");
+        let late = of_event(&ErrorBody::read(br#"{"error":{"code":529}}"#), true);
+        assert_eq!(late.failure.why, Why::Truncated, "text was delivered");
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         let body = r#"{"error":{"message":"Incorrect API key provided: sk-secret","type":"my secret prompt","code":"sk-secret"}}"#;
         let refusal = of_status(401, None, &ErrorBody::read(body.as_bytes()));
         assert!(!format!("{refusal:?}").contains("secret"));
-        assert!(!format!("{:?}", of_event(body.as_bytes(), false)).contains("secret"));
+        assert!(!format!("{:?}", of_event(&ErrorBody::read(body.as_bytes()), false)).contains("secret"));
     }
 
     #[test]

@@ -582,6 +582,43 @@ fn thoughts_are_no_answer_and_show_that_it_works() {
 }
 
 #[test]
+fn its_operator_is_told_what_the_server_does() {
+    let server = Server::start(events([r#"{"model":"another","choices":[{"text":"a","finish_reason":"stop"}]}"#]));
+    let engine = open(&server);
+    let (tell, told) = mpsc::channel();
+    engine.listen(Box::new(move |notice| drop(tell.send(notice.to_string()))));
+    let told = || told.try_iter().collect::<Vec<String>>();
+    assert_eq!(run(&engine, chat(8)).text(), "a");
+    assert!(matches!(&told()[..], [one] if one.contains("another") && one.contains(MODEL)));
+    let same = format!(r#"{{"model":"{MODEL}","choices":[{{"text":"a","finish_reason":"stop"}}]}}"#);
+    server.does(events([&*same]));
+    assert_eq!(run(&engine, chat(8)).text(), "a");
+    assert!(told().is_empty(), "as it was asked");
+    server.does(Does::Refuses(500, None, r#"{"error":{"message":"in its own words"}}"#));
+    assert_eq!(run(&engine, chat(8)).why(), Why::Engine);
+    assert!(matches!(&told()[..], [one] if one.contains("in its own words")));
+    server.does(Does::Picky(&["seed"]));
+    assert_eq!(run(&engine, chat(8)).text(), words(8));
+    assert!(matches!(&told()[..], [one] if one.contains("seed")), "the words were told a moment ago");
+}
+
+#[test]
+fn a_named_model_is_believed_of_a_server_without_a_list() {
+    let server = Server::start(Does::Writes);
+    server.lists(404, json!({ "error": "no such page" }));
+    let refused = Upstream::open(config(&server)).map(drop).expect_err("nobody knows what it has");
+    assert!(matches!(&refused, OpenError::NoList(_)) && refused.to_string().contains("name the model"), "{refused}");
+    let engine = Upstream::open(Config { model: Some("m".into()), ..config(&server) }).expect("believed");
+    assert_eq!((engine.model(), engine.slots(), engine.tells_slots()), ("m", 1, false));
+    assert_eq!(run(&engine, chat(8)).text(), words(8));
+    let probes = server.probes();
+    until("it is looked at", || server.probes() > probes + 1);
+    assert!(engine.outage().is_none(), "that it answers is enough");
+    server.lists(503, json!({}));
+    until("that it cannot is seen", || engine.outage().is_some());
+}
+
+#[test]
 fn a_key_opens_and_shows_nowhere() {
     let server = Server::start_on(0, Does::Writes, Some("s3cret"));
     let key = Key::new(" s3cret\n").expect("a key");
