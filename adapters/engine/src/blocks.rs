@@ -9,6 +9,13 @@ pub(crate) const BLOCK: usize = 32;
 /// Rows in a group.
 pub(crate) const GROUP: usize = 8;
 
+/// Products of eight rows with a vector, block by block.
+pub(crate) trait Kernel: Copy {
+    fn q8(self, groups: &[Q8], input: &[Input]) -> [f32; GROUP];
+    fn q4(self, groups: &[Q4], input: &[Input]) -> [f32; GROUP];
+    fn q4_least(self, groups: &[Q4Least], input: &[Input]) -> [f32; GROUP];
+}
+
 /// One block of each of eight rows, as `Q8_0` has it: a scale as half precision and whole numbers from -128 to 127.
 #[derive(Clone, Copy, Default)]
 #[repr(align(16))]

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use crate::blocks::{BLOCK, Blocks, GROUP, Input, Q4, Q4Least, Q8, from_half};
+use crate::blocks::{BLOCK, Blocks, GROUP, Input, Kernel, Q4, Q4Least, Q8, from_half};
 use crate::gguf::{Kind, Tensor};
-use crate::simd::Kernel;
 use crate::sums::{dot, sum_by};
 
 /// A matrix of weights, by rows.

@@ -5,7 +5,7 @@
 #![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "vector instructions"))]
 
 use crate::attention::Attend;
-use crate::blocks::{GROUP, Input, Q4, Q4Least, Q8};
+use crate::blocks::Kernel;
 use crate::matrix::Times;
 
 /// A way of computing.
@@ -21,13 +21,6 @@ pub(crate) enum Simd {
 pub(crate) enum Work<'a> {
     Times(Times<'a>),
     Attend(Attend<'a>),
-}
-
-/// Products of eight rows with a vector, block by block.
-pub(crate) trait Kernel: Copy {
-    fn q8(self, groups: &[Q8], input: &[Input]) -> [f32; GROUP];
-    fn q4(self, groups: &[Q4], input: &[Input]) -> [f32; GROUP];
-    fn q4_least(self, groups: &[Q4Least], input: &[Input]) -> [f32; GROUP];
 }
 
 impl Simd {
@@ -59,8 +52,7 @@ fn run(work: Work, kernel: impl Kernel) {
 }
 
 mod plain {
-    use super::Kernel;
-    use crate::blocks::{Blocks, GROUP, Input, Q4, Q4Least, Q8};
+    use crate::blocks::{Blocks, GROUP, Input, Kernel, Q4, Q4Least, Q8};
 
     #[derive(Clone, Copy)]
     pub(super) struct Plain;
@@ -90,8 +82,8 @@ mod plain {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Kernel, Work};
-    use crate::blocks::{BLOCK, GROUP, Input, Q4, Q4Least, Q8};
+    use super::Work;
+    use crate::blocks::{BLOCK, GROUP, Input, Kernel, Q4, Q4Least, Q8};
 
     /// Proof that this processor has AVX2 and half precision.
     #[derive(Debug, Clone, Copy)]
