@@ -6,7 +6,7 @@ use std::{
 };
 
 use haggle::{
-    Model,
+    Model, NodeEvent,
     core::{
         event::{Failure, PassedOver},
         machine::{QueryOutcome, StreamFailure},
@@ -17,17 +17,19 @@ use haggle::{
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
 };
 
-use crate::{names::nearest, narrator::short, screen::in_line};
+use crate::{args::Wanted, money::decimal, names::nearest, narrator::short, screen::in_line};
 
 /// Names that a message lists, at most.
 const SOME: usize = 5;
 
 /// What was asked for, and where.
 pub(crate) struct Asked<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) wanted: &'a Wanted,
     pub(crate) model: &'a Model,
-    /// Only providers that were named.
-    pub(crate) only: bool,
+    /// The providers that were named; without any, whoever is found.
+    pub(crate) only: Vec<PeerId>,
+    /// The time of `--deadline` was over.
+    pub(crate) took_too_long: bool,
     /// Nobody but the local network.
     pub(crate) local: bool,
     pub(crate) network: String,
@@ -39,18 +41,30 @@ pub(crate) struct Asked<'a> {
     pub(crate) took_part: Vec<PeerId>,
 }
 
-/// Providers, and what they said of themselves last.
+/// Whom a node was told of.
 #[derive(Default)]
-pub(crate) struct Seen(BTreeMap<PeerId, Advert>);
+pub(crate) struct Seen {
+    /// Providers, and what they said of themselves last.
+    adverts: BTreeMap<PeerId, Advert>,
+    /// Who was reached, whatever they are.
+    reached: BTreeSet<PeerId>,
+    /// What is wrong with the way into the network, by the last that was told.
+    trouble: Option<String>,
+}
 
 impl Seen {
-    pub(crate) fn add(&mut self, peer: PeerId, advert: Advert) {
-        self.0.insert(peer, advert);
+    pub(crate) fn add(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Discovered { peer, advert } => drop(self.adverts.insert(peer, advert)),
+            NodeEvent::PeerConnected { peer } => drop(self.reached.insert(peer)),
+            NodeEvent::Failed { code: "bootstrap_unreachable", detail } => self.trouble = Some(detail),
+            _ => {}
+        }
     }
 
     /// Everything that is sold.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&PeerId, &Advert, &ModelAdvert)> {
-        self.0.iter().flat_map(|(peer, advert)| advert.models.iter().map(move |entry| (peer, advert, entry)))
+        self.adverts.iter().flat_map(|(peer, advert)| advert.models.iter().map(move |entry| (peer, advert, entry)))
     }
 
     /// Who sells a model.
@@ -62,7 +76,9 @@ impl Seen {
     /// What follows the failure's own sentence.
     pub(crate) fn advice(&self, asked: &Asked<'_>, failure: &Failure, delivered: u64) -> String {
         match failure {
+            _ if asked.took_too_long => "; the time of --deadline was over: allow more".into(),
             Failure::NobodyFound { unfit: 0, outcome } => self.nobody(asked, *outcome),
+            Failure::NobodyFound { .. } => self.unfit(asked),
             Failure::Declined(PassedOver::Stream(StreamFailure::Unreachable)) => unknown_hosts(&asked.addresses),
             Failure::Context | Failure::Declined(PassedOver::Declined(DeclineReason::Context)) => self.context(asked),
             Failure::Interrupted(_) if delivered > 0 => self.others(asked),
@@ -70,40 +86,81 @@ impl Seen {
         }
     }
 
+    /// The peer that was asked is there, but no provider: what the failure says of it is not why.
+    pub(crate) fn sells_nothing(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+        let Failure::Declined(PassedOver::Stream(_)) = failure else { return None };
+        let is_there = |peer: &&PeerId| self.reached.contains(peer) && !self.adverts.contains_key(peer);
+        let peer = asked.only.iter().find(is_there)?;
+        Some(format!(
+            "{} answers, but sells nothing: if it is a bootstrap node give it with --bootstrap ADDR; else one of the two \
+             needs another version of haggle",
+            short(peer)
+        ))
+    }
+
+    /// What there is, beside what was asked for.
+    fn unfit(&self, asked: &Asked<'_>) -> String {
+        let all: Vec<&ModelAdvert> = self.sells(asked.model).map(|(_, entry)| entry).collect();
+        let wanted = asked.wanted;
+        let mut said = Vec::new();
+        if let (Some(most), Some(least)) = (wanted.max_price_in, all.iter().map(|entry| entry.price_in).min()) {
+            said.push(format!("it is read from {} a million on (--max-price-in {})", decimal(least), decimal(most)));
+        }
+        if let (Some(most), Some(least)) = (wanted.max_price_out, all.iter().map(|entry| entry.price_out).min()) {
+            said.push(format!(
+                "it is written from {} a million on (--max-price-out {})",
+                decimal(least),
+                decimal(most)
+            ));
+        }
+        if let (1.., Some(most)) = (wanted.min_context, all.iter().map(|entry| entry.context).max()) {
+            said.push(format!("there is room for {most} tokens (--min-context {})", wanted.min_context));
+        }
+        if !wanted.exclude.is_empty() {
+            said.push(format!("--exclude leaves {} out", wanted.exclude.len()));
+        }
+        said.iter().map(|said| format!("; {said}")).collect()
+    }
+
     fn nobody(&self, asked: &Asked<'_>, outcome: QueryOutcome) -> String {
         if self.sells(asked.model).next().is_some() {
-            return String::new();
+            return self.unfit(asked);
         }
+        let name = asked.wanted.model.as_str();
         let names = self.names();
         if names.is_empty() {
             return match outcome {
+                _ if !asked.wanted.exclude.is_empty() => self.unfit(asked),
                 _ if asked.local => {
                     ": nobody answered on the local network; to look further, give a bootstrap node with \
                      --bootstrap ADDR, or a provider with --provider ADDR"
                         .into()
                 }
                 QueryOutcome::Complete if asked.connected > 0 => format!(
-                    " (model {:?}); nobody sells anything in the network {:?}: --network NAME asks another",
-                    asked.name, asked.network
+                    " (model {name:?}); nobody sells anything in the network {:?}: --network NAME asks another",
+                    asked.network
                 ),
-                _ => unknown_hosts(&asked.addresses),
+                _ => match &self.trouble {
+                    Some(trouble) => format!("; {trouble}{}", unknown_hosts(&asked.addresses)),
+                    None => unknown_hosts(&asked.addresses),
+                },
             };
         }
-        let near = nearest(asked.name, names.iter().map(String::as_str));
+        let near = nearest(name, names.iter().map(String::as_str));
         let there = match near.as_slice() {
             [] => listed(&names),
             near => format!("did you mean {}?", near.join(" or ")),
         };
-        let who = match (near.is_empty(), asked.only) {
+        let who = match (near.is_empty(), !asked.only.is_empty()) {
             (false, _) => "",
             (true, true) => "what was asked sells ",
             (true, false) => "what is sold here: ",
         };
-        let default = match asked.name {
+        let default = match name {
             TINY_STORIES => ", which is asked for where --model says no other",
             _ => "",
         };
-        format!(" (model {:?}{default}; {who}{there} --model NAME asks for one)", asked.name)
+        format!(" (model {name:?}{default}; {who}{there} --model NAME asks for one)")
     }
 
     fn context(&self, asked: &Asked<'_>) -> String {
@@ -183,17 +240,32 @@ mod tests {
             exactness: Exactness { kind: ExactnessKind::None, class: Default::default() },
         };
         let mut seen = Seen::default();
-        let models = names.iter().map(entry).collect();
-        seen.add(PeerId::random(), Advert { models, slots: 1, free: 1, queued: 0 });
+        let advert = Advert { models: names.iter().map(entry).collect(), slots: 1, free: 1, queued: 0 };
+        seen.add(NodeEvent::Discovered { peer: PeerId::random(), advert });
         seen
     }
 
+    fn wanted() -> Wanted {
+        Wanted {
+            model: "llama".into(),
+            provider: Vec::new(),
+            max_price_in: None,
+            max_price_out: None,
+            min_context: 0,
+            prefer: Vec::new(),
+            exclude: Vec::new(),
+            refresh: false,
+            deadline: None,
+        }
+    }
+
     fn advice(seen: &Seen, failure: Failure, tokens: u64, change: impl FnOnce(&mut Asked<'_>)) -> String {
-        let wanted = model("llama");
+        let (model, wanted) = (model("llama"), wanted());
         let mut asked = Asked {
-            name: "llama",
-            model: &wanted,
-            only: false,
+            wanted: &wanted,
+            model: &model,
+            only: Vec::new(),
+            took_too_long: false,
             local: false,
             network: "main".into(),
             connected: 1,
@@ -215,6 +287,12 @@ mod tests {
         let told = advice(&none, nobody(QueryOutcome::Complete), 0, |_| {});
         assert!(told.contains("network \"main\"") && told.contains("--network NAME"), "{told}");
         assert_eq!(advice(&none, nobody(QueryOutcome::TimedOut), 0, |_| {}), "");
+        let told = advice(&none, nobody(QueryOutcome::Complete), 0, |asked| asked.took_too_long = true);
+        assert!(told.contains("--deadline"), "{told}");
+        let mut lost = Seen::default();
+        let detail = "nobody answers there".to_owned();
+        lost.add(NodeEvent::Failed { code: "bootstrap_unreachable", detail });
+        assert_eq!(advice(&lost, nobody(QueryOutcome::TimedOut), 0, |_| {}), "; nobody answers there");
         let names = ["a-1", "b-2", "c-3", "d-4", "e-5", "f-6", "g-7"];
         let told = advice(&seen(&names, true), nobody(QueryOutcome::Complete), 0, |_| {});
         assert!(told.contains("a-1, b-2, c-3, d-4, e-5 and 2 more (`haggle models`"), "{told}");
@@ -225,7 +303,7 @@ mod tests {
     fn another_provider_is_named_where_it_could_have_helped() {
         let lost = Failure::Interrupted(haggle::core::event::Interrupted::Lost);
         let other = seen(&["llama"], false);
-        let peer = *other.0.keys().next().expect("one");
+        let peer = *other.adverts.keys().next().expect("one");
         let told = advice(&other, lost, 3, |_| {});
         assert!(told.contains(&short(&peer)) && told.contains("--failover restart"), "{told}");
         // Nothing was delivered, it took part itself, it sells something else, or nobody was to go on.

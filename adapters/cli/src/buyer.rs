@@ -1,8 +1,10 @@
 //! A node that only buys, what it is to look for, and whom it has seen.
 
+use std::time::Instant;
+
 use futures::{FutureExt, StreamExt};
 use haggle::{
-    Config, Criteria, Error, Events, JobError, Model, Node, NodeEvent,
+    Config, Criteria, Error, Events, JobError, Model, Node,
     core::{PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, time::Millis, wire::ANY_MODEL},
     id,
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
@@ -34,6 +36,7 @@ pub(crate) struct Buyer {
     events: Events,
     seen: Seen,
     config: Config,
+    started: Instant,
 }
 
 impl Buyer {
@@ -70,7 +73,7 @@ impl Buyer {
         }
         let node = node::start(builder).await?;
         let events = node.events();
-        Ok(Buyer { node, budget, events, seen: Seen::default(), config })
+        Ok(Buyer { node, budget, events, seen: Seen::default(), config, started: Instant::now() })
     }
 
     pub(crate) fn network(&self) -> &str {
@@ -80,9 +83,7 @@ impl Buyer {
     /// Whom this node was told of until now.
     pub(crate) fn seen(&mut self) -> &Seen {
         while let Some(Some(event)) = self.events.next().now_or_never() {
-            if let NodeEvent::Discovered { peer, advert } = event {
-                self.seen.add(peer, advert);
-            }
+            self.seen.add(event);
         }
         &self.seen
     }
@@ -107,6 +108,7 @@ impl Buyer {
         let Some(job) = job else { return failed };
         let Ok(model) = node::model(&wanted.model) else { return failed };
         // Who wants to be back soon is not kept.
+        let began_to_explain = Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         let has_time = wanted.deadline.is_none_or(|deadline| deadline >= A_LOOK);
         // Where nobody could be asked for it, nobody can be for others.
         let is_unknown = matches!(job.failure, Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit: 0 });
@@ -116,7 +118,11 @@ impl Buyer {
                 return failed;
             }
         }
-        let asked = self.asked(wanted, order, &model, &job);
+        let mut asked = self.asked(wanted, order, &model, &job);
+        asked.took_too_long = wanted.deadline.is_some_and(|deadline| began_to_explain >= deadline);
+        if let Some(message) = self.seen().sells_nothing(&asked, &job.failure) {
+            return failed.instead(message);
+        }
         let advice = self.seen().advice(&asked, &job.failure, job.tokens_delivered());
         failed.explained(advice)
     }
@@ -129,9 +135,10 @@ impl Buyer {
 
     fn asked<'a>(&self, wanted: &'a Wanted, order: Option<&Order>, model: &'a Model, job: &JobError) -> Asked<'a> {
         Asked {
-            name: &wanted.model,
             model,
-            only: !wanted.provider.is_empty(),
+            wanted,
+            took_too_long: false,
+            only: named(&wanted.provider).iter().filter_map(id::to_libp2p).collect(),
             local: self.config.bootstrap_nodes.is_empty() && self.config.providers.is_empty(),
             network: self.config.network.clone(),
             connected: self.node.connected_peers().len(),

@@ -95,6 +95,12 @@ impl Failed {
         self
     }
 
+    /// Says what is known better than by the failure alone.
+    pub(crate) fn instead(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     /// Tells it to people, and with `json` to programs, too.
     pub(crate) fn tell(&self, json: bool) {
         // Where nobody reads there is nobody to tell, either.
@@ -223,6 +229,11 @@ fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
             format!("{failure}: check that the bootstrap node runs, and try again")
         }
         Failure::Deadline => "the deadline passed: allow more time with --deadline".into(),
+        Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit } if *unfit > 0 => {
+            format!(
+                "none of the {unfit} that serve the model fits, or all have failed lately and are left out for a while"
+            )
+        }
         failure => failure.to_string(),
     };
     if tokens > 0 {

@@ -10,7 +10,7 @@ use haggle::{
 };
 use serde_json::{Value, json};
 
-use crate::money::decimal;
+use crate::{money::decimal, spans::span};
 
 /// The step in a line, then one line for each provider that was looked at.
 pub(crate) fn lines(weighing: &Weighing, name: impl Fn(&PeerId) -> String) -> Vec<String> {
@@ -31,7 +31,7 @@ pub(crate) fn lines(weighing: &Weighing, name: impl Fn(&PeerId) -> String) -> Ve
     let line = |weighed: &Weighed| {
         let peer = id::to_libp2p(&weighed.peer).map(|peer| name(&peer)).unwrap_or_default();
         let cost = weighed.cost.map(|cost| format!(", at most {} units", decimal(cost))).unwrap_or_default();
-        let time = weighed.expected.map(|time| format!(", first token in about {} ms", time.0)).unwrap_or_default();
+        let time = weighed.expected.map(|time| format!(", first token in about {}", span(time))).unwrap_or_default();
         format!("  {peer}{cost}{time}: {}", weighed.verdict)
     };
     std::iter::once(head).chain(weighing.candidates.iter().map(line)).collect()

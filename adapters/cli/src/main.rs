@@ -26,6 +26,7 @@ mod prompt;
 mod runtime;
 mod screen;
 mod settings;
+mod spans;
 mod table;
 mod tally;
 mod upstream;

@@ -8,7 +8,6 @@ use haggle::{
         event::{Bill, ChoiceReason, Failure, Interrupted, PassedOver, TakeOver},
         machine::QueryOutcome,
         money::Tariff,
-        time::Millis,
         wire::message::EndReason,
     },
     id,
@@ -20,6 +19,7 @@ use crate::{
     explain,
     money::decimal,
     screen::{Painted, Screen, Style, Transient, print_json, takes_raw, visible},
+    spans::span,
 };
 
 /// Tells of one job.
@@ -306,7 +306,7 @@ pub(crate) fn short(peer: &PeerId) -> String {
 }
 
 /// An offer's price in words.
-pub(crate) fn terms(offer: &Offer) -> String {
+fn terms(offer: &Offer) -> String {
     format!(
         "at most {} units ({} for the prompt, {} per million written); says: first token in {}",
         decimal(offer.cost),
@@ -314,15 +314,6 @@ pub(crate) fn terms(offer: &Offer) -> String {
         decimal(offer.tariff.price_out),
         span(offer.eta)
     )
-}
-
-/// A span as people read it: `300 ms`, `1.5 s`.
-fn span(span: Millis) -> String {
-    match span.0 {
-        millis @ 0..1_000 => format!("{millis} ms"),
-        millis if millis % 1_000 < 100 => format!("{} s", millis / 1_000),
-        millis => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
-    }
 }
 
 fn why(reason: ChoiceReason, offers: usize) -> String {

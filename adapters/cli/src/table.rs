@@ -56,7 +56,7 @@ impl<const N: usize> Table<N> {
     }
 
     fn is_right(&self, at: usize) -> bool {
-        let number = |cell: &String| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit());
+        let number = |cell: &String| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         at != self.long && self.rows[1..].iter().all(|row| number(&row[at]))
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Network {
     bootstrap: Vec<(PeerId, Vec<Multiaddr>)>,
     schedule: Bootstrap,
     dials: HashMap<ConnectionId, usize>,
+    /// Who answered last where a bootstrap node was to be, if that was another.
+    others: HashMap<usize, PeerId>,
     remotes: HashMap<ConnectionId, Multiaddr>,
     providers: BTreeSet<PeerId>,
     local: BTreeSet<PeerId>,
@@ -122,6 +124,7 @@ impl Network {
             bootstrap: by_peer(parts.bootstrap),
             schedule: parts.schedule,
             dials: HashMap::new(),
+            others: HashMap::new(),
             remotes: HashMap::new(),
             providers: parts.providers.iter().map(|(peer, _)| *peer).collect(),
             local: BTreeSet::new(),
@@ -311,7 +314,13 @@ impl Network {
                 BootstrapOutput::Unreachable(index) => {
                     let (peer, addresses) = &self.bootstrap[index];
                     let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                    let detail = format!("bootstrap node {peer} does not answer at {at}; dialled again for ever");
+                    let detail = match self.others.get(&index) {
+                        Some(other) => format!(
+                            "not bootstrap node {peer} answers at {at} but {other}: correct the id at the end of its \
+                             address; dialled again for ever"
+                        ),
+                        None => format!("bootstrap node {peer} does not answer at {at}; dialled again for ever"),
+                    };
                     driver.on_failure("bootstrap_unreachable", detail);
                 }
             }
@@ -321,6 +330,10 @@ impl Network {
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         let Some(index) = self.dials.remove(&id) else { return };
         tracing::debug!(%error, "bootstrap node not reached");
+        match error {
+            DialError::WrongPeerId { obtained, .. } => drop(self.others.insert(index, *obtained)),
+            _ => drop(self.others.remove(&index)),
+        }
         self.schedule.handle_input(self.now(), BootstrapInput::Failed(index));
     }
 

@@ -1,16 +1,17 @@
 //! What an answer would cost.
 
-use std::io::Write;
-
-use haggle::{Prompt, QuoteSpec, core::spec::Haggle};
+use haggle::{Offer, Prompt, QuoteSpec, core::spec::Haggle};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Quote},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
-    narrator::{offer_json, terms},
-    screen::{Screen, Transient, print_json},
+    money::decimal,
+    narrator::offer_json,
+    screen::{Transient, print_json},
+    spans::span,
+    table::Table,
 };
 
 /// The length of a prompt that is not known: a few sentences.
@@ -45,10 +46,18 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
         let (model, tokens) = (&args.wanted.model, args.max_tokens);
         print_json(&json!({"model": model, "body_bytes": body_bytes, "max_tokens": tokens, "offers": all}))?;
     } else {
-        let mut out = Screen::Out;
-        for offer in &offers {
-            writeln!(out, "{}  {}", offer.peer, terms(offer))?;
+        let mut table = Table::new(["provider", "at most", "prompt", "per million", "first token"], 0);
+        for Offer { peer, cost, tariff, eta, .. } in &offers {
+            table.add([
+                peer.to_string(),
+                decimal(*cost),
+                decimal(tariff.fee_in),
+                decimal(tariff.price_out),
+                span(*eta),
+            ]);
         }
+        table.note(format!("{}; prices in units; when the first token comes is what they say", wanted.model));
+        table.print()?;
     }
     Ok(Exit::Done)
 }

@@ -24,6 +24,8 @@ use crate::{
     exit::{Exit, Failed},
     screen::{Screen, print_json},
     settings::Settings,
+    spans::span,
+    table::Table,
 };
 
 /// The first line of a file of bans: remaining times count from there.
@@ -64,14 +66,15 @@ pub(crate) fn bans(global: &Global, args: &Bans) -> Result<Exit, Failed> {
         fs::write(file, text).map_err(|error| bad_file(file, &error))?;
         return Ok(Exit::Done);
     }
-    for line in &lines {
-        match global.json {
-            true => print_json(&json!(line))?,
-            false => say(&told(line))?,
-        }
+    if global.json {
+        lines.iter().try_for_each(|line| print_json(&json!(line)))?;
+        return Ok(Exit::Done);
     }
-    if lines.is_empty() && !global.json {
-        say("nobody is banned")?;
+    let mut table = Table::new(["provider", "why", "for"], 0);
+    lines.iter().for_each(|line| table.add(told(line)));
+    match lines.is_empty() {
+        true => say("nobody is banned")?,
+        false => table.print()?,
     }
     Ok(Exit::Done)
 }
@@ -102,14 +105,17 @@ pub(crate) fn reliability(global: &Global, args: &SomePeer) -> Result<Exit, Fail
         let known = |peer: CorePeerId| Some((id::to_libp2p(&peer)?, requester.reliability(now, &peer)?));
         Ok(peers.into_iter().filter_map(known).collect::<Vec<_>>())
     })?;
-    for (peer, known) in &known {
-        match global.json {
-            true => print_json(&json!({"peer": peer.to_string(), "reliability": known}))?,
-            false => say(&served(peer, known))?,
-        }
+    if global.json {
+        let entry = |(peer, known): &(PeerId, Reliability)| json!({"peer": peer.to_string(), "reliability": known});
+        known.iter().try_for_each(|known| print_json(&entry(known)))?;
+        return Ok(Exit::Done);
     }
-    if known.is_empty() && !global.json {
-        say("nothing is known")?;
+    let heading = ["provider", "standing", "score", "attempts", "whole", "failed", "broke rules", "first token"];
+    let mut table = Table::new(heading, 0);
+    known.iter().for_each(|(peer, known)| table.add(served(peer, known)));
+    match known.is_empty() {
+        true => say("nothing is known")?,
+        false => table.print()?,
     }
     Ok(Exit::Done)
 }
@@ -143,29 +149,30 @@ fn line(record: &BanRecord) -> Option<Line> {
     })
 }
 
-fn told(line: &Line) -> String {
+fn told(line: &Line) -> [String; 3] {
     let left = line.remaining_ms.div_ceil(1000);
-    match line.cause {
-        BanCause::Manual => format!("{}  by hand", line.peer),
-        _ if left == 0 => format!("{}  was banned, and has to prove itself", line.peer),
-        BanCause::Fatal => format!("{}  broke the protocol: {left} s", line.peer),
-        BanCause::Score => format!("{}  score: {left} s", line.peer),
-    }
+    let (why, left) = match line.cause {
+        BanCause::Manual => ("by hand", "ever".into()),
+        _ if left == 0 => ("was banned", "it has to prove itself".into()),
+        BanCause::Fatal => ("broke the protocol", format!("{left} s")),
+        BanCause::Score => ("score", format!("{left} s")),
+    };
+    [line.peer.clone(), why.into(), left]
 }
 
-fn served(peer: &PeerId, known: &Reliability) -> String {
+fn served(peer: &PeerId, known: &Reliability) -> [String; 8] {
     let counts = known.counts;
     let standing = json!(known.standing);
-    format!(
-        "{peer}  {}, score {}: {} attempts, {} whole answers, {} failures, {} violations, first token in about {} ms",
-        standing.as_str().unwrap_or_default(),
-        known.score / 1000,
-        counts.attempts,
-        counts.verified_ends,
-        counts.failures,
-        counts.violations,
-        known.expected.0,
-    )
+    [
+        peer.to_string(),
+        standing.as_str().unwrap_or_default().into(),
+        (known.score / 1000).to_string(),
+        counts.attempts.to_string(),
+        counts.verified_ends.to_string(),
+        counts.failures.to_string(),
+        counts.violations.to_string(),
+        span(known.expected),
+    ]
 }
 
 /// Reads a file of bans, and how long ago it was written.

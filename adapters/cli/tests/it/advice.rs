@@ -23,6 +23,12 @@ fn a_model_nobody_serves_is_told_with_those_of_the_network() {
     let end = &serve.peer[serve.peer.len() - 8..];
     assert!(models.out.contains(end), "{end} is not in {}", models.out);
     assert!(models.out.lines().all(|line| line.chars().count() <= 80), "{}", models.out);
+    for command in ["discover", "quote"] {
+        let table = run(folder.haggle(&[&[command][..], &by_dht].concat()));
+        table.exits(0);
+        assert!(table.out.contains("12.5") && table.out.contains(end), "{}", table.out);
+        assert!(table.out.lines().all(|line| line.chars().count() <= 80), "{}", table.out);
+    }
     let listed = run(folder.haggle(&[&["models", "--json"][..], &by_dht].concat())).json();
     assert_eq!((&listed["network"], &listed["models"][0]["peer"]), (&"main".into(), &serve.peer.as_str().into()));
     assert_eq!(listed["models"][0]["price_out"], "12.5");
@@ -38,6 +44,18 @@ fn a_model_nobody_serves_is_told_with_those_of_the_network() {
         .says(4, &["what is sold here: haggle-tiny-stories, smollm2-135m, tales."]);
     wrong("ask", &[&["--provider", &serve.address][..], &far].concat())
         .says(4, &["what was asked sells haggle-tiny-stories"]);
+    // What does not fit is told beside what there is.
+    let dear = ["--provider", &serve.address, "--max-price-out", "12", "--min-context", "5000", "Hello"];
+    let there = ["from 12.5 a million on (--max-price-out 12)", "room for 1024 tokens (--min-context 5000)"];
+    wrong("ask", &dear).says(4, &there);
+    let excluded = ["--provider", &serve.address, "--exclude", &serve.peer, "Hello"];
+    wrong("ask", &excluded).says(4, &["--exclude leaves 1 out"]);
+    // A bootstrap node is no provider, and its address is for it alone.
+    wrong("ask", &["--provider", &bootstrap.address, "Hello"])
+        .says(4, &["answers, but sells nothing", "--bootstrap ADDR"]);
+    let other = bootstrap.address.replace(&bootstrap.peer, &serve.peer);
+    let mistaken = wrong("ask", &["--bootstrap", &other, "Hello"]);
+    mistaken.says(4, &["not bootstrap node", &bootstrap.peer, "correct the id"]);
     // Of another network nothing is known here.
     let other = [&by_dht[..], &["--network", "mian", "Hello"]].concat();
     wrong("ask", &other).says(4, &["nobody sells anything in the network \"mian\"", "--network NAME"]);
@@ -92,6 +110,9 @@ fn an_answer_without_a_word_is_told_and_what_was_not_told_is_no_number() {
     server.does(Does::NeverCloses);
     let untold = ask(&["--chat", "--max-tokens", "3"]);
     untold.says(0, &["tokens read: not told, 3 written"]);
+    let untold = ask(&["--json", "--chat", "--max-tokens", "3"]);
+    let ended = &untold.events("job:ended")[0];
+    assert!(ended["prompt_tokens"].is_null() && ended["bill"]["tokens"] == 3, "{ended}");
 }
 
 /// Two that sell what servers write which cannot go on with another's answer; the first is lost in mid-answer.
