@@ -56,7 +56,7 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
                 span(*eta),
             ]);
         }
-        table.note(format!("{}; prices in units; when the first token comes is what they say", wanted.model));
+        table.note(format!("{}; in units; when the first token comes is what they say", wanted.model));
         table.print()?;
     }
     Ok(Exit::Done)
