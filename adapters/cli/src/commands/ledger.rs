@@ -16,6 +16,7 @@ use crate::{
     money::decimal,
     screen::{Screen, print_json},
     settings::Settings,
+    table::Table,
 };
 
 pub(crate) fn run(global: &Global, args: &ReadLedger) -> Result<Exit, Failed> {
@@ -71,17 +72,19 @@ fn in_all(sums: &Sums, side: Side) -> (u64, u128) {
 }
 
 fn print(sums: &Sums) -> io::Result<()> {
-    let mut out = Screen::Out;
-    writeln!(out, "{:<6}  {:<52}  {:>8}  {:>10}  {:>14}", "side", "peer", "jobs", "tokens", "owed")?;
+    let mut table = Table::new(["side", "peer", "jobs", "tokens", "owed"], 1);
+    let mut row = |side: &Side, peer: String, jobs: String, tokens: u64, owed: u128| {
+        table.add([side.to_string(), peer, jobs, tokens.to_string(), decimal(owed)]);
+    };
     for ((side, peer), sum) in sums {
-        let (jobs, tokens, owed) = (sum.jobs.len(), sum.tokens, decimal(sum.owed));
-        writeln!(out, "{side:<6}  {:<52}  {jobs:>8}  {tokens:>10}  {owed:>14}", peer.to_string())?;
+        row(side, peer.to_string(), sum.jobs.len().to_string(), sum.tokens, sum.owed);
     }
     for side in [Side::Sold, Side::Bought] {
         let (tokens, owed) = in_all(sums, side);
-        writeln!(out, "{side:<6}  {:<52}  {:>8}  {tokens:>10}  {:>14}", "in all", "", decimal(owed))?;
+        row(&side, "in all".into(), String::new(), tokens, owed);
     }
-    writeln!(out, "settlement: none (this version pays nothing); owed in units")
+    table.note("settlement: none (this version pays nothing); owed in units");
+    table.print()
 }
 
 fn to_json(file: &Path, sums: &Sums, torn: Option<Torn>) -> Value {

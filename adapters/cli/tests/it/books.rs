@@ -77,6 +77,7 @@ fn the_ledgers_of_both_sides_agree() {
     let told = run(folder.haggle(&["ledger", sold_text]));
     told.exits(0);
     assert!(told.out.contains("settlement: none") && told.out.contains("in all"), "{}", told.out);
+    assert!(told.out.lines().all(|line| line.chars().count() <= 80), "{}", told.out);
 }
 
 #[test]
