@@ -45,10 +45,15 @@ impl Screen {
         }
     }
 
+    /// A terminal that can do more than write on.
+    fn is_clever(self) -> bool {
+        self.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
     /// Colours for a terminal, unless `NO_COLOR` is set.
     pub(crate) fn style(self) -> Style {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Style(self.is_terminal() && !unwanted)
+        Style(self.is_clever() && !unwanted)
     }
 
     /// Columns; of what is no terminal, those of the usual one.
@@ -151,7 +156,7 @@ impl Transient {
 
     /// Draws it, if there is a terminal to be seen on.
     pub(crate) fn draw(&self) {
-        if !Screen::Err.is_terminal() {
+        if !Screen::Err.is_clever() {
             return;
         }
         let text = format!("{} ... {} s", in_line(&self.what), self.since.elapsed().as_secs());

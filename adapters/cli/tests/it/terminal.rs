@@ -128,6 +128,18 @@ fn a_strangers_answer_cannot_command_a_terminal() {
 }
 
 #[test]
+fn a_dumb_terminal_gets_nothing_but_text() {
+    let server = Server::start(Does::SlowFirst(Duration::from_secs(2)));
+    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m"]);
+    let folder = Folder::new();
+    let ask = ["ask", "--provider", &serve.address, "--model", "m", "--chat", "--max-tokens", "2", "Hi"];
+    let mut ask = folder.haggle(&ask);
+    ask.env("TERM", "dumb");
+    let shown = Terminal::start(ask).over();
+    assert!(shown.contains("word 0 word 1") && !shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
 fn a_talk_on_a_terminal() {
     let server = Server::start(Does::Writes);
     let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m", "--price-out", "1000000"]);
