@@ -251,7 +251,7 @@ impl Settings {
             ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
             ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
             ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
-            ("upstream_patience", "--upstream-patience", serve.upstream_patience.map(|span| span.0.into())),
+            ("upstream_patience", "--upstream-patience", serve.upstream_patience.map(span_text)),
             ("upstream_errors", "--upstream-errors", serve.upstream_errors.then(|| true.into())),
             ("status_every", "--status-every", serve.status_every.map(span_text)),
             ("status_every", "--quiet", serve.quiet.then(|| "0s".into())),

@@ -137,6 +137,11 @@ const WORDS: &[(&str, &Words)] = &[
             ("context", "Tokens of prompt and answer together; 0: the model's, up to 4096."),
             ("upstream", "The address of an OpenAI-compatible server to sell, such as \"http://127.0.0.1:11434/v1\"."),
             ("upstream_model", "The model's name there; empty: as `model`, or the only one it has."),
+            (
+                "upstream_patience",
+                "How long it may take for the first byte of an answer, for instance to load its model.",
+            ),
+            ("upstream_errors", "Show what it says itself of an error; it may quote prompts or the key."),
             ("upstream_key_env", "The environment variable that holds the server's key."),
             ("upstream_dialect", "What server it is: llama, vllm, ollama or openai; empty: as it says of itself."),
             ("job_ttl", "How long a job is kept whose requester was lost."),

@@ -73,7 +73,8 @@ const ASKS: [&[&str]; 2] = [&[], &["Hello"]];
 #[test]
 fn the_default_model_is_told_where_it_is_not_sold() {
     let server = Server::start(Does::Writes);
-    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "llama3.2", "--context", "1000"]);
+    let sells = ["serve", "--upstream", &server.url(), "--model", "llama3.2", "--context", "1000"];
+    let serve = Node::start(&[&sells[..], &["--upstream-patience", "5m", "--status-every", "1h"]].concat());
     let folder = Folder::new();
     let ask =
         |more: &[&str]| run(folder.haggle(&[&["ask", "--provider", &serve.address][..], more, &["Hello"]].concat()));
