@@ -199,37 +199,51 @@ impl Answer {
     }
 
     fn on_event(&mut self, event: Event<'_>) {
-        let data = event.data.trim_ascii();
-        match Json::whole(data) {
-            _ if data.eq_ignore_ascii_case(b"[DONE]") => self.done(),
-            _ if event.name == b"error" => self.on_error(data),
-            Some(json) => self.on_json(json, data),
-            // Text may be lost in it.
-            None if data.starts_with(b"{") => {
-                self.fail(Failure::new(Why::Engine, "the upstream server sent a piece of its answer that is damaged"));
+        let mut data = event.data.trim_ascii();
+        // Framed twice.
+        while let Some(inner) = data.strip_prefix(b"data:") {
+            data = inner.trim_ascii();
+        }
+        if data.eq_ignore_ascii_case(b"[DONE]") {
+            return self.done();
+        }
+        if event.name == b"error" {
+            return self.on_error(data);
+        }
+        // Some put several into one.
+        while let Some((json, rest)) = Json::first(data) {
+            data = rest.trim_ascii_start().strip_prefix(b",").unwrap_or(rest).trim_ascii();
+            match json.is_list() {
+                true => json.items().for_each(|json| self.on_json(json)),
+                false => self.on_json(json),
             }
-            // Some say `ping`.
-            None => {}
+        }
+        // Text may be lost in it. What does not even begin like this is none: some say `ping`.
+        if data.starts_with(b"{") {
+            self.fail(Failure::new(Why::Engine, "the upstream server sent a piece of its answer that is damaged"));
         }
     }
 
-    fn on_json(&mut self, json: Json<'_>, data: &[u8]) {
+    fn on_json(&mut self, json: Json<'_>) {
+        if self.ended {
+            return;
+        }
         let reply = Reply::read(json);
         if reply.is_error {
-            return self.on_error(data);
+            return self.on_error(json.bytes());
         }
         self.understood |= reply.is_part;
         self.model = self.model.take().or_else(|| reply.model.clone());
         if reply.is_complaint {
-            self.complaint = Some(data.to_vec());
+            self.complaint = Some(json.bytes().to_vec());
         }
-        self.on_reply(reply);
+        self.on_reply(&reply);
     }
 
-    fn on_reply(&mut self, reply: Reply) {
+    fn on_reply(&mut self, reply: &Reply) {
         self.prompt_tokens = reply.prompt_tokens.or(self.prompt_tokens);
         self.total = reply.total.or(self.total);
-        self.thoughts.take(&reply, self.tally.counted());
+        self.thoughts.take(reply, self.tally.counted());
         self.in_pieces |= !reply.text.is_empty();
         let bytes = if self.in_pieces { &reply.text } else { &reply.message };
         let text = self.halves.push(bytes);
@@ -272,6 +286,10 @@ impl Answer {
     }
 
     fn on_error(&mut self, data: &[u8]) {
+        if self.firm {
+            // The answer is whole: what went wrong then is the usage.
+            return self.end(None);
+        }
         let begun = self.started || !self.tally.is_empty();
         let error = ErrorBody::read(data);
         let Refusal { failure, outage } = refusal::of_event(&error, begun);

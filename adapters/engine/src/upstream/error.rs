@@ -30,7 +30,9 @@ impl ErrorBody {
         let json =
             json.and_then(|json| if json.is_list() { json.items().find(|item| item.is_object()) } else { Some(json) });
         let Some(json) = json else { return Self::new(String::from_utf8_lossy(body).into_owned(), &[]) };
-        let error = json.field("error").filter(|error| error.is_object()).unwrap_or(json);
+        let choice = json.field("choices").and_then(|choices| choices.items().next());
+        let error = [Some(json), choice].into_iter().flatten().filter_map(|part| part.field("error"));
+        let error = error.into_iter().find(|error| error.is_object()).unwrap_or(json);
         let text = |value: Json<'_>, name: &str| value.field(name).and_then(Json::lossy);
         let words = text(error, "message").or_else(|| text(json, "error")).or_else(|| text(json, "message"));
         // Or into a structure of its own: then all of it.

@@ -37,8 +37,19 @@ impl Nesting {
 impl<'a> Json<'a> {
     /// An object or a list, from its first bracket to its last and nothing else.
     pub(super) fn whole(bytes: &'a [u8]) -> Option<Self> {
-        let bytes = bytes.trim_ascii();
-        (matches!(bytes, [b'{' | b'[', ..]) && nested(bytes) == Some(bytes.len())).then_some(Self(bytes))
+        Self::first(bytes).filter(|(_, rest)| rest.trim_ascii().is_empty()).map(|(value, _)| value)
+    }
+
+    /// The first object or list, and what follows it.
+    pub(super) fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let bytes = bytes.trim_ascii_start();
+        let (value, rest) = bytes.split_at(matches!(bytes, [b'{' | b'[', ..]).then(|| nested(bytes)).flatten()?);
+        Some((Self(value), rest))
+    }
+
+    /// As it was written.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.0
     }
 
     /// The value of a field of an object; of several with this name the last.

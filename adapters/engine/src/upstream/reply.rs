@@ -34,25 +34,27 @@ impl Reply {
     pub(super) fn read(json: Json<'_>) -> Self {
         // One answer was asked for, so that the first is it, whatever its number.
         let choices = json.field("choices");
-        let choice = choices.and_then(|choices| choices.items().find(|choice| choice.is_object()));
+        let alone = choices.filter(|choices| choices.is_object());
+        let choice = choices.and_then(|choices| choices.items().find(|choice| choice.is_object())).or(alone);
         let usage = json.field("usage");
-        let said = |name: &str| usage.and_then(|usage| usage.field(name)).and_then(Json::count);
+        let said = |names: &[&str]| usage.and_then(|usage| usage.any(names)).and_then(Json::count);
         let details = usage.and_then(|usage| usage.field("completion_tokens_details"));
         let timed = json.field("timings").and_then(|timings| timings.field("predicted_n")).and_then(Json::count);
         let is_named = |wanted: &[u8]| json.field("object").and_then(Json::text).is_some_and(|name| *name == *wanted);
-        let is_error = is_named(b"error") || json.field("error").is_some_and(|error| !error.is_nothing());
+        let errors = [Some(json), choice].into_iter().flatten().filter_map(|part| part.field("error"));
+        let is_error = is_named(b"error") || errors.into_iter().any(|error| !error.is_nothing());
         let mut reply = choice.map(Self::of_choice).unwrap_or_default();
-        reply.prompt_tokens = said("prompt_tokens");
-        reply.total = said("completion_tokens").or(timed).filter(|total| *total > 0);
+        reply.prompt_tokens = said(&["prompt_tokens", "input_tokens"]);
+        reply.total = said(&["completion_tokens", "output_tokens"]).or(timed).filter(|total| *total > 0);
         reply.hidden = details.and_then(|details| details.field("reasoning_tokens")).and_then(Json::count);
         reply.model = json.field("model").and_then(Json::lossy);
-        reply.is_part = choices.is_some_and(Json::is_list);
+        reply.is_part = choices.is_some_and(Json::is_list) || alone.is_some();
         reply.is_error = is_error;
         reply.is_complaint = !reply.is_part && json.any(&["detail", "message", "code"]).is_some();
         reply
     }
 
-    fn of_choice(choice: Json<'_>) -> Self {
+    fn of_choice<'a>(choice: Json<'a>) -> Self {
         let (delta, message) = (choice.field("delta"), choice.field("message"));
         let mut reply = Self::default();
         // By the names that are in use.
@@ -60,7 +62,8 @@ impl Reply {
         let said = [delta, message].into_iter().flatten();
         let thought = said.flat_map(|part| thoughts.map(|name| part.field(name)).into_iter().flatten());
         reply.thought = thought.filter(|thought| !thought.is_nothing()).map(size).max().unwrap_or_default();
-        if let Some(content) = delta.and_then(|delta| delta.field("content")) {
+        let content = |part: Json<'a>| if part.is_object() { part.field("content") } else { Some(part) };
+        if let Some(content) = delta.and_then(content) {
             reply.thought += take(content, &mut reply.text);
         }
         if reply.text.is_empty()
@@ -68,7 +71,7 @@ impl Reply {
         {
             reply.thought += take(text, &mut reply.text);
         }
-        if let Some(content) = message.and_then(|message| message.field("content")) {
+        if let Some(content) = message.and_then(content) {
             reply.thought += take(content, &mut reply.message);
         }
         let reason = choice.any(&["finish_reason", "finishReason"]).and_then(Json::lossy);

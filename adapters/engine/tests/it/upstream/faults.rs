@@ -144,6 +144,7 @@ fn an_error_in_a_stream_keeps_others_away_as_one_before_it_does() {
         format!("event: error\ndata: {busy}\n\n"),
         format!("data: {busy}\n\n"),
         format!("{busy}\n"),
+        r#"data: {"choices":[{"error":{"code":"429"},"finish_reason":"error"}]}"#.to_owned() + "\n\n",
         r#"{"message":"too many requests","code":429}"#.to_owned(),
     ];
     for body in forms {

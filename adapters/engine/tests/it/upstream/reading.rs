@@ -104,6 +104,12 @@ fn what_nobody_needs_is_no_reason_to_lose_an_answer() {
         ("a b", whole.to_owned()),
         ("a b", whole.replace(',', ",\n\n")),
         ("a b", format!("data: {whole}\n\n")),
+        ("a b", format!("[{},\n{},\n{END}]", delta("\"a \""), delta("\"b\""))),
+        ("a b", format!("data: {}{}\n\ndata: {END},\n\n", delta("\"a \""), delta("\"b\""))),
+        ("a b", around(&delta("\"b\"")).replace("data: ", "data: data: ")),
+        ("a b", around(r#"{"choices":[{"delta":"b"}]}"#)),
+        ("a b", around(r#"{"choices":{"delta":{"content":"b"}}}"#)),
+        ("a b", format!("{}data: {{\"error\":\"no usage\"}}\n\n", around(&delta("\"b\"")))),
         ("a 😀", halves),
     ];
     let server = Server::start(Does::Writes);
