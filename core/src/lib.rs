@@ -93,6 +93,7 @@ mod deadlines;
 mod digest;
 pub mod event;
 pub mod id;
+mod inbound;
 pub mod limits;
 pub mod machine;
 pub mod manual;

@@ -1,6 +1,11 @@
 //! Every bound of the core, with its source. Reaching one is a typed refusal or back-pressure, never growth.
 
-use crate::{time::Millis, wire};
+use crate::{
+    time::Millis,
+    wire::{MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES},
+};
+
+pub use crate::wire::CHUNK_COST;
 
 /// Sizes and counts. The defaults suit a node on the open internet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,13 +45,15 @@ pub struct Limits {
     pub pending_cancels: u32,
 }
 
+/// Bytes in a snapshot, at most: bodies and texts of one node, and what is known of its peers.
+pub const MAX_SNAPSHOT: usize = 96 << 20;
 /// What can be written into a snapshot can be read again: the rest of it is for what is known of peers (at most 1 KiB each),
 /// for terms and bills of jobs, and for attempts that were lost.
 const MAX_NODE_BYTES: u64 = 64 << 20;
-const _: () = assert!(MAX_NODE_BYTES + (32 << 20) <= crate::snapshot::MAX_SNAPSHOT as u64);
+const _: () = assert!(MAX_NODE_BYTES + (32 << 20) <= MAX_SNAPSHOT as u64);
 
-/// What a chunk costs beyond its text and ids: many small frames are the classic flood.
-pub const CHUNK_COST: u32 = 64;
+/// No provider's promise of time is believed beyond this.
+pub(crate) const MAX_ETA: Millis = Millis::from_secs(3600);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -186,9 +193,8 @@ impl Limits {
         if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return Err(ConfigError { field, must: "at least 1" });
         }
-        let chunk = wire::MAX_CHUNK_TEXT as u32 + CHUNK_COST;
-        check("window_tokens", (1..=8192).contains(&self.window_tokens), "1 to 8192")?;
-        check("window_bytes", (2 * chunk..=1 << 20).contains(&self.window_bytes), "16512 to 1048576")?;
+        check("window_tokens", (1..=MAX_WINDOW_TOKENS).contains(&self.window_tokens), "1 to 8192")?;
+        check("window_bytes", (MIN_WINDOW_BYTES..=MAX_WINDOW_BYTES).contains(&self.window_bytes), "16512 to 1048576")?;
         check("body_unasked", (0..=1 << 20).contains(&self.body_unasked), "at most 1048576")?;
         check("body_bytes", (1..=64 << 20).contains(&self.body_bytes), "1 to 67108864")?;
         let node_bytes = self.body_bytes..=MAX_NODE_BYTES;

@@ -1,10 +1,8 @@
 //! The one interface of both machines: facts in, orders out, one deadline.
 
 use crate::{
-    event::Violation,
     id::{Model, PeerId, QueryId, StreamId},
     time::Instant,
-    wire::{self, Deframer, Message},
 };
 
 /// A sans-IO state machine: [`crate::Requester`] or [`crate::Provider`].
@@ -178,13 +176,4 @@ pub enum Cause {
     Drain,
     /// A dial of a bootstrap node is due, or took too long.
     Bootstrap,
-}
-
-/// The next whole message of a stream and its bytes, of those kept and those that arrived.
-pub(crate) fn next_message<'r, 'i: 'r>(
-    deframer: &'r mut Deframer,
-    bytes: &mut &'i [u8],
-) -> Result<Option<(&'r [u8], Message<'r>)>, Violation> {
-    let Some(payload) = deframer.next(bytes)? else { return Ok(None) };
-    Ok(Some((payload, wire::decode(payload)?)))
 }

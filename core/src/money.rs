@@ -110,6 +110,17 @@ impl Account {
     }
 }
 
+/// Sets `amount` aside in both accounts; `false`, and nothing changes in either, if there is no room in one.
+#[must_use]
+pub(crate) fn reserve_in_both(one: &mut Account, other: &mut Account, amount: u128) -> bool {
+    let fits = one.reserve(amount);
+    if fits && !other.reserve(amount) {
+        one.settle(amount, 0);
+        return false;
+    }
+    fits
+}
+
 /// Rounded up. Asked for every token: what fits into 64 bits divides far faster there.
 const fn per_price(micros: u128) -> u128 {
     if micros <= u64::MAX as u128 {
@@ -151,6 +162,16 @@ mod tests {
         assert!(!account.reserve(cost));
         assert!(account.reserve(u128::from(u64::MAX)));
         assert!(!account.reserve(1));
+    }
+
+    #[test]
+    fn what_fits_into_one_of_two_accounts_is_set_aside_in_none() {
+        let (mut small, mut large) = (Account::new(Some(10)), Account::new(Some(20)));
+        assert!(!reserve_in_both(&mut small, &mut large, 15));
+        assert!(!reserve_in_both(&mut large, &mut small, 15));
+        assert_eq!((small.reserved(), large.reserved()), (0, 0));
+        assert!(reserve_in_both(&mut large, &mut small, 10));
+        assert_eq!((small.reserved(), large.reserved()), (10, 10));
     }
 
     proptest! {

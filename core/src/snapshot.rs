@@ -12,13 +12,11 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use crate::{
     digest,
     id::JobId,
-    limits::ConfigError,
+    limits::{ConfigError, MAX_SNAPSHOT},
     time::{Instant, Millis},
     wire::{Unwritten, check_shape},
 };
 
-/// Bytes in a snapshot, at most: bodies and texts of one node, and what is known of its peers.
-pub const MAX_SNAPSHOT: usize = 96 << 20;
 /// Levels of lists and maps in a snapshot, at most.
 const MAX_DEPTH: usize = 12;
 /// Changes with every change of what is kept.

@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use haggle_core::{JobId, SnapshotError, snapshot::MAX_SNAPSHOT, time::Millis};
+use haggle_core::{JobId, SnapshotError, limits::MAX_SNAPSHOT, time::Millis};
 use libp2p::identity::Keypair;
 
 use crate::{id, key, key::KeyFileError};

@@ -27,8 +27,9 @@ use crate::{
     digest::Digester,
     event::{ProviderEvent, ServedReason, Violation},
     id::{AttemptId, Model, PeerId, StreamId},
+    inbound::Inbound,
     limits::{ConfigError, Limits},
-    machine::{Cause, Input, Machine, Output, Timeout, next_message},
+    machine::{Cause, Input, Machine, Output, Timeout},
     outbox::Outbox,
     rand::Rng,
     refusal::Refusal,
@@ -341,32 +342,10 @@ impl Provider {
         }
     }
 
-    fn on_received(&mut self, stream: StreamId, mut bytes: &[u8]) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
-        let mut deframer = core::mem::take(&mut state.deframer);
-        let broken = loop {
-            // A handler may have ended the stream: what follows on it is not read.
-            if !self.streams.contains_key(&stream) {
-                return;
-            }
-            match next_message(&mut deframer, &mut bytes) {
-                Ok(None) => break None,
-                Ok(Some((payload, message))) => {
-                    if let Err(violation) = self.on_message(stream, payload, message) {
-                        break Some(violation);
-                    }
-                }
-                Err(violation) => break Some(violation),
-            }
-        };
-        match broken {
-            Some(violation) => self.on_violation(stream, violation),
-            None => {
-                if let Some(state) = self.streams.get_mut(&stream) {
-                    state.deframer = deframer;
-                }
-                self.index_stream(stream);
-            }
+    fn on_received(&mut self, stream: StreamId, bytes: &[u8]) {
+        match self.receive(stream, bytes) {
+            Ok(()) => self.index_stream(stream),
+            Err(violation) => self.on_violation(stream, violation),
         }
     }
 
@@ -436,6 +415,16 @@ impl Provider {
         if let Some(attempt) = job {
             self.detach(attempt);
         }
+    }
+}
+
+impl Inbound for Provider {
+    fn deframer(&mut self, stream: StreamId) -> Option<&mut Deframer> {
+        self.streams.get_mut(&stream).map(|stream| &mut stream.deframer)
+    }
+
+    fn on_frame(&mut self, stream: StreamId, payload: &[u8], message: Message<'_>) -> Result<(), Violation> {
+        self.on_message(stream, payload, message)
     }
 }
 

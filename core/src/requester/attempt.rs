@@ -8,7 +8,7 @@ use crate::{
     digest::TextHash,
     event::{BillLine, Quote, Violation},
     id::{PeerId, StreamId},
-    limits::{Limits, Policy},
+    limits::{Limits, MAX_ETA, Policy},
     machine::{Cause, Timeout},
     peers::book::Permit,
     time::{Instant, Millis},
@@ -18,10 +18,7 @@ use crate::{
 
 pub(super) use self::kept::Kept;
 
-use super::{
-    negotiation::MAX_ETA,
-    run::{Prefix, Run},
-};
+use super::run::{Prefix, Run};
 
 /// The state of the attempt that is current. The requester's side of a stream.
 #[derive(Clone, Hash, Debug)]
@@ -72,6 +69,22 @@ pub(super) struct Attempt {
     consumed: u64,
     ack_due: Option<Instant>,
     times: Times,
+}
+
+/// What an attempt begins with.
+pub(super) struct Start<'a> {
+    pub(super) number: u32,
+    pub(super) stream: StreamId,
+    /// Its cost is set aside.
+    pub(super) quote: Quote,
+    pub(super) class: Exactness,
+    pub(super) permit: Permit,
+    pub(super) prefix: Prefix,
+    pub(super) run: &'a Run,
+    /// Tokens of earlier runs that the application has not taken yet.
+    pub(super) stale: u64,
+    /// Tokens it may write, the evidence included.
+    pub(super) max_tokens: u64,
 }
 
 /// Whether the provider may not have begun: then it may not have read the prefix that its digest would be of.
@@ -131,19 +144,10 @@ impl Times {
 }
 
 impl Attempt {
-    #[expect(clippy::too_many_arguments, reason = "each is a different fact about the award")]
-    pub(super) fn new(
-        now: Instant,
-        policy: &Policy,
-        number: u32,
-        stream: StreamId,
-        (quote, class, permit): (Quote, Exactness, Permit),
-        reserved: u128,
-        (prefix, run, stale): (Prefix, &Run, u64),
-        left: u64,
-        limits: &Limits,
-    ) -> Self {
+    pub(super) fn new(now: Instant, policy: &Policy, limits: &Limits, start: Start<'_>) -> Self {
+        let Start { number, stream, quote, class, permit, prefix, run, stale, max_tokens } = start;
         let backlog = u32::try_from((run.tokens() - run.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
+        // What the application has still to take of earlier attempts waits in the same queue.
         let asked = (limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes);
         let (start, from) = (prefix.tokens, run.tokens());
         let (before, evidence) = run.text().split_at_checked(prefix.text_bytes).unwrap_or((run.text(), ""));
@@ -157,10 +161,10 @@ impl Attempt {
             cuts: 0,
             dials: 0,
             grace: Instant::MAX,
+            reserved: quote.cost,
             quote,
             class,
             permit,
-            reserved,
             terms: [0; 32],
             was_accepted: false,
             ended: false,
@@ -169,12 +173,11 @@ impl Attempt {
             differs: false,
             from,
             evidence: evidence.into(),
-            max_tokens: left.saturating_add(u64::from(prefix.overlap)),
+            max_tokens,
             prefix,
             text_bytes: 0,
             new_bytes: 0,
             text_hash,
-            // What the application has still to take of earlier attempts waits in the same queue.
             asked,
             window: Window::new(start, asked.0, asked.1),
             consumed: start,
@@ -349,6 +352,10 @@ impl Attempt {
 
     /// Compares a chunk's text with the evidence that is due; says how many of its bytes are new. Where the tokens that
     /// are known end, the text that is known has to end too.
+    ///
+    /// A provider may cut the same text into other chunks than the one before it did, so a chunk may end within the evidence,
+    /// at its end, or beyond. But the evidence was chosen to end with a token: text that ends with it and tokens that do not,
+    /// or the other way round, are not the tokens that were promised, even where all bytes are equal.
     fn compare(&mut self, text: &str, all_known: bool) -> usize {
         if self.evidence.is_empty() && !all_known {
             return text.len();

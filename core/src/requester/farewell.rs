@@ -12,27 +12,9 @@ use crate::{
     wire::Message,
 };
 
-use super::{Key, Requester, Role};
+use super::context::{Context, Farewell, Key, Role};
 
-/// A cancelled attempt, until its provider confirms, or would have forgotten it anyway.
-#[derive(Clone, Hash, Debug)]
-pub(super) struct Farewell {
-    peer: PeerId,
-    stream: Option<StreamId>,
-    until: Instant,
-    retry: Instant,
-    /// Streams lost before it was confirmed.
-    losses: u32,
-}
-
-impl Farewell {
-    /// Its provider, and until when it is told.
-    pub(super) const fn goal(&self) -> (PeerId, Instant) {
-        (self.peer, self.until)
-    }
-}
-
-impl Requester {
+impl Context {
     /// A Cancel that was not confirmed before the process died is said again.
     pub(super) fn repeat_farewell(&mut self, name: (JobId, u32), peer: PeerId, until: Instant) {
         let until = until.min(self.now.after(self.policy.detached_ttl));
@@ -72,9 +54,7 @@ impl Requester {
             self.end_farewell(name);
             return Ok(());
         }
-        let now = self.now;
-        let paid = self.streams.get_mut(&stream).is_none_or(|stream| stream.idle_frames.charge(now));
-        if paid { Ok(()) } else { Err(Violation::Flood) }
+        self.charge_idle_frame(stream)
     }
 
     pub(super) fn on_farewell_lost(&mut self, name: (JobId, u32)) {
@@ -86,8 +66,7 @@ impl Requester {
         self.index_farewell(name);
     }
 
-    pub(super) fn on_farewell_timeout(&mut self, job: JobId, attempt: u32) {
-        let name = (job, attempt);
+    pub(super) fn on_farewell_timeout(&mut self, name: (JobId, u32)) {
         let Some(farewell) = self.farewells.get(&name) else { return };
         if farewell.until <= self.now {
             self.end_farewell(name);

@@ -3,8 +3,8 @@
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    event::{Bill, BillLine, Interrupted, PassedOver, Quote, TakeOver},
-    id::{PeerId, StreamId},
+    event::{Bill, BillLine, Failure, Interrupted, Outcome, PassedOver, Quote, TakeOver},
+    id::{JobId, PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
     peers::book::Lift,
@@ -15,9 +15,25 @@ use crate::{
 
 use super::{attempt::Attempt, run::Run};
 
+/// What follows from a step of a job's flow. Whoever had the step done does it.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing, until something comes or is due.
+    Stay,
+    /// The choice among the offers.
+    Choose,
+    /// A look at who is known by now.
+    Search,
+    /// The attempt ended without an answer: somebody else goes on, or nobody.
+    Broken(Interrupted),
+    /// The job is over.
+    End(Outcome),
+}
+
 /// One request of the application: an answer, prices, or providers.
 #[derive(Clone, Hash, Debug)]
 pub(super) struct Job {
+    pub(super) id: JobId,
     pub(super) goal: Goal,
     pub(super) criteria: Criteria,
     pub(super) max_tokens: u64,
@@ -93,6 +109,8 @@ pub(super) enum Phase {
     Waiting { until: Instant },
     /// One provider is awarded.
     Awarded(Box<Attempt>),
+    /// The attempt is over, and what follows is decided in the same step: no job stays here.
+    Deciding,
 }
 
 /// A conversation with one provider about a price.
@@ -127,7 +145,86 @@ pub(super) enum TalkState {
     Out,
 }
 
+impl Next {
+    pub(super) const fn fail(failure: Failure) -> Self {
+        Self::End(Outcome::Failed(failure))
+    }
+}
+
 impl Job {
+    /// A job that nothing has happened to yet.
+    pub(super) fn new(
+        id: JobId,
+        goal: Goal,
+        mut criteria: Criteria,
+        max_tokens: u64,
+        haggle: Haggle,
+        now: Instant,
+        until: Instant,
+    ) -> Self {
+        criteria.only.sort_unstable();
+        criteria.only.dedup();
+        Self {
+            id,
+            account: Account::new(goal.budget()),
+            goal,
+            not_before: if criteria.refresh { now } else { Instant::ZERO },
+            criteria,
+            max_tokens,
+            haggle,
+            since: now,
+            until,
+            phase: Phase::Searching { window: None },
+            talks: BTreeMap::new(),
+            unaffordable: None,
+            last_out: None,
+            attempts: 0,
+            tries: 0,
+            before: 0,
+            run: Run::default(),
+            forgot_run: false,
+            stale: 0,
+            how: TakeOver::Spliced,
+            lift: Lift::Nothing,
+            busy: None,
+            rounds: 0,
+            broken: None,
+            lines: Vec::new(),
+            explain: false,
+        }
+    }
+
+    pub(super) const fn attempt(&self) -> Option<&Attempt> {
+        match &self.phase {
+            Phase::Awarded(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.phase {
+            Phase::Awarded(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// Takes the attempt out: it is over.
+    pub(super) fn take_attempt(&mut self) -> Option<Attempt> {
+        match core::mem::replace(&mut self.phase, Phase::Deciding) {
+            Phase::Awarded(attempt) => Some(*attempt),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// The last Award does not count: nothing came of it that could have failed.
+    pub(super) fn uncount_try(&mut self) {
+        debug_assert!(self.tries > 0, "every award counts first");
+        self.tries = self.tries.saturating_sub(1);
+    }
+
     /// Bytes of the body as it is priced.
     pub(super) const fn body_bytes(&self) -> u64 {
         match &self.goal {
@@ -147,9 +244,7 @@ impl Job {
 
     pub(super) fn bill(&self) -> Bill {
         let mut lines = self.lines.clone();
-        if let Phase::Awarded(attempt) = &self.phase {
-            lines.push(attempt.line());
-        }
+        lines.extend(self.attempt().map(Attempt::line));
         Bill::of(lines)
     }
 
@@ -158,7 +253,7 @@ impl Job {
         let deadline = Timeout { at: self.until, cause: Cause::JobDeadline };
         let own = match &self.phase {
             Phase::Searching { window: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
-            Phase::Searching { window: None } => None,
+            Phase::Searching { window: None } | Phase::Deciding => None,
             Phase::Asking { until, window } => {
                 let offers = Timeout { at: *until, cause: Cause::OfferWindow };
                 Some(window.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
@@ -179,6 +274,16 @@ impl Job {
                 _ => None,
             })
             .max()
+    }
+}
+
+impl Goal {
+    /// What may be spent; `None` where nothing is bought.
+    pub(super) fn budget(&self) -> Option<Amount> {
+        match self {
+            Self::Answer(answer) => Some(answer.budget),
+            Self::Quote { .. } | Self::Discover => None,
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! After a cut: the same provider first, at the exact token. Rule F1.
 
-use alloc::vec::Vec;
-
 use crate::{
     backoff,
     event::{Event, Interrupted, Violation},
@@ -10,103 +8,97 @@ use crate::{
 };
 
 use super::{
-    Requester, Role,
-    attempt::Link,
-    job::{Job, Phase},
+    attempt::{Attempt, Link},
+    context::{Context, Role},
+    job::{Job, Next, Phase},
 };
 
 /// Resumes in a row that bring no token; then the provider is given up.
 const TRIES: u32 = 3;
 
-impl Requester {
+impl Job {
     /// The attempt's stream is lost. The first resume goes out at once, further ones after a pause.
-    pub(super) fn on_cut(&mut self, id: JobId) {
-        let others = self.knows_others(id);
-        let grace = if others { self.policy.resume_grace } else { self.policy.detached_ttl };
-        let Some(Job { phase: Phase::Awarded(attempt), until, .. }) = self.jobs.get_mut(&id) else { return };
-        attempt.cut(self.now, grace);
+    ///
+    /// The provider is waited for as long as that is cheaper than somebody else: where another one is known, a moment, as that
+    /// one has to read the prompt and all tokens again; where none is, as long as the provider keeps the job. A provider that
+    /// is reached again and again but brings no token in between is given up even so, or it could be resumed for ever.
+    pub(super) fn on_cut(&mut self, cx: &mut Context) -> Next {
+        debug_assert!(self.attempt().is_some(), "only an attempt can be cut");
+        let others = self.knows_others(cx);
+        let grace = if others { cx.policy.resume_grace } else { cx.policy.detached_ttl };
+        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        attempt.cut(cx.now, grace);
         let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);
         if cuts > TRIES {
-            return self.on_broken(id, Interrupted::Lost);
+            return Next::Broken(Interrupted::Lost);
         }
-        let until = self.now.after(grace).min(*until);
-        self.tell(Event::Cut { job: id, attempt: number, peer, patience: until.since(self.now) });
-        if cuts == 1 { self.resume(id) } else { self.resume_later(id, cuts - 2) }
-    }
-
-    /// The provider could not be dialled: that tells nothing of the job, and is tried again as long as the grace lasts.
-    pub(super) fn on_resume_not_sent(&mut self, id: JobId) {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
-        attempt.dials = attempt.dials.saturating_add(1);
-        let failures = attempt.dials - 1;
-        self.resume_later(id, failures);
-    }
-
-    fn resume_later(&mut self, id: JobId, failures: u32) {
-        let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, failures);
-        if let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) {
-            attempt.retry_at(self.now.after(pause));
-        }
+        let until = cx.now.after(grace).min(self.until);
+        cx.tell(Event::Cut { job: self.id, attempt: number, peer, patience: until.since(cx.now) });
+        if cuts == 1 { self.resume(cx) } else { attempt.resume_later(cx, cuts - 2) }
     }
 
     /// Nothing was heard for too long: the stream is taken for lost.
-    pub(super) fn on_silence(&mut self, id: JobId) {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
-        if let Some(stream) = attempt.stream() {
-            self.reset_stream(stream);
+    pub(super) fn on_silence(&mut self, cx: &mut Context) -> Next {
+        if let Some(stream) = self.attempt().and_then(Attempt::stream) {
+            cx.reset_stream(stream);
         }
-        self.on_cut(id);
+        self.on_cut(cx)
     }
 
     /// Takes the attempt over with another stream.
-    pub(super) fn resume(&mut self, id: JobId) {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get(&id) else { return };
-        let (peer, next, fresh) = (attempt.peer, attempt.next(), attempt.is_fresh());
-        let stream = self.open_stream(peer, Role::Job(id));
+    pub(super) fn resume(&mut self, cx: &mut Context) -> Next {
+        debug_assert!(self.attempt().is_some(), "only an attempt can be resumed");
+        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let stream = cx.open_stream(attempt.peer, Role::Job(self.id));
         // A refusal, or a fresh offer with it, comes on this stream, and so does its answer.
-        if let Some(talk) = self.jobs.get_mut(&id).and_then(|job| job.talks.get_mut(&peer)) {
+        if let Some(talk) = self.talks.get_mut(&attempt.peer) {
             talk.stream = stream;
         }
-        if fresh {
-            return self.award_again(id, stream);
+        if attempt.is_fresh() {
+            self.award_again(cx, stream);
+        } else {
+            let next = attempt.next();
+            attempt.take_over(cx.now, stream, None);
+            attempt.send(cx, &Message::Resume { job: self.id, attempt: attempt.number, epoch: attempt.epoch, next });
         }
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return };
-        attempt.take_over(self.now, stream, None);
-        let resume = Message::Resume { job: id, attempt: attempt.number, epoch: attempt.epoch, next };
-        self.outbox.send(stream, &resume);
+        Next::Stay
     }
 
-    pub(super) fn on_resumed(&mut self, id: JobId, next: u64) -> Result<(), Violation> {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
-        attempt.resumed(self.now, next)?;
-        let (number, peer) = (attempt.number, attempt.peer);
-        self.tell(Event::Resumed { job: id, attempt: number, peer, seq: next });
-        self.acknowledge(id);
-        Ok(())
+    /// Whether it waits for its provider to be reached.
+    pub(super) fn waits_for(&self, peer: PeerId) -> bool {
+        let waits = |attempt: &Attempt| attempt.peer == peer && matches!(attempt.link, Link::Suspended { .. });
+        self.attempt().is_some_and(waits)
+    }
+}
+
+impl Attempt {
+    /// The provider could not be dialled: that tells nothing of the job, and is tried again as long as the grace lasts.
+    pub(super) fn on_resume_not_sent(&mut self, cx: &mut Context) -> Next {
+        let failures = self.dials;
+        self.dials = self.dials.saturating_add(1);
+        self.resume_later(cx, failures)
+    }
+
+    fn resume_later(&mut self, cx: &mut Context, failures: u32) -> Next {
+        let pause = backoff::pause(&mut cx.rng, cx.policy.retry_delay, backoff::CAP, failures);
+        self.retry_at(cx.now.after(pause));
+        Next::Stay
+    }
+
+    /// The provider goes on.
+    pub(super) fn on_resumed(&mut self, cx: &mut Context, job: JobId, next: u64) -> Result<Next, Violation> {
+        self.resumed(cx.now, next)?;
+        cx.tell(Event::Resumed { job, attempt: self.number, peer: self.peer, seq: next });
+        self.acknowledge(cx);
+        Ok(Next::Stay)
     }
 
     /// The provider has nothing to resume: there is nothing to wait for.
-    pub(super) fn on_gone(&mut self, id: JobId) -> Result<(), Violation> {
-        let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
-        if !matches!(attempt.link, Link::Resuming(_)) {
+    pub(super) fn on_gone(&mut self) -> Result<Next, Violation> {
+        if !matches!(self.link, Link::Resuming(_)) {
             return Err(Violation::Unexpected);
         }
-        attempt.ended = true;
-        self.on_broken(id, Interrupted::Gone);
-        Ok(())
-    }
-
-    /// A peer is connected: whatever waits for it is tried at once.
-    pub(super) fn on_reachable(&mut self, peer: PeerId) {
-        let waits = |job: &Job| match &job.phase {
-            Phase::Awarded(attempt) => attempt.peer == peer && matches!(attempt.link, Link::Suspended { .. }),
-            _ => false,
-        };
-        let waiting: Vec<JobId> = self.jobs.iter().filter(|(_, job)| waits(job)).map(|(id, _)| *id).collect();
-        for id in waiting {
-            self.resume(id);
-            self.index(id);
-        }
-        self.retry_farewells(peer);
+        self.ended = true;
+        Ok(Next::Broken(Interrupted::Gone))
     }
 }

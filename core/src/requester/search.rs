@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::{
     event::{Event, Failure, Finished, Outcome, PassedOver, Violation, explain::LeftOut},
-    id::{JobId, PeerId, QueryId, StreamId},
+    id::{JobId, Model, PeerId, QueryId, StreamId},
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
         bans::Ban,
@@ -16,8 +16,9 @@ use crate::{
 };
 
 use super::{
-    Key, Requester, Role,
-    job::{Goal, Job, Phase},
+    Requester,
+    context::{Context, Key, Role},
+    job::{Goal, Job, Next, Phase},
     selection::{self, Candidate},
 };
 
@@ -39,145 +40,260 @@ pub(super) struct Survey {
     pub(super) lift: Lift,
 }
 
-impl Requester {
+impl Job {
     /// Starts a job's search, or goes on at once with what is known. A fresh advert may be awarded without an Rfq.
-    pub(super) fn begin_search(&mut self, id: JobId) {
-        self.start_search(id);
-        if !self.award_posted(id) {
-            self.advance_search(id);
-        }
+    pub(super) fn begin_search(&mut self, cx: &mut Context) -> Next {
+        self.start_search(cx);
+        self.award_posted(cx).unwrap_or(Next::Search)
     }
 
     /// Looks for providers of the job's model, unless that was done lately.
-    pub(super) fn start_search(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let Criteria { only, model, .. } = &job.criteria;
-        if only.is_empty() && self.directory.needs_search(self.now, &self.policy, model, job.not_before) {
-            let (model, query) = (model.clone(), QueryId(self.next_query));
-            self.next_query += 1;
-            let until = self.now.after(self.policy.query_timeout);
-            self.directory.start_search(&self.limits, model.clone(), query, until);
-            self.outbox.start_query(query, model);
-            self.deadlines.set(self.now, Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
+    pub(super) fn start_search(&self, cx: &mut Context) {
+        let Criteria { only, model, .. } = &self.criteria;
+        if only.is_empty() && cx.directory.needs_search(cx.now, &cx.policy, model, self.not_before) {
+            cx.start_query(model);
         }
     }
 
     /// Looks at what is known, and goes on with the job as far as that carries.
-    pub(super) fn advance_search(&mut self, id: JobId) {
-        let Some(survey) = self.survey(id) else { return };
-        survey.unknown.iter().for_each(|peer| self.want_described(*peer));
+    pub(super) fn advance_search(&mut self, cx: &mut Context) -> Next {
+        let survey = self.survey(cx);
+        survey.unknown.iter().for_each(|peer| cx.want_described(*peer));
         let pending = survey.outcome.is_none() || !survey.unknown.is_empty();
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.lift = survey.lift;
-        let Phase::Searching { window } = &mut job.phase else { return };
-        let limit = job.criteria.limit as usize;
-        match job.goal {
-            Goal::Discover => {
-                if !pending || (limit > 0 && survey.fit.len() >= limit) {
-                    self.end_discovery(id, survey, limit);
-                }
-            }
-            Goal::Answer(_) | Goal::Quote { .. } => {
-                let enough = survey.fit.len() >= self.policy.candidates as usize;
-                if survey.fit.is_empty() {
-                    *window = None;
-                    if !pending {
-                        self.fail_search(id, &survey);
-                    }
-                } else if !pending || enough || window.is_some_and(|at| at <= self.now) {
-                    self.searching.remove(&id);
-                    self.ask(id, survey);
-                } else if window.is_none() {
-                    // The first good ones do not wait for the last.
-                    *window = Some(self.now.after(self.policy.search_window));
-                }
-            }
+        self.lift = survey.lift;
+        let Phase::Searching { window } = self.phase else {
+            debug_assert!(false, "only who searches looks");
+            return Next::Stay;
+        };
+        if matches!(self.goal, Goal::Discover) {
+            let limit = self.criteria.limit as usize;
+            let enough = limit > 0 && survey.fit.len() >= limit;
+            return if !pending || enough { self.end_discovery(cx, survey) } else { Next::Stay };
         }
-        self.index(id);
+        if survey.fit.is_empty() {
+            self.phase = Phase::Searching { window: None };
+            return if pending { Next::Stay } else { self.fail_search(cx, &survey) };
+        }
+        let enough = survey.fit.len() >= cx.policy.candidates as usize;
+        if !pending || enough || window.is_some_and(|at| at <= cx.now) {
+            self.ask(cx, survey);
+        } else {
+            // The first good ones do not wait for the last.
+            let window = window.unwrap_or_else(|| cx.now.after(cx.policy.search_window));
+            self.phase = Phase::Searching { window: Some(window) };
+        }
+        Next::Stay
     }
 
     /// Candidates whose adverts are known now, if nothing has to be waited for.
-    pub(super) fn known_candidates(&self, id: JobId) -> Survey {
-        let all_known = |survey: &Survey| survey.outcome.is_some() && survey.unknown.is_empty();
-        self.survey(id).filter(all_known).unwrap_or_default()
+    pub(super) fn known_candidates(&self, cx: &Context) -> Survey {
+        let survey = self.survey(cx);
+        if survey.outcome.is_some() && survey.unknown.is_empty() { survey } else { Survey::default() }
     }
 
     /// Whether somebody else could take the job over: fresh or not, an advert or an offer was seen.
-    pub(super) fn knows_others(&self, id: JobId) -> bool {
-        let (Some(job), Some(survey)) = (self.jobs.get(&id), self.survey(id)) else { return false };
+    pub(super) fn knows_others(&self, cx: &Context) -> bool {
+        let survey = self.survey(cx);
         let served =
-            |peer: &PeerId| self.directory.advert(peer).is_some_and(|a| serves(a, &job.criteria.model).is_some());
-        job.talks.values().any(|talk| talk.offered(self.now).is_some())
+            |peer: &PeerId| cx.directory.advert(peer).is_some_and(|a| serves(a, &self.criteria.model).is_some());
+        self.talks.values().any(|talk| talk.offered(cx.now).is_some())
             || !survey.fit.is_empty()
             || survey.unknown.iter().any(served)
     }
 
     /// The job's time is over.
-    pub(super) fn on_job_deadline(&mut self, id: JobId) {
-        let Some(survey) = self.survey(id) else { return };
-        let Some(job) = self.jobs.get(&id) else { return };
-        let limit = job.criteria.limit as usize;
-        match (&job.phase, &job.goal) {
-            (Phase::Searching { .. }, Goal::Discover) => self.end_discovery(id, survey, limit),
-            (Phase::Searching { .. }, _) if job.talks.is_empty() && !job.has_delivered() => {
-                let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
-                self.explain_nobody(id, &survey.left_out);
-                self.fail_job(id, Failure::NobodyFound { outcome, unfit: survey.unfit() });
+    pub(super) fn on_deadline(&mut self, cx: &mut Context) -> Next {
+        match (&self.phase, &self.goal) {
+            (Phase::Searching { .. }, Goal::Discover) => {
+                let survey = self.survey(cx);
+                self.end_discovery(cx, survey)
             }
-            _ => self.fail_job(id, Failure::Deadline),
+            (Phase::Searching { .. }, _) if self.talks.is_empty() && !self.has_delivered() => {
+                let survey = self.survey(cx);
+                let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
+                self.explain_nobody(cx, &survey.left_out);
+                Next::fail(Failure::NobodyFound { outcome, unfit: survey.unfit() })
+            }
+            _ => Next::fail(Failure::Deadline),
         }
     }
 
+    /// Applies the job's filters to what the directory knows: always anew, never cached.
+    fn survey(&self, cx: &Context) -> Survey {
+        let Criteria { only, model, exclude, .. } = &self.criteria;
+        let (peers, outcome) = if only.is_empty() {
+            let outcome = match cx.directory.search(model) {
+                Some(SearchState::Done { outcome, .. }) => Some(outcome),
+                Some(SearchState::Running { .. }) => None,
+                None => Some(QueryOutcome::Complete),
+            };
+            (cx.directory.hints(model), outcome)
+        } else {
+            (only.as_slice(), Some(QueryOutcome::Complete))
+        };
+        let mut survey = Survey { outcome, ..Survey::default() };
+        for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !self.talks.contains_key(peer)) {
+            match cx.directory.standing(cx.now, &cx.policy, peer, self.not_before, self.since) {
+                Standing::Unknown
+                    if matches!(cx.peers.bans().check(cx.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
+                {
+                    let left = cx.peers.bans().end(cx.now, peer).map(|until| until.since(cx.now));
+                    survey.left_out.push((*peer, LeftOut::Banned(left)));
+                }
+                Standing::Unknown => survey.unknown.push(*peer),
+                Standing::Failed(failure) => {
+                    survey.failed = Some(failure);
+                    survey.left_out.push((*peer, LeftOut::Unreachable(failure)));
+                }
+                Standing::Advert(advert) => match serves(advert, model) {
+                    None => {}
+                    Some(entry) if self.run.tokens() > 0 && !entry.can_continue => {
+                        survey.left_out.push((*peer, LeftOut::Capability));
+                    }
+                    Some(entry) => {
+                        if let Some(why) = selection::misfit(&self.criteria, entry) {
+                            survey.left_out.push((*peer, why));
+                            continue;
+                        }
+                        let candidate = Candidate::new(*peer, &self.criteria, advert, entry, self.body_bytes());
+                        let wait = cx.peers.expected_time(cx.now, peer, entry.eta, candidate.ahead);
+                        survey.fit.push(Candidate { wait, ..candidate });
+                        if matches!(self.goal, Goal::Discover) {
+                            survey.adverts.push((*peer, advert.clone()));
+                        }
+                    }
+                },
+            }
+        }
+        self.leave_out(cx, &mut survey);
+        survey
+    }
+
+    /// Leaves out who failed too much: after every cache, too.
+    fn leave_out(&self, cx: &Context, survey: &mut Survey) {
+        let peers: Vec<PeerId> = survey.fit.iter().map(|candidate| candidate.peer).collect();
+        let Filtered { allowed, lift } = cx.peers.filter(cx.now, &peers, self.left());
+        let Survey { fit, left_out, .. } = survey;
+        fit.retain(|Candidate { peer, .. }| {
+            let stays = allowed.contains(peer);
+            if !stays {
+                let why = cx.peers.excluded(cx.now, peer, self.left()).unwrap_or(Excluded::Avoided);
+                left_out.push((*peer, LeftOut::excluded(cx.now, why)));
+            }
+            stays
+        });
+        survey.adverts.retain(|(peer, _)| allowed.contains(peer));
+        survey.lift = lift;
+    }
+
+    fn end_discovery(&mut self, cx: &mut Context, mut survey: Survey) -> Next {
+        let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
+        if survey.adverts.is_empty() {
+            return self.fail_search(cx, &survey);
+        }
+        let Criteria { model, prefer, limit, .. } = &self.criteria;
+        survey.adverts.sort_by_key(|(peer, advert)| {
+            let entry = serves(advert, model);
+            (!prefer.contains(peer), entry.map(|entry| (entry.price_out, entry.price_in)), *peer)
+        });
+        if *limit > 0 {
+            survey.adverts.truncate(*limit as usize);
+        }
+        Next::End(Outcome::Finished(Finished::Providers { found: survey.adverts, outcome }))
+    }
+
+    /// Nobody is left who could be asked: says truthfully what the reason was.
+    fn fail_search(&mut self, cx: &mut Context, survey: &Survey) -> Next {
+        if self.wait_for_busy(cx) {
+            return Next::Stay;
+        }
+        self.explain_nobody(cx, &survey.left_out);
+        if self.has_delivered() {
+            return Next::fail(self.broken_off());
+        }
+        let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
+        Next::fail(match (self.unaffordable, self.last_out, survey.failed) {
+            (Some(cheapest), _, _) => {
+                let job = self.account.remaining().unwrap_or(u128::MAX);
+                let budget = cx.account.remaining().map_or(job, |node| node.min(job));
+                Failure::OverBudget { cheapest, budget }
+            }
+            (None, Some(out), _) => Failure::Declined(out),
+            (None, None, Some(failed)) if !self.criteria.only.is_empty() => {
+                Failure::Declined(PassedOver::Stream(failed))
+            }
+            _ => Failure::NobodyFound { outcome, unfit: survey.unfit() },
+        })
+    }
+}
+
+impl Requester {
     pub(super) fn on_peers_found(&mut self, query: QueryId, peers: &[PeerId]) {
-        if self.directory.hint(query, peers).is_some() {
+        if self.cx.directory.hint(query, peers).is_some() {
             self.advance_searching();
         }
     }
 
     pub(super) fn on_query_done(&mut self, query: QueryId, outcome: QueryOutcome) {
-        if self.directory.end_search(self.now, query, outcome).is_some() {
-            self.deadlines.set(self.now, Key::Query(query), None);
+        if self.cx.directory.end_search(self.cx.now, query, outcome).is_some() {
+            self.cx.deadlines.set(self.cx.now, Key::Query(query), None);
             self.advance_searching();
         }
     }
 
     pub(super) fn on_query_timeout(&mut self, query: QueryId) {
-        if self.directory.running_until(query).is_some_and(|until| until <= self.now) {
-            self.outbox.cancel_query(query);
+        if self.cx.directory.running_until(query).is_some_and(|until| until <= self.cx.now) {
+            self.cx.outbox.cancel_query(query);
             self.on_query_done(query, QueryOutcome::TimedOut);
         }
     }
 
     pub(super) fn on_describe_timeout(&mut self, peer: PeerId) {
-        let Some((stream, until)) = self.describing.get(&peer).copied() else { return };
-        if until <= self.now {
-            self.reset_stream(stream);
-            self.settle_describe(peer, Some(StreamFailure::TimedOut));
+        let due = self.cx.describing.get(&peer).filter(|(_, until)| *until <= self.cx.now);
+        if let Some((stream, _)) = due.copied() {
+            self.cx.reset_stream(stream);
+            self.settle_describe(peer, StreamFailure::TimedOut);
         }
     }
 
-    pub(super) fn on_describe_message(&mut self, stream: StreamId, message: Message<'_>) -> Result<(), Violation> {
+    pub(super) fn on_describe_message(
+        &mut self,
+        (stream, peer): (StreamId, PeerId),
+        message: Message<'_>,
+    ) -> Result<(), Violation> {
         let Message::Advert(advert) = message else { return Err(Violation::Unexpected) };
-        let Some(peer) = self.streams.get(&stream).map(|stream| stream.peer) else { return Ok(()) };
-        self.close_stream(stream);
-        self.directory.describe(self.now, &self.limits, peer, advert.clone());
-        self.tell(Event::Discovered { peer, advert });
+        self.cx.close_stream(stream);
+        self.cx.directory.describe(self.cx.now, &self.cx.limits, peer, advert.clone());
+        self.cx.tell(Event::Discovered { peer, advert });
         self.end_describe(peer);
         Ok(())
     }
 
-    /// A peer did not describe itself; without a failure of the stream, it broke the protocol.
-    pub(super) fn settle_describe(&mut self, peer: PeerId, failure: Option<StreamFailure>) {
-        let failure = failure.unwrap_or(StreamFailure::Unsupported);
-        self.directory.fail(self.now, &self.limits, peer, failure);
+    /// A peer did not describe itself.
+    pub(super) fn settle_describe(&mut self, peer: PeerId, failure: StreamFailure) {
+        self.cx.directory.fail(self.cx.now, &self.cx.limits, peer, failure);
         self.end_describe(peer);
     }
 
     fn end_describe(&mut self, peer: PeerId) {
-        self.describing.remove(&peer);
-        self.deadlines.set(self.now, Key::Describe(peer), None);
-        self.start_describes();
+        self.cx.end_describe(peer);
         self.advance_searching();
+    }
+
+    fn advance_searching(&mut self) {
+        let waiting: Vec<JobId> = self.cx.searching.iter().copied().collect();
+        waiting.into_iter().for_each(|id| self.drive(id, Job::advance_search));
+    }
+}
+
+impl Context {
+    fn start_query(&mut self, model: &Model) {
+        let query = QueryId(self.next_query);
+        self.next_query += 1;
+        let until = self.now.after(self.policy.query_timeout);
+        self.directory.start_search(&self.limits, model.clone(), query, until);
+        self.outbox.start_query(query, model.clone());
+        self.deadlines.set(self.now, Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
     }
 
     fn want_described(&mut self, peer: PeerId) {
@@ -192,7 +308,7 @@ impl Requester {
 
     fn start_describes(&mut self) {
         while self.describing.len() < self.policy.describes as usize {
-            let Some(peer) = self.to_describe.pop_front() else { return };
+            let Some(peer) = self.to_describe.pop_front() else { break };
             let stream = self.open_stream(peer, Role::Describe);
             self.outbox.send(stream, &Message::Describe);
             let until = self.now.after(self.policy.describe_timeout);
@@ -201,121 +317,10 @@ impl Requester {
         }
     }
 
-    fn advance_searching(&mut self) {
-        let waiting: Vec<JobId> = self.searching.iter().copied().collect();
-        waiting.into_iter().for_each(|id| self.advance_search(id));
-    }
-
-    /// Applies the job's filters to what the directory knows: always anew, never cached.
-    fn survey(&self, id: JobId) -> Option<Survey> {
-        let job = self.jobs.get(&id)?;
-        let Criteria { only, model, exclude, .. } = &job.criteria;
-        let (peers, outcome) = if only.is_empty() {
-            let outcome = match self.directory.search(model) {
-                Some(SearchState::Done { outcome, .. }) => Some(outcome),
-                Some(SearchState::Running { .. }) => None,
-                None => Some(QueryOutcome::Complete),
-            };
-            (self.directory.hints(model), outcome)
-        } else {
-            (only.as_slice(), Some(QueryOutcome::Complete))
-        };
-        let mut survey = Survey { outcome, ..Survey::default() };
-        for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !job.talks.contains_key(peer)) {
-            match self.directory.standing(self.now, &self.policy, peer, job.not_before, job.since) {
-                Standing::Unknown
-                    if matches!(self.peers.bans().check(self.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
-                {
-                    let left = self.peers.bans().end(self.now, peer).map(|until| until.since(self.now));
-                    survey.left_out.push((*peer, LeftOut::Banned(left)));
-                }
-                Standing::Unknown => survey.unknown.push(*peer),
-                Standing::Failed(failure) => {
-                    survey.failed = Some(failure);
-                    survey.left_out.push((*peer, LeftOut::Unreachable(failure)));
-                }
-                Standing::Advert(advert) => match serves(advert, model) {
-                    None => {}
-                    Some(entry) if job.run.tokens() > 0 && !entry.can_continue => {
-                        survey.left_out.push((*peer, LeftOut::Capability));
-                    }
-                    Some(entry) => {
-                        if let Some(why) = selection::misfit(&job.criteria, entry) {
-                            survey.left_out.push((*peer, why));
-                            continue;
-                        }
-                        let candidate = Candidate::new(*peer, &job.criteria, advert, entry, job.body_bytes());
-                        let wait = self.peers.expected_time(self.now, peer, entry.eta, candidate.ahead);
-                        survey.fit.push(Candidate { wait, ..candidate });
-                        if matches!(job.goal, Goal::Discover) {
-                            survey.adverts.push((*peer, advert.clone()));
-                        }
-                    }
-                },
-            }
-        }
-        self.leave_out(job, &mut survey);
-        Some(survey)
-    }
-
-    /// Leaves out who failed too much: after every cache, too.
-    fn leave_out(&self, job: &Job, survey: &mut Survey) {
-        let peers: Vec<PeerId> = survey.fit.iter().map(|candidate| candidate.peer).collect();
-        let Filtered { allowed, lift } = self.peers.filter(self.now, &peers, job.left());
-        let Survey { fit, left_out, .. } = survey;
-        fit.retain(|Candidate { peer, .. }| {
-            let stays = allowed.contains(peer);
-            if !stays {
-                let why = self.peers.excluded(self.now, peer, job.left()).unwrap_or(Excluded::Avoided);
-                left_out.push((*peer, LeftOut::excluded(self.now, why)));
-            }
-            stays
-        });
-        survey.adverts.retain(|(peer, _)| allowed.contains(peer));
-        survey.lift = lift;
-    }
-
-    fn end_discovery(&mut self, id: JobId, mut survey: Survey, limit: usize) {
-        let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
-        if survey.adverts.is_empty() {
-            return self.fail_search(id, &survey);
-        }
-        let Some(job) = self.jobs.get(&id) else { return };
-        let model = &job.criteria.model;
-        survey.adverts.sort_by_key(|(peer, advert)| {
-            let entry = serves(advert, model);
-            (!job.criteria.prefer.contains(peer), entry.map(|entry| (entry.price_out, entry.price_in)), *peer)
-        });
-        if limit > 0 {
-            survey.adverts.truncate(limit);
-        }
-        self.end_job(id, Outcome::Finished(Finished::Providers { found: survey.adverts, outcome }));
-    }
-
-    /// Nobody is left who could be asked: says truthfully what the reason was.
-    fn fail_search(&mut self, id: JobId, survey: &Survey) {
-        if self.wait_for_busy(id) {
-            return;
-        }
-        self.explain_nobody(id, &survey.left_out);
-        let Some(job) = self.jobs.get(&id) else { return };
-        if job.has_delivered() {
-            let failure = job.broken_off();
-            return self.fail_job(id, failure);
-        }
-        let Job { unaffordable, last_out, account, criteria, .. } = job;
-        let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
-        let failure = match (*unaffordable, *last_out, survey.failed) {
-            (Some(cheapest), _, _) => {
-                let job = account.remaining().unwrap_or(u128::MAX);
-                let budget = self.account.remaining().map_or(job, |node| node.min(job));
-                Failure::OverBudget { cheapest, budget }
-            }
-            (None, Some(out), _) => Failure::Declined(out),
-            (None, None, Some(failed)) if !criteria.only.is_empty() => Failure::Declined(PassedOver::Stream(failed)),
-            _ => Failure::NobodyFound { outcome, unfit: survey.unfit() },
-        };
-        self.fail_job(id, failure);
+    fn end_describe(&mut self, peer: PeerId) {
+        self.describing.remove(&peer);
+        self.deadlines.set(self.now, Key::Describe(peer), None);
+        self.start_describes();
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a message can tell of its own soundness. What takes knowledge of the conversation is the machines' to check.
 
 use super::{MAX_BODY_PIECE, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, message::*};
-use crate::{limits::CHUNK_COST, money::BODY_QUANTUM};
+use crate::money::BODY_QUANTUM;
 
+/// What a chunk costs beyond its text and ids: many small frames are the classic flood.
+pub const CHUNK_COST: u32 = 64;
 /// Tokens in a window, at most.
 pub const MAX_WINDOW_TOKENS: u32 = 8192;
 /// Bytes in a window, at least: two chunks of the largest text fit.

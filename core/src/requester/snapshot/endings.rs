@@ -1,23 +1,24 @@
-//! Endings of answers, kept until the application has stored them.
+//! How endings of answers are written down, and told again until the application has stored them.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use minicbor::{Decode, Encode};
 
 use crate::{
-    event::{Bill, BillLine, Ending, Event, Failure, Finished, Interrupted, Outcome},
+    event::{Bill, Ending, Event, Failure, Interrupted, Outcome},
     id::JobId,
     snapshot::{SnapshotError, require},
-    wire::message::EndReason,
 };
 
 use super::{
     super::{
         Requester,
+        concluded::{Concluded, How},
+        context::Context,
         job::{Goal, Job},
         run::Run,
     },
-    kept::{KeptLine, kept_lines},
+    lines::{KeptLine, kept_lines},
     stored::{Known, Stored},
 };
 
@@ -36,58 +37,35 @@ pub(super) struct KeptEnding {
     before: u32,
 }
 
-/// How an answer ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
-#[cbor(map)]
-enum How {
-    #[n(0)]
-    Finished {
-        #[n(0)]
-        reason: EndReason,
-        #[n(1)]
-        prompt_tokens: u64,
-    },
-    #[n(1)]
-    Failed(#[n(0)] Failure),
-}
-
-/// An answer that ended, until its application has stored that.
-#[derive(Clone, Hash, Debug)]
-pub(in crate::requester) struct Concluded {
-    run: Run,
-    how: How,
-    lines: Vec<BillLine>,
-    before: u32,
-}
-
 impl Requester {
     /// For a node whose state is stored; call it before the first job. From now on the ending of an answer is part of snapshots
     /// until [`Self::concluded`], so that what was not stored before the process died is told again, and the text of every
     /// answer is kept, whatever its failover.
     pub fn keep_endings(&mut self) {
-        self.endings.get_or_insert_default();
+        self.cx.endings.get_or_insert_default();
     }
 
     /// The application has stored how a job ended, or does not care to: it is forgotten.
     pub fn concluded(&mut self, job: JobId) {
-        if let Some(ending) = self.endings.as_mut().and_then(|endings| endings.remove(&job)) {
-            self.held = self.held.saturating_sub(ending.run.bytes());
+        if let Some(ending) = self.cx.endings.as_mut().and_then(|endings| endings.remove(&job)) {
+            self.cx.held = self.cx.held.saturating_sub(ending.run.bytes());
         }
     }
+}
 
+impl Context {
     /// Endings that wait to be concluded.
     pub(in crate::requester) fn kept_endings(&self) -> usize {
         self.endings.as_ref().map_or(0, BTreeMap::len)
     }
 
     /// Keeps how an answer ended.
-    pub(in crate::requester) fn keep_ending(&mut self, id: JobId, job: Job, ending: &Ending) {
-        let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(&ending.outcome))
-        else {
-            return;
-        };
-        self.held = self.held.saturating_add(job.run.bytes());
-        endings.insert(id, Concluded { run: job.run, how, lines: ending.bill.lines.clone(), before: job.before });
+    pub(in crate::requester) fn keep_ending(&mut self, job: Job, ending: &Ending) {
+        if let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(&ending.outcome)) {
+            self.held = self.held.saturating_add(job.run.bytes());
+            let lines = ending.bill.lines.clone();
+            endings.insert(job.id, Concluded { run: job.run, how, lines, before: job.before });
+        }
     }
 
     pub(super) fn restore_ending(&mut self, kept: KeptEnding, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
@@ -102,7 +80,7 @@ impl Requester {
         run.set_consumed(known.tokens);
         let writer = lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
         if let Some(peer) = writer.filter(|_| !missing) {
-            self.tell_again(id, peer, &run, (known.tokens, known.text.len()), (run.tokens(), run.text().len()));
+            self.tell_again((id, peer), &run, (known.tokens, known.text.len()), (run.tokens(), run.text().len()));
         }
         let outcome = match how {
             // What is missing nobody has any more.
@@ -114,28 +92,6 @@ impl Requester {
         self.held = self.held.saturating_add(run.bytes());
         self.endings.get_or_insert_default().insert(id, Concluded { run, how, lines, before });
         Ok(())
-    }
-}
-
-impl How {
-    /// `None` for what is no answer. A failure is kept whatever it is: there may have been awards before it.
-    const fn of(outcome: &Outcome) -> Option<Self> {
-        match outcome {
-            Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
-                Some(Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens })
-            }
-            Outcome::Finished(_) => None,
-            Outcome::Failed(failure) => Some(Self::Failed(*failure)),
-        }
-    }
-
-    const fn outcome(self, tokens: u64) -> Outcome {
-        match self {
-            Self::Finished { reason, prompt_tokens } => {
-                Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens })
-            }
-            Self::Failed(failure) => Outcome::Failed(failure),
-        }
     }
 }
 
@@ -175,7 +131,7 @@ mod tests {
         for (n, failure) in failures.iter().enumerate() {
             let how = How::of(&Outcome::Failed(*failure)).unwrap();
             let ended = Concluded { run: Run::default(), how, lines: Vec::new(), before: 0 };
-            requester.endings.get_or_insert_default().insert(JobId([n as u8; 16]), ended);
+            requester.cx.endings.get_or_insert_default().insert(JobId([n as u8; 16]), ended);
         }
         let bytes = requester.snapshot(Instant::ZERO);
         let at = (Instant::ZERO, Millis::ZERO);

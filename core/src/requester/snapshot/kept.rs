@@ -1,16 +1,15 @@
-//! How jobs and their bills are written down.
+//! How jobs are written down.
 
 use alloc::{string::String, vec::Vec};
 
 use minicbor::{Decode, Encode};
 
 use crate::{
-    event::{BillLine, Interrupted, TakeOver},
+    event::{Interrupted, TakeOver},
     id::{JobId, PeerId},
     limits::Policy,
-    money::{Account, Amount, Tariff},
-    peers::book::{KeptPeers, Lift},
-    snapshot::{SnapshotError, require, wide},
+    money::Amount,
+    snapshot::{SnapshotError, require},
     spec::{Choose, Criteria, Failover, Haggle},
     time::Instant,
     wire::message::{BodyKind, MAX_STOP_BYTES, MAX_STOPS, Sampling},
@@ -23,25 +22,8 @@ use super::{
         run::Run,
     },
     LOST,
-    endings::KeptEnding,
+    lines::{KeptLine, MAX_LINES, kept_lines},
 };
-
-#[derive(Encode, Decode)]
-#[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(super) struct State {
-    #[cbor(n(0), with = "wide")]
-    pub(super) owed: u128,
-    #[n(1)]
-    pub(super) quota: u32,
-    #[n(2)]
-    pub(super) peers: KeptPeers,
-    #[n(3)]
-    pub(super) jobs: Vec<KeptJob>,
-    #[n(4)]
-    pub(super) farewells: Vec<KeptFarewell>,
-    #[n(5)]
-    pub(super) endings: Vec<KeptEnding>,
-}
 
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
@@ -102,47 +84,17 @@ pub(super) struct KeptJob {
     attempt: Option<attempt::Kept>,
 }
 
-#[derive(Encode, Decode)]
-#[cbor(map)]
-pub(super) struct KeptLine {
-    #[n(0)]
-    attempt: u32,
-    #[n(1)]
-    peer: PeerId,
-    #[n(2)]
-    tariff: Tariff,
-    #[n(3)]
-    reread: u64,
-    #[n(4)]
-    tokens: u64,
-    #[n(5)]
-    text_bytes: u64,
-}
-
-#[derive(Encode, Decode)]
-#[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(super) struct KeptFarewell {
-    #[n(0)]
-    pub(super) job: JobId,
-    #[n(1)]
-    pub(super) attempt: u32,
-    #[n(2)]
-    pub(super) peer: PeerId,
-    #[n(3)]
-    pub(super) until: Instant,
-}
-
 impl KeptJob {
     /// Questions for prices and providers are not kept: they end with the process that asked.
-    pub(super) fn of(id: JobId, job: &Job) -> Option<Self> {
+    pub(super) fn of(job: &Job) -> Option<Self> {
         let Goal::Answer(answer) = &job.goal else { return None };
         let (pause, attempt) = match &job.phase {
             Phase::Waiting { until } => (Some(*until), None),
             Phase::Awarded(attempt) => (None, Some(attempt.keep())),
-            Phase::Searching { .. } | Phase::Asking { .. } | Phase::Choosing => (None, None),
+            Phase::Searching { .. } | Phase::Asking { .. } | Phase::Choosing | Phase::Deciding => (None, None),
         };
         Some(Self {
-            id,
+            id: job.id,
             criteria: job.criteria.clone(),
             max_tokens: job.max_tokens,
             haggle: job.haggle,
@@ -184,48 +136,34 @@ impl KeptJob {
         require(current.is_none() || self.pause.is_none())?;
         require(self.lines.len() + usize::from(current.is_some()) <= MAX_LINES)?;
         let lines = kept_lines(self.lines)?;
-        let mut account = Account::new(Some(self.budget));
-        lines.iter().for_each(|line| account.settle(line.owed, line.owed));
+        let goal = Goal::Answer(Answer {
+            kind: self.kind,
+            prompt: self.prompt,
+            sampling: self.sampling,
+            stop: self.stop,
+            budget: self.budget,
+            time_value: self.time_value,
+            choose: self.choose,
+            failover: self.failover,
+        });
+        let until = self.until.min(now.after(policy.job_deadline));
         let out = Talk { state: TalkState::Out, failed: true, ..Talk::new(LOST, 0) };
-        let mut criteria = self.criteria;
-        criteria.only.sort_unstable();
-        criteria.only.dedup();
-        let job = Job {
-            goal: Goal::Answer(Answer {
-                kind: self.kind,
-                prompt: self.prompt,
-                sampling: self.sampling,
-                stop: self.stop,
-                budget: self.budget,
-                time_value: self.time_value,
-                choose: self.choose,
-                failover: self.failover,
-            }),
-            not_before: if criteria.refresh { now } else { Instant::ZERO },
-            criteria,
-            max_tokens: self.max_tokens,
-            haggle: self.haggle,
-            since: now,
-            until: self.until.min(now.after(policy.job_deadline)),
+        let mut job = Job {
             phase: self.pause.map_or(Phase::Searching { window: None }, |until| Phase::Waiting { until }),
             talks: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
-            unaffordable: None,
-            last_out: None,
-            account,
             attempts: (self.attempts + SKIPPED).min(MAX_ATTEMPTS - 1),
             tries: self.tries,
             before: self.before,
             run: self.run,
             forgot_run: self.forgot_run,
-            stale: 0,
             how: self.how,
-            lift: Lift::Nothing,
-            busy: None,
             rounds: self.rounds,
             broken: self.broken,
             lines,
             explain: self.explain,
+            ..Job::new(self.id, goal, self.criteria, self.max_tokens, self.haggle, now, until)
         };
+        job.lines.iter().for_each(|line| job.account.settle(line.owed, line.owed));
         Ok((job, self.attempt))
     }
 }
@@ -235,22 +173,3 @@ impl KeptJob {
 const SKIPPED: u32 = 16;
 /// More attempts no job has.
 const MAX_ATTEMPTS: u32 = 1 << 30;
-/// More lines no bill has: attempts are bounded.
-const MAX_LINES: usize = 4096;
-
-impl KeptLine {
-    pub(super) const fn of(line: &BillLine) -> Self {
-        let BillLine { attempt, peer, tariff, reread, tokens, text_bytes, owed: _ } = *line;
-        Self { attempt, peer, tariff, reread, tokens, text_bytes }
-    }
-
-    const fn line(self) -> BillLine {
-        let Self { attempt, peer, tariff, reread, tokens, text_bytes } = self;
-        BillLine { attempt, peer, tariff, reread, tokens, text_bytes, owed: tariff.owed(tokens) }
-    }
-}
-
-pub(super) fn kept_lines(kept: Vec<KeptLine>) -> Result<Vec<BillLine>, SnapshotError> {
-    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < attempt::Kept::MAX_TOKENS))?;
-    Ok(kept.into_iter().map(KeptLine::line).collect())
-}

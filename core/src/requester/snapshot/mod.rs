@@ -5,38 +5,67 @@
 
 mod endings;
 mod kept;
+mod lines;
 mod stored;
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use minicbor::{Decode, Encode};
 
 use crate::{
     event::{Event, Interrupted},
     id::{JobId, PeerId, StreamId},
     limits::{Limits, Policy},
-    peers::book::Peers,
+    peers::book::{KeptPeers, Peers},
     retry::RetryQuota,
-    snapshot::{self, Kind, SnapshotError, Taken, require},
+    snapshot::{self, Kind, SnapshotError, Taken, require, wide},
     time::{Instant, Millis},
 };
 
 use super::{
     Requester,
     attempt::{self, Attempt},
-    job::{Job, Phase, Talk, TalkState},
+    context::Context,
+    job::{Job, Next, Phase, Talk, TalkState},
     run::Run,
-    stream::Told,
 };
 
-use self::{
-    kept::{KeptFarewell, KeptJob, State},
-    stored::Known,
-};
+use self::{endings::KeptEnding, kept::KeptJob, stored::Known};
 
-pub(super) use endings::Concluded;
 pub use stored::{Piece, Stored};
 
 /// No stream has this name: the one that it stands for was lost with its process.
 const LOST: StreamId = StreamId(u64::MAX);
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+struct State {
+    #[cbor(n(0), with = "wide")]
+    owed: u128,
+    #[n(1)]
+    quota: u32,
+    #[n(2)]
+    peers: KeptPeers,
+    #[n(3)]
+    jobs: Vec<KeptJob>,
+    #[n(4)]
+    farewells: Vec<KeptFarewell>,
+    #[n(5)]
+    endings: Vec<KeptEnding>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map, context_bound = "crate::snapshot::Clock")]
+struct KeptFarewell {
+    #[n(0)]
+    job: JobId,
+    #[n(1)]
+    attempt: u32,
+    #[n(2)]
+    peer: PeerId,
+    #[n(3)]
+    until: Instant,
+}
 
 impl Requester {
     /// Everything that is to outlive the process, as bytes. It holds prompts and answers.
@@ -45,21 +74,19 @@ impl Requester {
     /// What was told since the last one has to be stored by the application itself.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vec<u8> {
-        let now = self.now.max(now);
+        let now = self.cx.now.max(now);
+        let Context { account, quota, peers, farewells, endings, .. } = &self.cx;
+        let farewells = farewells.iter().map(|((job, attempt), farewell)| {
+            let (peer, until) = (farewell.peer, farewell.until);
+            KeptFarewell { job: *job, attempt: *attempt, peer, until }
+        });
         let state = State {
-            owed: self.account.owed(),
-            quota: self.quota.left(),
-            peers: self.peers.keep(now),
-            jobs: self.jobs.iter().filter_map(|(id, job)| KeptJob::of(*id, job)).collect(),
-            farewells: self
-                .farewells
-                .iter()
-                .map(|(name, farewell)| {
-                    let (peer, until) = farewell.goal();
-                    KeptFarewell { job: name.0, attempt: name.1, peer, until }
-                })
-                .collect(),
-            endings: self.endings.iter().flatten().map(|(id, ending)| ending.keep(*id)).collect(),
+            owed: account.owed(),
+            quota: quota.left(),
+            peers: peers.keep(now),
+            jobs: self.jobs.values().filter_map(KeptJob::of).collect(),
+            farewells: farewells.collect(),
+            endings: endings.iter().flatten().map(|(id, ending)| ending.keep(*id)).collect(),
         };
         snapshot::seal(Kind::Requester, now, &state)
     }
@@ -82,170 +109,170 @@ impl Requester {
     ) -> Result<Self, SnapshotError> {
         let state: State = snapshot::open(Kind::Requester, bytes, Taken::ago(now, away))?;
         let mut requester = Self::new(policy, limits, seed)?;
-        requester.now = now;
-        requester.endings = Some(BTreeMap::new());
-        requester.quota = RetryQuota::with(state.quota).ok_or(SnapshotError::Impossible)?;
-        requester.account.settle(state.owed, state.owed);
-        let tables = (requester.limits.known_peers, requester.limits.bans);
-        requester.peers = Peers::restore((now, away), tables, state.peers)?;
-        if state.jobs.len() + state.endings.len() > requester.limits.jobs as usize {
+        let cx = &mut requester.cx;
+        cx.now = now;
+        cx.endings = Some(BTreeMap::new());
+        cx.quota = RetryQuota::with(state.quota).ok_or(SnapshotError::Impossible)?;
+        cx.account.settle(state.owed, state.owed);
+        cx.peers = Peers::restore((now, away), (cx.limits.known_peers, cx.limits.bans), state.peers)?;
+        if state.jobs.len() + state.endings.len() > cx.limits.jobs as usize {
             return Err(SnapshotError::TooLarge);
         }
         for kept in state.endings {
-            requester.restore_ending(kept, stored)?;
+            cx.restore_ending(kept, stored)?;
         }
         for kept in state.jobs {
             requester.restore_job(kept, stored)?;
         }
-        if requester.held > requester.limits.node_bytes
-            || state.farewells.len() > requester.limits.pending_cancels as usize
-        {
+        let cx = &mut requester.cx;
+        if cx.held > cx.limits.node_bytes || state.farewells.len() > cx.limits.pending_cancels as usize {
             return Err(SnapshotError::TooLarge);
         }
         for KeptFarewell { job, attempt, peer, until } in state.farewells {
-            requester.repeat_farewell((job, attempt), peer, until);
+            cx.repeat_farewell((job, attempt), peer, until);
         }
         Ok(requester)
     }
 
     /// The jobs that are open, and after a restore those whose ending is told again.
     pub fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
-        self.jobs.keys().chain(self.endings.iter().flat_map(BTreeMap::keys)).copied()
+        self.jobs.keys().chain(self.cx.endings.iter().flat_map(BTreeMap::keys)).copied()
     }
 
     fn restore_job(&mut self, kept: KeptJob, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
-        let id = kept.id;
-        let (mut job, attempt) = kept.job(self.now, &self.policy)?;
-        let current = attempt.as_ref().map(|attempt| attempt.peer);
-        let known = Known::of(id, stored, &job.lines, current, job.before)?;
-        if !known.agrees(&job.run) {
-            return Err(SnapshotError::Disagrees { job: id });
-        }
-        let missing = known.is_missing(&job.run);
-        let told = (known.tokens.min(job.run.tokens()), known.text.len().min(job.run.text().len()));
-        if let Some(attempt) = attempt {
-            let reserved = attempt.cost;
-            attempt.check(&job.run)?;
-            require(job.account.reserve(reserved) && self.account.reserve(reserved))?;
-            self.peers.readmit(&attempt.permit)?;
-            let text = if job.run.is_forgotten() { known.before(job.run.tokens()) } else { Some(job.run.text()) };
-            let Some(text) = text.filter(|_| !missing) else { return self.give_up(id, job, attempt) };
-            let attempt = Attempt::restore(self.now, &self.policy, attempt, &job.run, text)?;
-            let talk = Talk { state: TalkState::Awarded, ..Talk::new(LOST, 0) };
-            job.talks.insert(attempt.peer, talk);
-            job.phase = Phase::Awarded(Box::new(attempt));
-        } else if known.tokens > job.run.tokens() {
-            return Err(SnapshotError::Disagrees { job: id });
-        }
-        self.held = self.held.saturating_add(job.body_bytes());
-        // What is missing is not told again as tokens without text, and does not wait to be taken.
-        job.run.set_consumed(if missing { job.run.tokens() } else { known.tokens });
+        let cx = &mut self.cx;
+        let (mut job, attempt) = kept.job(cx.now, &cx.policy)?;
+        let id = job.id;
+        let next = job.restore(cx, attempt, stored)?;
+        let is_over = job.until <= cx.now;
         require(self.jobs.insert(id, job).is_none())?;
-        if !missing {
-            self.retell(id, told);
-            self.catch_up(id, &known)?;
-        }
-        self.go_on(id);
+        // A job whose time is over does nothing any more but end, as soon as somebody looks at the clock.
+        self.drive(id, |job, cx| match next {
+            Some(next) => next,
+            None if is_over => Next::Stay,
+            None => job.go_on(cx),
+        });
         Ok(())
+    }
+}
+
+impl Job {
+    /// Takes its attempt up, and tells what the application has not stored. Says what follows; `None`: it goes on.
+    fn restore(
+        &mut self,
+        cx: &mut Context,
+        attempt: Option<attempt::Kept>,
+        stored: &[Stored<'_>],
+    ) -> Result<Option<Next>, SnapshotError> {
+        let current = attempt.as_ref().map(|attempt| attempt.peer);
+        let known = Known::of(self.id, stored, &self.lines, current, self.before)?;
+        if !known.agrees(&self.run) || (attempt.is_none() && known.tokens > self.run.tokens()) {
+            return Err(SnapshotError::Disagrees { job: self.id });
+        }
+        let missing = known.is_missing(&self.run);
+        let told = (known.tokens.min(self.run.tokens()), known.text.len().min(self.run.text().len()));
+        cx.held = cx.held.saturating_add(self.body_bytes());
+        if let Some(attempt) = attempt {
+            attempt.check(&self.run)?;
+            require(self.account.reserve(attempt.cost) && cx.account.reserve(attempt.cost))?;
+            cx.peers.readmit(&attempt.permit)?;
+            let run = &self.run;
+            let text = if run.is_forgotten() { known.before(run.tokens()) } else { Some(run.text()) };
+            let Some(text) = text.filter(|_| !missing) else { return Ok(Some(self.give_up(cx, attempt))) };
+            let attempt = Attempt::restore(cx.now, &cx.policy, attempt, run, text)?;
+            let talk = Talk { state: TalkState::Awarded, ..Talk::new(LOST, 0) };
+            self.talks.insert(attempt.peer, talk);
+            self.phase = Phase::Awarded(Box::new(attempt));
+        }
+        // What is missing is not told again as tokens without text, and does not wait to be taken.
+        self.run.set_consumed(if missing { self.run.tokens() } else { known.tokens });
+        if !missing {
+            self.retell(cx, told);
+            self.catch_up(cx, &known)?;
+        }
+        Ok(None)
     }
 
     /// Tells what the application has not stored.
-    fn retell(&mut self, id: JobId, told: (u64, usize)) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let run = job.run.clone();
+    fn retell(&self, cx: &mut Context, told: (u64, usize)) {
+        let run = &self.run;
         let end = (run.tokens(), run.text().len());
-        let writer = job.lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
-        let (before, over) = match &job.phase {
-            Phase::Awarded(attempt) if attempt.tokens() > 0 => {
-                let line = attempt.line();
-                let from = (
-                    run.tokens().saturating_sub(line.tokens),
-                    run.text().len().saturating_sub(line.text_bytes as usize),
-                );
-                let over = job.taken_over().map(|how| (attempt.number, how));
-                (from, Some((attempt.peer, over)))
-            }
-            _ => (end, None),
-        };
+        let writer = self.lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
+        let current = self.attempt().filter(|attempt| attempt.tokens() > 0);
+        let before = current.map_or(end, |attempt| {
+            let line = attempt.line();
+            (end.0.saturating_sub(line.tokens), end.1.saturating_sub(line.text_bytes as usize))
+        });
         if let Some(peer) = writer.filter(|_| told.0 < before.0) {
-            self.tell_again(id, peer, &run, told, before);
+            cx.tell_again((self.id, peer), run, told, before);
         }
-        let Some((peer, over)) = over else { return };
-        if let Some((attempt, how)) = over.filter(|_| told.0 <= before.0) {
-            self.tell(Event::TakenOver { job: id, attempt, peer, seq: before.0, how });
+        if let Some(attempt) = current {
+            if let Some(how) = self.taken_over().filter(|_| told.0 <= before.0) {
+                let (attempt, peer) = (attempt.number, attempt.peer);
+                cx.tell(Event::TakenOver { job: self.id, attempt, peer, seq: before.0, how });
+            }
+            cx.tell_again((self.id, attempt.peer), run, (told.0.max(before.0), told.1.max(before.1)), end);
         }
-        self.tell_again(id, peer, &run, (told.0.max(before.0), told.1.max(before.1)), end);
-    }
-
-    /// Tells tokens that were told before the process died, from one place in the run to another.
-    fn tell_again(&mut self, job: JobId, peer: PeerId, run: &Run, from: (u64, usize), to: (u64, usize)) {
-        let Some(n) = to.0.checked_sub(from.0).filter(|n| *n > 0) else { return };
-        let (text, ids) = run.rest(from.0, from.1);
-        let text = text.get(..to.1.saturating_sub(from.1)).unwrap_or_default();
-        let ids = ids.and_then(|ids| ids.get(..4 * n as usize));
-        self.words.keep(text, ids);
-        let (text, ids) = (text.len(), ids.map(<[u8]>::len));
-        self.outbox.event(Told::Tokens { job, peer, seq: from.0, n: n as u32, text, ids });
     }
 
     /// Takes what the application has stored beyond the snapshot: it was accepted, and is owed.
-    fn catch_up(&mut self, id: JobId, known: &Known<'_>) -> Result<(), SnapshotError> {
-        let Some(run) = self.jobs.get(&id).map(|job| &job.run) else { return Ok(()) };
-        let at = run.tokens();
-        let text_at = if run.is_forgotten() { known.before(at).map_or(0, str::len) } else { run.text().len() };
+    fn catch_up(&mut self, cx: &mut Context, known: &Known<'_>) -> Result<(), SnapshotError> {
+        let at = self.run.tokens();
+        let text_at =
+            if self.run.is_forgotten() { known.before(at).map_or(0, str::len) } else { self.run.text().len() };
         for piece in known.after(at, text_at) {
-            let Some(Job { phase: Phase::Awarded(attempt), .. }) = self.jobs.get_mut(&id) else { return Ok(()) };
+            // Without an attempt there is nothing beyond: that was checked.
+            let Phase::Awarded(attempt) = &mut self.phase else { break };
             let first = attempt.tokens() == 0;
-            if piece.peer != attempt.peer || !attempt.catch_up(self.now, piece.n, piece.text) {
-                return Err(SnapshotError::Disagrees { job: id });
+            if piece.peer != attempt.peer || !attempt.catch_up(cx.now, piece.n, piece.text) {
+                return Err(SnapshotError::Disagrees { job: self.id });
             }
             if first {
-                self.on_first_token(id);
+                attempt.on_first_token(cx, &mut self.run);
             }
-            self.keep_run(id, piece.n, piece.text, piece.ids);
+            self.keep_run(cx, piece.n, piece.text, piece.ids);
         }
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.run.set_consumed(known.tokens);
-        }
+        self.run.set_consumed(known.tokens);
         Ok(())
     }
 
-    /// Sends a job on its way again.
-    fn go_on(&mut self, id: JobId) {
-        let now = self.now;
-        let Some(job) = self.jobs.get(&id) else { return };
-        match job.phase {
-            _ if job.until <= now => {}
+    /// Goes on its way again.
+    fn go_on(&mut self, cx: &mut Context) -> Next {
+        match self.phase {
             Phase::Awarded(_) => {
                 // Where the provider is, the search tells too.
-                self.start_search(id);
-                self.resume(id);
+                self.start_search(cx);
+                self.resume(cx)
             }
-            Phase::Searching { .. } => return self.begin(id),
-            _ => {}
+            Phase::Searching { .. } => self.begin_search(cx),
+            _ => Next::Stay,
         }
-        self.index(id);
     }
 
     /// Nobody can check the answer's digest any more: what was accepted is owed, and another one goes on if it may.
-    fn give_up(&mut self, id: JobId, mut job: Job, attempt: attempt::Kept) -> Result<(), SnapshotError> {
+    fn give_up(&mut self, cx: &mut Context, attempt: attempt::Kept) -> Next {
         let line = attempt.line();
-        job.account.settle(attempt.cost, line.owed);
         self.account.settle(attempt.cost, line.owed);
-        job.lines.push(line);
-        job.broken = Some(Interrupted::Lost);
-        job.phase = Phase::Waiting { until: self.now };
+        cx.account.settle(attempt.cost, line.owed);
+        self.lines.push(line);
+        self.broken = Some(Interrupted::Lost);
+        self.phase = Phase::Waiting { until: cx.now };
         // Nobody will ask for the tokens that were lost: they do not wait to be taken.
-        job.run.set_consumed(job.run.tokens());
-        self.say_farewell((id, attempt.number), attempt.peer, None);
-        self.peers.released(self.now, attempt.permit);
-        let failure = (!job.can_be_taken_over()).then(|| job.broken_off());
-        self.held = self.held.saturating_add(job.body_bytes());
-        require(self.jobs.insert(id, job).is_none())?;
-        match failure {
-            Some(failure) => self.fail_job(id, failure),
-            None => self.index(id),
+        self.run.set_consumed(self.run.tokens());
+        cx.say_farewell((self.id, attempt.number), attempt.peer, None);
+        cx.peers.released(cx.now, attempt.permit);
+        if self.can_be_taken_over() { Next::Stay } else { Next::fail(self.broken_off()) }
+    }
+}
+
+impl Context {
+    /// Tells tokens that were told before the process died, from one place in the run to another.
+    fn tell_again(&mut self, (job, peer): (JobId, PeerId), run: &Run, from: (u64, usize), to: (u64, usize)) {
+        if let Some(n) = to.0.checked_sub(from.0).filter(|n| *n > 0) {
+            let (text, ids) = run.rest(from.0, from.1);
+            let text = text.get(..to.1.saturating_sub(from.1)).unwrap_or_default();
+            let ids = ids.and_then(|ids| ids.get(..4 * n as usize));
+            self.tell_tokens((job, peer), from.0, n as u32, text, ids);
         }
-        Ok(())
     }
 }

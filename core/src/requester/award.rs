@@ -1,0 +1,249 @@
+//! Who gets the job: the choice, the money that is set aside for it, and the Award with its body.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{
+    digest,
+    event::{ChoiceReason, Event, Finished, Interrupted, Outcome, PassedOver, Quote, TakeOver},
+    id::{JobId, PeerId, StreamId},
+    money::{self, Amount},
+    peers::book::{Ask, Permit},
+    refusal::Refusal,
+    spec::{Criteria, Haggle},
+    wire::{
+        self, MAX_BODY_PIECE, Message,
+        message::{self, Exactness},
+    },
+};
+
+use super::{
+    attempt::{Attempt, Start},
+    context::{Context, Role},
+    job::{Answer, Goal, Job, Next, Phase, Talk, TalkState},
+    run::{Prefix, Run},
+    search::Survey,
+    selection,
+};
+
+impl Job {
+    /// Goes on with the best offer, lets the application choose, or looks for somebody else.
+    pub(super) fn choose(&mut self, cx: &mut Context) -> Next {
+        let mut quotes = self.acceptable(cx);
+        if quotes.is_empty() {
+            return self.ask_others(cx);
+        }
+        let Goal::Answer(answer) = &self.goal else {
+            debug_assert!(matches!(self.goal, Goal::Quote { .. }), "who looks round asks for no offers");
+            cx.rank(&mut quotes, 0);
+            return Next::End(Outcome::Finished(Finished::Quotes(quotes)));
+        };
+        let by_application = answer.is_chosen_by_application();
+        let reason = cx.rank(&mut quotes, answer.time_value);
+        self.explain_choice(cx, &quotes, Some(reason).filter(|_| !by_application));
+        if by_application {
+            self.phase = Phase::Choosing;
+            cx.tell(Event::ChoiceDue { job: self.id, quotes });
+            return Next::Stay;
+        }
+        let best = quotes.swap_remove(0);
+        self.award(cx, best, reason)
+    }
+
+    /// The application's choice.
+    pub(super) fn award_chosen(&mut self, cx: &mut Context, peer: PeerId) -> Result<Next, Refusal> {
+        let is_due = matches!(self.phase, Phase::Choosing);
+        let quote = self.acceptable(cx).into_iter().find(|quote| is_due && quote.peer == peer);
+        Ok(self.award(cx, quote.ok_or(Refusal::NoSuchOffer)?, ChoiceReason::Application))
+    }
+
+    /// Awards the best posted price that is known, if the job wants no offers. `None`: it has to ask.
+    pub(super) fn award_posted(&mut self, cx: &mut Context) -> Option<Next> {
+        let (Goal::Answer(answer), Haggle::No) = (&self.goal, self.haggle) else { return None };
+        let (time_value, max_tokens) = (answer.time_value, self.max_tokens);
+        // What a body with a prefix costs depends on who reads it: that takes an offer.
+        if answer.is_chosen_by_application() || self.run.tokens() > 0 {
+            return None;
+        }
+        let Survey { fit: known, lift, left_out, .. } = self.known_candidates(cx);
+        let preferred = known.iter().any(|candidate| candidate.preferred);
+        let mut quotes: Vec<Quote> = known
+            .iter()
+            .filter(|candidate| candidate.is_free && (!preferred || candidate.preferred))
+            .filter_map(|candidate| candidate.quote(max_tokens))
+            .filter(|quote| self.is_acceptable(cx, quote))
+            .collect();
+        if quotes.is_empty() {
+            return None;
+        }
+        cx.rank(&mut quotes, time_value);
+        self.lift = lift;
+        self.explain_posted(cx, &quotes, &known, &left_out);
+        let best = quotes.swap_remove(0);
+        let stream = cx.open_stream(best.peer, Role::Job(self.id));
+        self.talks.insert(best.peer, Talk::new(stream, 0));
+        Some(self.award(cx, best, ChoiceReason::Posted))
+    }
+
+    /// Awards the job: money is set aside first, then the header and as much of the body as may go unasked.
+    fn award(&mut self, cx: &mut Context, quote: Quote, reason: ChoiceReason) -> Next {
+        let class = cx.exactness(&quote.peer, &self.criteria.model);
+        let Some(permit) = self.permit(cx, &quote) else {
+            self.pass_over(cx, quote.peer, PassedOver::Excluded);
+            return Next::Choose;
+        };
+        let has_room = money::reserve_in_both(&mut self.account, &mut cx.account, quote.cost);
+        debug_assert!(has_room, "an acceptable quote fits the job's and the node's account");
+        if !has_room {
+            cx.peers.released(cx.now, permit);
+            self.pass_over(cx, quote.peer, PassedOver::OverBudget);
+            return Next::Choose;
+        }
+        self.attempts += 1;
+        self.tries += 1;
+        let prefix = self.run.prefix(self.is_exact(class));
+        if prefix.tokens > 0 {
+            self.how = if prefix.overlap > 0 { TakeOver::Exact } else { TakeOver::Spliced };
+        }
+        let max_tokens = self.left().saturating_add(u64::from(prefix.overlap));
+        debug_assert!(self.talks.contains_key(&quote.peer), "who is awarded was talked to");
+        let open = || Talk::new(cx.open_stream(quote.peer, Role::Job(self.id)), 0);
+        let talk = self.talks.entry(quote.peer).or_insert_with(open);
+        talk.state = TalkState::Awarded;
+        let (number, stream, run, stale) = (self.attempts, talk.stream, &self.run, self.stale);
+        let won = quote.clone();
+        let start = Start { number, stream, quote: won, class, permit, prefix, run, stale, max_tokens };
+        self.phase = Phase::Awarded(Box::new(Attempt::new(cx.now, &cx.policy, &cx.limits, start)));
+        self.send_award(cx);
+        cx.tell(Event::Awarded { job: self.id, attempt: number, quote, reason });
+        Next::Stay
+    }
+
+    /// Leave to ask a provider; `None` if it has failed too much since it was chosen.
+    fn permit(&self, cx: &mut Context, quote: &Quote) -> Option<Permit> {
+        let ask = Ask {
+            tokens: self.left(),
+            patience: quote.eta.times(4).max(cx.policy.first_token),
+            jitter: cx.rng.bits() as u32,
+            retry: self.tries > 0,
+            lift: self.lift,
+        };
+        cx.peers.permit(cx.now, quote.peer, &ask).ok()
+    }
+
+    /// Whether a provider of this class is held to the same bytes: not after it was seen that they differ, and not where
+    /// the answer begins anew.
+    fn is_exact(&self, class: Exactness) -> bool {
+        self.can_be_exact(class) && self.how != TakeOver::Restarted && self.broken != Some(Interrupted::Differs)
+    }
+
+    fn can_be_exact(&self, class: Exactness) -> bool {
+        match &self.goal {
+            Goal::Answer(answer) => self.run.can_be_exact(class, answer.sampling.temperature_milli),
+            Goal::Quote { .. } | Goal::Discover => false,
+        }
+    }
+
+    /// Bytes of the body that this provider would be sent: ids only where they are of use.
+    pub(super) fn body_bytes_for(&self, cx: &Context, peer: &PeerId) -> u64 {
+        let Goal::Answer(answer) = &self.goal else { return self.body_bytes() };
+        let class = cx.exactness(peer, &self.criteria.model);
+        Body::of(answer, &self.run, &self.run.prefix(self.can_be_exact(class))).len()
+    }
+
+    /// The same award again, over another stream: the way to go on as long as no token was taken.
+    pub(super) fn award_again(&mut self, cx: &mut Context, stream: StreamId) {
+        let until = cx.now.after(cx.policy.request_timeout);
+        if let Some(attempt) = self.attempt_mut() {
+            attempt.take_over(cx.now, stream, Some(until));
+        }
+        self.send_award(cx);
+    }
+
+    fn send_award(&mut self, cx: &mut Context) {
+        let Self { id, goal, criteria, run, phase, .. } = self;
+        if let (Goal::Answer(answer), Phase::Awarded(attempt)) = (goal, phase) {
+            let body = Body::of(answer, run, &attempt.prefix);
+            attempt.send_award(cx, *id, criteria, &body, answer);
+        }
+    }
+}
+
+impl Attempt {
+    /// Sends the header and as much of the body as may go unasked.
+    fn send_award(&mut self, cx: &mut Context, job: JobId, criteria: &Criteria, body: &Body<'_>, answer: &Answer) {
+        let prefix = &self.prefix;
+        let award = Message::Award(message::Award {
+            job,
+            attempt: self.number,
+            epoch: self.epoch,
+            model: criteria.model.clone(),
+            offer: self.quote.offer,
+            tariff: self.quote.tariff,
+            max_tokens: self.max_tokens(),
+            kind: answer.kind,
+            body_bytes: body.len(),
+            body_hash: digest::sha256_of(&body.0),
+            prefix_bytes: prefix.text_bytes as u64,
+            prefix_tokens: prefix.tokens,
+            prefix_id_bytes: (prefix.id_bytes > 0).then_some(prefix.id_bytes as u64),
+            overlap: prefix.overlap,
+            sampling: answer.sampling,
+            stop: answer.stop.clone(),
+            window_tokens: self.asked.0,
+            window_bytes: self.asked.1,
+        });
+        let mut payload = Vec::new();
+        wire::encode(&award, &mut payload);
+        self.terms = digest::sha256(&payload);
+        self.send(cx, &award);
+        self.send_body(cx, body, cx.limits.body_unasked);
+    }
+
+    /// Sends the body up to `credit` bytes in all.
+    pub(super) fn send_body(&mut self, cx: &mut Context, body: &Body<'_>, credit: u64) {
+        let mut part_at = 0;
+        for part in body.0 {
+            let part_end = part_at + part.len() as u64;
+            while self.body_sent < part_end.min(credit) {
+                let offset = self.body_sent;
+                let rest = part.get((offset - part_at) as usize..).unwrap_or_default();
+                let take = rest.len().min(MAX_BODY_PIECE).min((credit - offset) as usize);
+                let bytes = rest.get(..take).unwrap_or_default();
+                self.send(cx, &Message::Body { offset, bytes });
+                self.body_sent += take as u64;
+            }
+            part_at = part_end;
+        }
+    }
+
+    pub(super) fn send(&self, cx: &mut Context, message: &Message<'_>) {
+        debug_assert!(self.stream().is_some(), "nothing is said while the stream is lost");
+        if let Some(stream) = self.stream() {
+            cx.outbox.send(stream, message);
+        }
+    }
+}
+
+impl Context {
+    /// Orders quotes best first, by what they cost and what is expected of their providers; says why the first wins.
+    fn rank(&mut self, quotes: &mut [Quote], time_value: Amount) -> ChoiceReason {
+        let (peers, now) = (&self.peers, self.now);
+        let expected = |quote: &Quote| peers.expected_time(now, &quote.peer, quote.eta, 0);
+        selection::rank(&mut self.rng, quotes, time_value, expected)
+    }
+}
+
+/// The parts of a body: the prompt, then what was delivered, as text and as ids.
+pub(super) struct Body<'a>([&'a [u8]; 3]);
+
+impl<'a> Body<'a> {
+    pub(super) fn of(answer: &'a Answer, run: &'a Run, prefix: &Prefix) -> Self {
+        let text = run.text().as_bytes().get(..prefix.text_bytes).unwrap_or_default();
+        let ids = run.ids().get(..prefix.id_bytes).unwrap_or_default();
+        Self([&answer.prompt, text, ids])
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.0.iter().map(|part| part.len() as u64).sum()
+    }
+}

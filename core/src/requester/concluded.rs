@@ -1,0 +1,58 @@
+//! How answers ended, kept until the application has stored that.
+
+use alloc::vec::Vec;
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    event::{BillLine, Failure, Finished, Outcome},
+    wire::message::EndReason,
+};
+
+use super::run::Run;
+
+/// An answer that ended, until its application has stored that.
+#[derive(Clone, Hash, Debug)]
+pub(super) struct Concluded {
+    pub(super) run: Run,
+    pub(super) how: How,
+    pub(super) lines: Vec<BillLine>,
+    pub(super) before: u32,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) enum How {
+    #[n(0)]
+    Finished {
+        #[n(0)]
+        reason: EndReason,
+        #[n(1)]
+        prompt_tokens: u64,
+    },
+    #[n(1)]
+    Failed(#[n(0)] Failure),
+}
+
+impl How {
+    /// `None` for what is no answer. A failure is kept whatever it is: there may have been awards before it.
+    pub(super) const fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
+                Some(Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens })
+            }
+            Outcome::Finished(_) => None,
+            Outcome::Failed(failure) => Some(Self::Failed(*failure)),
+        }
+    }
+
+    pub(super) const fn outcome(self, tokens: u64) -> Outcome {
+        match self {
+            Self::Finished { reason, prompt_tokens } => {
+                Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens })
+            }
+            Self::Failed(failure) => Outcome::Failed(failure),
+        }
+    }
+}

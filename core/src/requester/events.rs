@@ -1,0 +1,51 @@
+//! What the application is told, as it waits to be drained.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::{
+    event::Event,
+    id::{JobId, PeerId},
+};
+
+/// An event as it waits in the queue: token text waits in [`Words`], so that a token costs no allocation.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    Event(Event<'static>),
+    Tokens { job: JobId, peer: PeerId, seq: u64, n: u32, text: usize, ids: Option<usize> },
+}
+
+/// Text and ids of tokens that wait to be drained. The window of every job bounds it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Words {
+    text: String,
+    text_at: usize,
+    ids: Vec<u8>,
+    ids_at: usize,
+}
+
+impl Words {
+    pub(super) fn keep(&mut self, text: &str, ids: Option<&[u8]>) {
+        if self.text_at == self.text.len() {
+            self.text.clear();
+            self.ids.clear();
+            (self.text_at, self.ids_at) = (0, 0);
+        }
+        self.text.push_str(text);
+        self.ids.extend_from_slice(ids.unwrap_or_default());
+    }
+
+    /// Makes the application's event of a queued one.
+    pub(super) fn speak(&mut self, told: Told) -> Event<'_> {
+        match told {
+            Told::Event(event) => event,
+            Told::Tokens { job, peer, seq, n, text, ids } => {
+                let (text_at, ids_at) = (self.text_at, self.ids_at);
+                self.text_at += text;
+                self.ids_at += ids.unwrap_or(0);
+                let text = self.text.get(text_at..self.text_at).unwrap_or_default();
+                let ids = ids.and_then(|_| self.ids.get(ids_at..self.ids_at));
+                Event::Tokens { job, peer, seq, n, text, ids }
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of an attempt, and of a job: what is owed, what is free again, and what it says of the provider.
+
+use crate::{
+    event::{Ending, Event, Interrupted, Outcome},
+    retry::Pushback,
+    time::Millis,
+    wire::message::ReleaseReason,
+};
+
+use super::{
+    attempt::Attempt,
+    context::Context,
+    job::{Goal, Job},
+};
+
+/// What an attempt's end says of its provider.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// The answer ended, with count and digest as received.
+    Verified,
+    /// It made no progress, or broke the protocol.
+    Failed,
+    /// It has no room, for so long.
+    Busy(Millis),
+    /// Nothing: the end is not its doing.
+    None,
+}
+
+impl Verdict {
+    /// What a broken attempt says of its provider.
+    pub(super) const fn of(why: Interrupted) -> Self {
+        match why {
+            // It accuses us, promised too much, or goes in order.
+            Interrupted::Accused | Interrupted::TooSlow | Interrupted::Differs | Interrupted::Shutdown => Self::None,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Job {
+    /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.
+    pub(super) fn end(mut self, cx: &mut Context, outcome: Outcome) {
+        if let Some(attempt) = self.take_attempt() {
+            let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
+            self.close_attempt(cx, attempt, verdict);
+        }
+        self.release_talks(cx, ReleaseReason::NoJob);
+        cx.unindex(self.id);
+        if matches!(self.goal, Goal::Answer(_)) {
+            cx.held = cx.held.saturating_sub(self.body_bytes());
+        }
+        let (job, ending) = (self.id, Ending { outcome, bill: self.bill() });
+        cx.keep_ending(self, &ending);
+        cx.tell(Event::Ended { job, ending });
+    }
+
+    /// Fences an attempt for good: what is owed is owed, the rest of the reservation is free, the provider is told.
+    pub(super) fn close_attempt(&mut self, cx: &mut Context, attempt: Attempt, verdict: Verdict) {
+        self.lines.push(attempt.line());
+        let (stream, ended, number, peer) = (attempt.stream(), attempt.ended, attempt.number, attempt.peer);
+        self.settle_attempt(cx, attempt, verdict);
+        match stream {
+            Some(stream) if ended => cx.close_stream(stream),
+            _ if ended => {}
+            _ => cx.say_farewell((self.id, number), peer, stream),
+        }
+    }
+
+    /// Settles what an attempt had reserved, and what it says of its provider. Its stream stays.
+    pub(super) fn settle_attempt(&mut self, cx: &mut Context, attempt: Attempt, verdict: Verdict) {
+        self.account.settle(attempt.reserved, attempt.owed());
+        cx.account.settle(attempt.reserved, attempt.owed());
+        let (text_bytes, permit) = (attempt.line().text_bytes, attempt.permit);
+        match verdict {
+            Verdict::Verified => {
+                if self.tries == 1 {
+                    cx.quota.first_try_succeeded();
+                }
+                cx.peers.verified_end(cx.now, permit, text_bytes);
+            }
+            Verdict::Failed => cx.peers.failed(cx.now, permit),
+            Verdict::Busy(after) => cx.peers.busy(cx.now, permit, Pushback::After(after)),
+            Verdict::None => cx.peers.released(cx.now, permit),
+        }
+    }
+}
