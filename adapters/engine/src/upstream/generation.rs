@@ -90,7 +90,7 @@ impl Upstreaming {
     fn not_taken(&mut self, refusal: Refusal, error: &ErrorBody) -> Step {
         let is_of_request =
             matches!(refusal.failure.why, Why::BadRequest | Why::Unavailable) && refusal.outage.is_none();
-        self.server.notices.tell(&Notice::Words(error.words.clone()));
+        self.server.notices.tell_words(&error.words);
         let Some(extra) = is_of_request.then(|| self.post.spare(error, &self.server.spared)).flatten() else {
             return self.refused(refusal);
         };
@@ -119,7 +119,7 @@ impl Upstreaming {
             Step::Failed(failure) => {
                 let outage = answer.outage().cloned();
                 if let Some(words) = answer.words() {
-                    self.server.notices.tell(&Notice::Words(words.into()));
+                    self.server.notices.tell_words(words);
                 }
                 self.refused(Refusal { failure, outage })
             }

@@ -64,6 +64,13 @@ impl Notices {
         self.tell_at(notice, Instant::now());
     }
 
+    /// The words of an error, if there are any.
+    pub(super) fn tell_words(&self, words: &str) {
+        if !words.trim().is_empty() {
+            self.tell(&Notice::Words(words.into()));
+        }
+    }
+
     /// A model that writes by another name than it was asked by, if the two cannot be meant for one.
     pub(super) fn tell_of_model(&self, asked: &str, writes: &str) {
         let short = |name: &str| {
