@@ -68,12 +68,30 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
     for (args, code, texts) in table {
         run(folder.haggle(args)).says(code, texts);
     }
-    // Programs are told, too.
+    // Flags that repeat take one value each and never the prompt.
+    let over = run(folder.haggle(&["ask", "--stop", "a", "--stop", "b", "--provider", address, "Hello", "there"]));
+    over.says(2, &["there"]);
+    let empty = run(folder.haggle(&["ask", "--provider", address, ""]));
+    empty.says(2, &["the prompt is empty"]);
+    let mut binary = Running::spawn(folder.haggle(&["ask", "--provider", address]));
+    binary.write(&[0xff, 0xfe]);
+    binary.over().says(2, &["UTF-8"]);
+}
+
+#[test]
+fn programs_are_told_of_a_mistake_too() {
+    let folder = Folder::new();
     let told = run(folder.haggle(&["ask", "--json", "--deadline", "30", "Hello"]));
     told.says(2, &["--deadline"]);
     let error = &told.events("error")[0]["error"];
     assert_eq!((&error["code"], &error["exit"]), (&"usage".into(), &2.into()));
     assert!(error["message"].as_str().is_some_and(|text| text.contains("30s")), "{error}");
+}
+
+#[test]
+fn a_file_that_holds_no_conversation_is_told() {
+    let folder = Folder::new();
+    let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
     for (messages, told) in [
         ("", "JSON list"),
         ("[]", "it is empty"),
@@ -84,14 +102,6 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
         let file = folder.file("messages.json", messages).display().to_string();
         run(folder.haggle(&["ask", "--provider", address, "--messages", &file])).says(2, &["messages.json", told]);
     }
-    // Flags that repeat take one value each and never the prompt.
-    let over = run(folder.haggle(&["ask", "--stop", "a", "--stop", "b", "--provider", address, "Hello", "there"]));
-    over.says(2, &["there"]);
-    let empty = run(folder.haggle(&["ask", "--provider", address, ""]));
-    empty.says(2, &["the prompt is empty"]);
-    let mut binary = Running::spawn(folder.haggle(&["ask", "--provider", address]));
-    binary.write(&[0xff, 0xfe]);
-    binary.over().says(2, &["UTF-8"]);
 }
 
 #[test]
