@@ -76,7 +76,9 @@ impl Seen {
     /// What follows the failure's own sentence.
     pub(crate) fn advice(&self, asked: &Asked<'_>, failure: &Failure, delivered: u64) -> String {
         match failure {
-            _ if asked.took_too_long => "; the time of --deadline was over: allow more".into(),
+            Failure::NobodyFound { .. } if asked.took_too_long => {
+                "; the time of --deadline was over: allow more".into()
+            }
             Failure::NobodyFound { unfit: 0, outcome } => self.nobody(asked, *outcome),
             Failure::NobodyFound { .. } => self.unfit(asked),
             Failure::Declined(PassedOver::Stream(StreamFailure::Unreachable)) => unknown_hosts(&asked.addresses),
@@ -289,6 +291,7 @@ mod tests {
         assert_eq!(advice(&none, nobody(QueryOutcome::TimedOut), 0, |_| {}), "");
         let told = advice(&none, nobody(QueryOutcome::Complete), 0, |asked| asked.took_too_long = true);
         assert!(told.contains("--deadline"), "{told}");
+        assert_eq!(advice(&none, Failure::Deadline, 0, |asked| asked.took_too_long = true), "", "it is said already");
         let mut lost = Seen::default();
         let detail = "nobody answers there".to_owned();
         lost.add(NodeEvent::Failed { code: "bootstrap_unreachable", detail });

@@ -87,7 +87,7 @@ fn ctrl_c_ends_the_answer_and_not_the_talk() {
     idle.say("One");
     while idle.json()["event"] != "chat:turn" {}
     idle.signal("INT");
-    idle.over().exits(130);
+    idle.wait_to_end().exits(130);
     // Who is told to end does, in mid-answer too.
     server.does(Does::Stalls);
     let told = ["chat", "--provider", &serve.address, "--model", "m", "--max-tokens", "4", "--budget", "9"];
