@@ -47,6 +47,8 @@ pub(crate) struct Narrator {
     said_something: bool,
     /// The prompt was a conversation.
     chat: bool,
+    /// Of every choice only the outcome is told.
+    brief: bool,
     /// What is waited for.
     waiting: Option<Transient>,
 }
@@ -78,6 +80,7 @@ impl Narrator {
             in_line: false,
             said_something: false,
             chat: false,
+            brief: false,
             waiting: None,
         }
     }
@@ -85,6 +88,12 @@ impl Narrator {
     /// The answer is a message, not the rest of a text.
     pub(crate) fn of_chat(mut self) -> Self {
         self.chat = true;
+        self
+    }
+
+    /// One answer of many: who was asked and beaten each time is no news.
+    pub(crate) fn brief(mut self) -> Self {
+        self.brief = true;
         self
     }
 
@@ -130,12 +139,16 @@ impl Narrator {
                 let lines = explain::lines(weighing, |peer| self.name(peer));
                 lines.iter().try_for_each(|line| self.line("why", line))
             }
+            JobEvent::Asked { .. } if self.brief => Ok(()),
             JobEvent::Asked { peer } => self.line("asked", self.name(peer)),
             JobEvent::Offered(offer) => {
                 if std::mem::take(&mut self.awarded) {
                     self.offers = 0;
                 }
                 self.offers += 1;
+                if self.brief {
+                    return Ok(());
+                }
                 let text = format!("{}  {}", self.name(&offer.peer), terms(offer));
                 self.line("offer", text)
             }
@@ -147,7 +160,8 @@ impl Narrator {
                 self.awarded = true;
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 let name = self.style.good(&self.name(&offer.peer));
-                self.line("award", name.then(format!("{again}: {}", why(*reason, self.offers))))
+                let cost = if self.brief { format!("at most {} units, ", decimal(offer.cost)) } else { String::new() };
+                self.line("award", name.then(format!("{again}: {cost}{}", why(*reason, self.offers))))
             }
             JobEvent::Cut { peer, patience, .. } => {
                 let seconds = patience.0.div_ceil(1000);

@@ -53,7 +53,8 @@ fn a_talk_remembers_is_billed_by_turn_and_has_one_budget() {
     chat.say("/new");
     chat.say("/bye");
     let over = chat.over();
-    over.says(5, &["owed 3 units", "settlement: none"]);
+    over.says(5, &["at most 3 units, the only offer", "owed 3 units", "settlement: none"]);
+    assert!(!over.err.contains("asked"), "what is the same every time is no news: {}", over.err);
     assert_eq!(server.asked().len(), 2);
     let booked = fs::read_to_string(ledger).expect("a ledger");
     assert_eq!(booked.lines().count(), 2, "{booked}");
