@@ -18,8 +18,12 @@ pub(super) struct ErrorBody {
     pub(super) retry_after: Option<Duration>,
     /// The server's own words. They may quote the prompt or the key.
     pub(super) words: String,
-    /// The words and the names of its kind, in small letters.
+    /// The names of its kind, in small letters.
+    kinds: String,
+    /// The words, in small letters.
     folded: String,
+    /// The request, in small letters: what is in it too may be a quotation, and says nothing of the server.
+    request: String,
 }
 
 impl ErrorBody {
@@ -58,21 +62,31 @@ impl ErrorBody {
     fn new(mut words: String, kinds: &[String]) -> Self {
         let end = (0..=LOOKED_AT.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
         words.truncate(end.unwrap_or_default());
-        let folded = format!("{} {words}", kinds.join(" ")).to_ascii_lowercase();
-        Self { kind: kinds.iter().find(|kind| is_name(kind)).cloned(), words, folded, ..Self::default() }
+        let folded = words.to_ascii_lowercase();
+        let kind = kinds.iter().find(|kind| is_name(kind)).cloned();
+        Self { kind, words, kinds: kinds.join(" ").to_ascii_lowercase(), folded, ..Self::default() }
+    }
+
+    /// An error that answers a request.
+    pub(super) fn about(self, request: &[u8]) -> Self {
+        Self { request: String::from_utf8_lossy(request).to_ascii_lowercase(), ..self }
     }
 
     /// Whether it says one of these, in small letters.
     pub(super) fn says(&self, texts: &[&str]) -> bool {
-        texts.iter().any(|text| self.folded.contains(text))
+        let is_said = |text: &&str| self.folded.contains(*text) && !self.request.contains(*text);
+        texts.iter().any(|text| self.kinds.contains(text) || is_said(text))
     }
 
     /// Whether it names a field of the request.
     pub(super) fn names(&self, field: &str) -> bool {
-        self.folded.match_indices(field).any(|(at, _)| {
-            let (before, after) = (&self.folded.as_bytes()[..at], &self.folded.as_bytes()[at + field.len()..]);
-            !before.last().is_some_and(is_of_name) && !after.first().is_some_and(is_of_name)
-        })
+        let is_in = |text: &str| {
+            text.match_indices(field).any(|(at, _)| {
+                let (before, after) = (&text.as_bytes()[..at], &text.as_bytes()[at + field.len()..]);
+                !before.last().is_some_and(is_of_name) && !after.first().is_some_and(is_of_name)
+            })
+        };
+        is_in(&self.kinds) || is_in(&self.folded)
     }
 }
 

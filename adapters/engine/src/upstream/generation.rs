@@ -189,7 +189,7 @@ impl Generation for Upstreaming {
             }
             Received::End(broken) => self.answer.iter_mut().for_each(|answer| answer.end(broken.as_deref())),
             Received::Refused { status, retry_after, body } => {
-                let error = ErrorBody::read(&body);
+                let error = ErrorBody::read(&body).about(&self.post.bytes());
                 return self.not_taken(refusal::of_status(status, retry_after, &error), &error);
             }
             Received::Packed(how) => {

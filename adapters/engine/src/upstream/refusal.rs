@@ -145,7 +145,7 @@ fn judge(status: Option<u16>, retry_after: Option<Duration>, body: &ErrorBody) -
     // These statuses say nothing certain: then the words do.
     let is_vague = matches!(status, None | Some(400 | 403 | 404 | 413 | 422 | 500 | 501));
     let says = |texts: &[&str]| is_vague && body.says(texts);
-    let is_model_gone = says(&MODEL) || says(&["does not exist"]) && says(&["model"]);
+    let is_model_gone = says(&MODEL) || says(&["does not exist"]) && body.names("model");
     match status {
         Some(402) => (Blame::Provider("the account there has no credit"), Some(BROKEN)),
         _ if body.says(&ACCOUNT) => (Blame::Provider("the account there has no credit"), Some(BROKEN)),

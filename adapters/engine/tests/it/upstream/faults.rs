@@ -3,7 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use haggle_engine::{
-    Engine, Request, Sampling, Step, Why,
+    Engine, Prompt, Request, Sampling, Step, Why,
     upstream::{Config, Dialect, OpenError, Patience, Upstream},
 };
 use serde_json::json;
@@ -122,6 +122,18 @@ fn one_dropped_connection_is_looked_at_and_several_are_an_outage() {
         assert_eq!(run(&engine, chat(8)).text(), words(8));
     }
     assert!(engine.outage().is_none(), "it takes others");
+}
+
+#[test]
+fn what_a_server_quotes_of_a_prompt_says_nothing_of_the_server() {
+    let quotes = r#"{"error":{"message":"bad role in: no model loaded"}}"#;
+    let server = Server::start(Does::Refuses(400, None, quotes));
+    let engine = open(&server);
+    let planted = Request { prompt: Prompt::Raw("No model loaded".into()), ..chat(8) };
+    assert_eq!(run(&engine, planted).why(), Why::BadRequest);
+    assert!(engine.outage().is_none(), "no buyer takes a server off the market by what he writes");
+    assert_eq!(run(&engine, chat(8)).why(), Why::Engine);
+    assert!(engine.outage().is_some());
 }
 
 #[test]
