@@ -165,7 +165,7 @@ impl From<LedgerError> for Failed {
             LedgerError::Open { .. } => Exit::Config,
             LedgerError::Write { .. } | LedgerError::Read { .. } | LedgerError::Line { .. } => Exit::Other,
         };
-        Failed::new(exit, "ledger", error.to_string())
+        Failed::new(exit, error.code(), error.to_string())
     }
 }
 

@@ -12,7 +12,9 @@
 mod advice;
 mod args;
 mod buyer;
+mod clock;
 mod commands;
+mod entrance;
 mod exit;
 mod explain;
 mod journal;
@@ -26,6 +28,8 @@ mod prompt;
 mod runtime;
 mod screen;
 mod settings;
+mod shop;
+mod signals;
 mod spans;
 mod table;
 mod tally;

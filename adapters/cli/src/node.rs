@@ -1,4 +1,4 @@
-//! Nodes as the commands start them, and the signals that end them.
+//! Nodes as the commands start them.
 
 use std::{
     io::{self, Write},
@@ -7,7 +7,6 @@ use std::{
     thread::available_parallelism,
 };
 
-use futures::{StreamExt, channel::mpsc};
 use haggle::{
     Builder, Error, Model, Node,
     engine::{Engine, Llama, LoadError, TINY_STORIES},
@@ -87,47 +86,4 @@ pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
     }
     let broken = |error| Failed::new(Exit::Other, "engine", format!("the embedded model cannot be loaded: {error}"));
     Ok(Arc::new(Llama::tiny_stories().map_err(broken)?))
-}
-
-/// Wishes of the user that the program end.
-pub(crate) struct Signals {
-    heard: mpsc::UnboundedReceiver<()>,
-    #[cfg(unix)]
-    source: signal_hook::iterator::Handle,
-}
-
-impl Signals {
-    /// From now on, signals no longer end the program by themselves.
-    #[cfg(unix)]
-    pub(crate) fn listen() -> Result<Self, Failed> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let failed = |error: io::Error| Failed::new(Exit::Other, "signals", error.to_string());
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-        let source = signals.handle();
-        let (tell, heard) = mpsc::unbounded();
-        let tell = move || signals.forever().for_each(|_| drop(tell.unbounded_send(())));
-        std::thread::Builder::new().name("signals".into()).spawn(tell).map_err(failed)?;
-        Ok(Signals { heard, source })
-    }
-
-    /// Without a handler the system ends the program itself.
-    #[cfg(not(unix))]
-    pub(crate) fn listen() -> Result<Self, Failed> {
-        let (_, heard) = mpsc::unbounded();
-        Ok(Signals { heard })
-    }
-
-    /// The next Ctrl-C or SIGTERM.
-    pub(crate) async fn next(&mut self) {
-        if self.heard.next().await.is_none() {
-            futures::future::pending::<()>().await;
-        }
-    }
-}
-
-#[cfg(unix)]
-impl Drop for Signals {
-    fn drop(&mut self) {
-        self.source.close();
-    }
 }

@@ -117,6 +117,11 @@ pub(crate) fn print_json(value: &Value) -> io::Result<()> {
     Screen::Out.put(format!("{}\n", escaped(&value.to_string())).as_bytes())
 }
 
+/// The same beside work that goes on: it stops nothing if nobody listens.
+pub(crate) fn tell_json(value: &Value) {
+    let _ = print_json(value);
+}
+
 /// Whether an answer goes out byte for byte: into a file, or through a pipe whose reader is said to be a program.
 pub(crate) fn takes_raw(wanted: bool) -> bool {
     !Screen::Out.is_terminal() && (wanted || is_file())

@@ -219,6 +219,13 @@ impl Settings {
         Ok(Some(opened))
     }
 
+    /// The paths of what is different in other settings.
+    pub(crate) fn changes(&self, other: &Self) -> Vec<String> {
+        let others: BTreeMap<String, &Value> = leaves(&other.tree).into_iter().collect();
+        let own = leaves(&self.tree).into_iter();
+        own.filter(|(path, value)| others.get(path) != Some(value)).map(|(path, _)| path).collect()
+    }
+
     /// Puts the file into which is written what is sold and bought.
     pub(crate) fn add_ledger(&mut self, file: Option<&Path>) -> Result<(), Failed> {
         let Some(file) = file else { return Ok(()) };

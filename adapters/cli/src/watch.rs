@@ -1,29 +1,38 @@
 //! What a person who serves sees while it runs, what is written into the books meanwhile, and how it ends.
 
 use std::{
-    io::{self, Write},
+    io::Write,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use futures::{FutureExt, StreamExt, select};
 use futures_timer::Delay;
 use haggle::{Events, Load, Node, NodeEvent, Scope, config::span};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
+    clock,
+    entrance::Entrance,
     exit::Failed,
-    ledger::{Entry, Ledger},
-    node::Signals,
-    screen::{Screen, print_json},
+    ledger::{Books, Entry, Late},
+    screen::{Screen, tell_json},
     settings::Running,
+    shop::Shop,
+    signals::{Signals, Wish},
     tally::{Span, Tally},
 };
 
-/// Follows a provider until it is told to end.
-pub(crate) struct Watch {
+/// Lines that wait for a disk that is full are tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+/// Follows a provider until it is told to end. What it tells stops nothing if nobody listens.
+pub(crate) struct Watch<'a> {
     json: bool,
+    shop: Shop<'a>,
     running: Running,
-    ledger: Option<Ledger>,
+    books: Option<Books>,
+    entrance: Entrance,
     /// Since the last line.
     tally: Tally,
     /// Since the start.
@@ -34,14 +43,15 @@ pub(crate) struct Watch {
     tokens: u64,
 }
 
-impl Watch {
-    pub(crate) fn new(json: bool, running: Running, ledger: Option<Ledger>) -> Self {
+impl<'a> Watch<'a> {
+    pub(crate) fn new(json: bool, shop: Shop<'a>, books: Option<Books>) -> Result<Self, Failed> {
         let now = Instant::now();
         let (tally, all) = (Tally::default(), Tally::default());
-        Watch { json, running, ledger, tally, all, since: now, started: now, tokens: 0 }
+        let (running, entrance) = (shop.settings().running()?, Entrance::new(&shop.settings().config()?));
+        Ok(Watch { json, shop, running, books, entrance, tally, all, since: now, started: now, tokens: 0 })
     }
 
-    /// Runs until the first signal, then drains; a second signal, or the end of the time for it, ends what still runs.
+    /// Runs until it is told to end, then drains; told again, or at the end of the time for it, it ends what still runs.
     pub(crate) async fn until_ended(mut self, node: &Node, signals: &mut Signals) -> Result<(), Failed> {
         let mut events = node.events();
         let watched = self.serve(node, &mut events, signals).await;
@@ -55,26 +65,33 @@ impl Watch {
         while let Some(event) = events.next().await {
             booked = booked.and(self.take(&event));
         }
-        let synced = self.ledger.as_ref().map_or(Ok(()), Ledger::sync);
-        self.say_all(node)?;
-        drained.and(booked).and(synced.map_err(Failed::from))
+        let closed = self.close_books();
+        self.say_all(node);
+        drained.and(booked).and(closed)
     }
 
     async fn serve(&mut self, node: &Node, events: &mut Events, signals: &mut Signals) -> Result<(), Failed> {
-        let every = self.running.status_every;
-        let mut due = Delay::new(self.period()).fuse();
+        let (mut due, mut again) = (Delay::new(self.period()).fuse(), Delay::new(TRY_AGAIN).fuse());
         loop {
             select! {
-                () = signals.next().fuse() => return Ok(()),
+                wish = signals.wish().fuse() => match wish {
+                    Wish::End => return Ok(()),
+                    Wish::Reload => {
+                        self.reload(node).await;
+                        due = Delay::new(self.period()).fuse();
+                    }
+                },
                 event = events.next().fuse() => match event {
                     Some(event) => self.take(&event)?,
                     None => return Err(haggle::Error::Stopped.into()),
                 },
                 () = due => {
                     due = Delay::new(self.period()).fuse();
-                    if !every.is_zero() {
-                        self.say(node)?;
-                    }
+                    self.say(node);
+                }
+                () = again => {
+                    again = Delay::new(TRY_AGAIN).fuse();
+                    self.write_late()?;
                 }
             }
         }
@@ -89,18 +106,23 @@ impl Watch {
         let patience = self.running.drain;
         let mut left = node.load().jobs;
         let for_them = if left == 0 { String::new() } else { format!(", for {} s at most", patience.as_secs()) };
-        self.say_left(left, &format!("taking no new jobs; {left} still run{for_them} (again to end at once)"))?;
+        self.say_left(left, &format!("taking no new jobs; {left} still run{for_them} (again to end at once)"));
         let mut draining = std::pin::pin!(node.drain(patience).fuse());
+        let mut due = Delay::new(self.period()).fuse();
         loop {
             select! {
                 drained = draining => break drained?,
                 () = signals.next().fuse() => break,
+                () = due => {
+                    due = Delay::new(self.period()).fuse();
+                    self.say(node);
+                }
                 event = events.next().fuse() => if let Some(event) = event {
                     self.take(&event)?;
                     let now = node.load().jobs;
                     if matches!(event, NodeEvent::Served { .. }) && now != left {
                         left = now;
-                        self.say_left(left, &format!("{left} jobs left"))?;
+                        self.say_left(left, &format!("{left} jobs left"));
                     }
                 }
             }
@@ -108,56 +130,141 @@ impl Watch {
         Ok(())
     }
 
+    /// Opens the ledger anew, and does what the settings say now. Whatever cannot be done leaves everything as it was.
+    async fn reload(&mut self, node: &Node) {
+        let ledger = self.books.as_ref().map(|books| books.path().to_owned());
+        if let Some(path) = ledger {
+            self.reopen(&path);
+        }
+        match self.shop.reload(node).await {
+            Ok(change) => {
+                if let Ok(running) = self.shop.settings().running() {
+                    self.running = running;
+                }
+                self.tell("reloaded", &format!("the settings were read again; {change}"), change.to_json());
+            }
+            Err(failed) => {
+                let text = format!("the settings stay as they were: {}", failed.message);
+                self.tell("reload_failed", &text, failed.to_json()["error"].clone());
+            }
+        }
+    }
+
+    fn reopen(&mut self, path: &Path) {
+        let Some(books) = &mut self.books else { return };
+        match books.reopen(path) {
+            Ok(None) => {}
+            Ok(Some(torn)) => drop(writeln!(Screen::Err, "haggle: {}: {torn}; it is cut off", path.display())),
+            Err(error) => drop(writeln!(Screen::Err, "haggle: {error}; the one before is kept")),
+        }
+    }
+
     /// Counts an event, writes it into the books, and tells of it if it is news.
     fn take(&mut self, event: &NodeEvent) -> Result<(), Failed> {
         self.tally.count(event);
         self.all.count(event);
-        if let Some(ledger) = &mut self.ledger {
-            match event {
-                NodeEvent::Missed(n) => {
-                    writeln!(Screen::Err, "haggle: {n} events were missed; the ledger may lack as many lines")?;
-                }
-                event => Entry::sold(event).map_or(Ok(()), |entry| ledger.add(&entry))?,
+        if let Some(books) = &mut self.books {
+            if let NodeEvent::Missed(n) = event {
+                let _ = writeln!(Screen::Err, "haggle: {n} events were missed; the ledger may lack as many lines");
+            }
+            if let Some(entry) = Entry::sold(event) {
+                let late = books.add(Instant::now(), entry)?;
+                self.tell_late(late);
             }
         }
         let news = match event {
             NodeEvent::Dialled { from } => dialled(*from).to_owned(),
             NodeEvent::Observed { ip } => format!("others see this machine at {ip}"),
+            NodeEvent::PeerConnected { peer } if self.entrance.leads_through(peer) => {
+                format!("in the network by bootstrap node {peer}")
+            }
+            NodeEvent::PeerDisconnected { peer } if self.entrance.leads_through(peer) => {
+                format!("the connection to bootstrap node {peer} is lost; it is dialled again")
+            }
             _ => return Ok(()),
         };
         if self.json {
-            return Ok(print_json(&json!({"event": event.name(), "text": news}))?);
+            tell_json(&json!({"event": event.name(), "text": news}));
+        } else {
+            let _ = writeln!(Screen::Err, "{news}");
         }
-        Ok(writeln!(Screen::Err, "{news}")?)
+        Ok(())
+    }
+
+    fn write_late(&mut self) -> Result<(), Failed> {
+        let late = self.books.as_mut().map_or(Ok(None), |books| books.write(Instant::now()))?;
+        self.tell_late(late);
+        Ok(())
+    }
+
+    fn tell_late(&self, late: Option<Late>) {
+        if let Some(late) = late {
+            self.tell(late.error.code(), &late.to_string(), json!({"lines": late.lines}));
+        }
+    }
+
+    /// What cannot be written into the ledger is written where it can be.
+    fn close_books(&mut self) -> Result<(), Failed> {
+        let Some(books) = &mut self.books else { return Ok(()) };
+        let written = books.write(Instant::now());
+        for entry in books.late() {
+            let line = serde_json::to_string(entry).unwrap_or_default();
+            let _ = writeln!(Screen::Err, "haggle: not in the ledger: {line}");
+        }
+        if let Some(late) = written? {
+            return Err(late.error.into());
+        }
+        match books.late().len() {
+            0 => Ok(books.sync()?),
+            lines => {
+                let text = format!("{lines} lines could not be written into the ledger; they are above");
+                Err(Failed::new(crate::exit::Exit::Other, "ledger", text))
+            }
+        }
     }
 
     /// The line of a period.
-    fn say(&mut self, node: &Node) -> io::Result<()> {
+    fn say(&mut self, node: &Node) {
         let Load { jobs, tokens } = node.load();
         let span = Span { millis: millis(self.since.elapsed()), tokens: tokens.saturating_sub(self.tokens) };
         (self.since, self.tokens) = (Instant::now(), tokens);
         let tally = std::mem::take(&mut self.tally);
+        let (time, standing) = (clock::utc(clock::now()), self.entrance.standing(&node.connected_peers()));
         if self.json {
-            return print_json(&tally.to_json(span, self.all.owed(), jobs));
+            let mut line = tally.to_json(span, self.all.owed(), jobs);
+            line["time"] = time.into();
+            line["peers"] = standing.peers.into();
+            line["bootstrap"] = standing.to_json();
+            tell_json(&line);
+        } else {
+            let line = tally.line(span, self.all.owed(), jobs);
+            let _ = writeln!(Screen::Err, "{time} {line}, {standing}");
         }
-        writeln!(Screen::Err, "{}", tally.line(span, self.all.owed(), jobs))
     }
 
     /// The line of everything, at the end.
-    fn say_all(&mut self, node: &Node) -> io::Result<()> {
+    fn say_all(&mut self, node: &Node) {
         if self.running.status_every.is_zero() {
-            return Ok(());
+            return;
         }
         (self.since, self.tokens) = (self.started, 0);
         self.tally = self.all.clone();
-        self.say(node)
+        self.say(node);
     }
 
-    fn say_left(&self, left: usize, text: &str) -> io::Result<()> {
+    fn say_left(&self, left: usize, text: &str) {
         if self.json {
-            print_json(&json!({"event": "draining", "left": left}))?;
+            tell_json(&json!({"event": "draining", "left": left}));
         }
-        writeln!(Screen::Err, "haggle: {text}")
+        let _ = writeln!(Screen::Err, "haggle: {text}");
+    }
+
+    /// Tells of something that the operator has done, or has to see to.
+    fn tell(&self, event: &str, text: &str, detail: Value) {
+        if self.json {
+            tell_json(&json!({"event": event, "text": text, "detail": detail}));
+        }
+        let _ = writeln!(Screen::Err, "haggle: {text}");
     }
 }
 

@@ -17,10 +17,10 @@ use crate::{
     journal::{End, Journal, Way},
     ledger::{Entry, Ledger, LedgerError},
     narrator::Narrator,
-    node::Signals,
     prompt,
     screen::Transient,
     settings::Settings,
+    signals::Signals,
 };
 
 pub(crate) async fn run(global: &Global, args: Ask) -> Result<Exit, Failed> {

@@ -1,6 +1,6 @@
 //! A node of the DHT that neither buys nor sells.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use haggle::Node;
 use serde_json::json;
@@ -8,9 +8,10 @@ use serde_json::json;
 use crate::{
     args::{Bootstrap, Global},
     exit::{Exit, Failed},
-    node::{self, Signals},
-    screen::{Screen, print_json},
+    node,
+    screen::{Screen, tell_json},
     settings::Settings,
+    signals::{Signals, Wish},
 };
 
 pub(crate) async fn run(global: &Global, args: &Bootstrap) -> Result<Exit, Failed> {
@@ -21,17 +22,24 @@ pub(crate) async fn run(global: &Global, args: &Bootstrap) -> Result<Exit, Faile
         return Err(Failed::config("enable_dht: a bootstrap node without the DHT helps nobody; leave it on"));
     }
     let key = node::lasting_key(&settings, &args.node, "bootstrap")?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::of_service()?;
     let node = node::start(Node::builder(config).key(key)).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     if global.json {
-        print_json(&json!({"event": "ready", "peer": node.peer_id().to_string(), "addresses": addresses}))?;
+        tell_json(&json!({"event": "ready", "peer": node.peer_id().to_string(), "addresses": addresses}));
     } else {
-        let mut out = Screen::Out;
-        writeln!(out, "others enter the network by")?;
-        addresses.iter().try_for_each(|address| writeln!(out, "  --bootstrap {address}"))?;
+        // It helps others whether or not anybody listens here.
+        let _ = print(&addresses);
     }
-    signals.next().await;
+    while signals.wish().await == Wish::Reload {
+        let _ = writeln!(Screen::Err, "haggle: a bootstrap node has no settings that change while it runs; restart it");
+    }
     node.stop().await;
     Ok(Exit::Done)
+}
+
+fn print(addresses: &[String]) -> io::Result<()> {
+    let mut out = Screen::Out;
+    writeln!(out, "others enter the network by")?;
+    addresses.iter().try_for_each(|address| writeln!(out, "  --bootstrap {address}"))
 }

@@ -28,9 +28,9 @@ use crate::{
     ledger::Ledger,
     money::decimal,
     narrator::Narrator,
-    node::Signals,
     prompt::{ASSISTANT, SYSTEM, USER, message},
     screen::{Screen, print_json},
+    signals::Signals,
 };
 
 pub(crate) async fn run(global: &Global, args: &Chat) -> Result<Exit, Failed> {

@@ -23,10 +23,11 @@ use crate::{
     exit::{Exit, Failed},
     money::decimal,
     narrator::{Narrator, short},
-    node::{self, Signals},
+    node,
     paced::Paced,
     runtime::{self, Plug},
     screen::{Painted, Screen, Style, print_json},
+    signals::Signals,
 };
 
 /// A provider of the demo: name, price read, price written (micro-units per 1,000,000 tokens), tokens a second.

@@ -16,22 +16,24 @@ use serde_json::{Value, json};
 use crate::{
     args::{Global, Serve},
     exit::{Exit, Failed},
+    ledger::Books,
     money::decimal,
-    node::{self, Signals},
+    node,
     paced::Paced,
-    screen::{Screen, print_json},
-    settings::{Sales, Settings},
+    screen::{Screen, tell_json},
+    settings::Sales,
+    shop::Shop,
+    signals::Signals,
     upstream,
     watch::Watch,
 };
 
 pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
-    let mut settings = Settings::load(global, &args.node)?;
-    settings.add_serve(args)?;
-    settings.listen_by_default()?;
+    let shop = Shop::open(global, args)?;
+    let settings = shop.settings();
     let mut config = settings.config()?;
     let (mut sales, price_in, price_out) = settings.sales()?;
-    let upstream = upstream::open(&settings, &sales)?;
+    let upstream = upstream::open(settings, &sales)?;
     if let Some(upstream) = upstream.as_ref().filter(|_| settings.is_default("slots")) {
         config.slots = upstream.slots();
     }
@@ -54,14 +56,14 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         floor_permille: sales.floor_permille,
         ..Sale::new(engine)
     };
-    let (running, ledger) = (settings.running()?, settings.ledger()?);
+    let books = settings.ledger()?.map(Books::new);
     let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
     let key = match &state {
         Some(state) if args.node.key.is_none() => state.key().map_err(haggle::Error::from)?,
-        _ => node::lasting_key(&settings, &args.node, "provider")?,
+        _ => node::lasting_key(settings, &args.node, "provider")?,
     };
     let (slots, announced) = (config.slots, config.announce_addresses.clone());
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::of_service()?;
     let mut builder = node::record(Node::builder(config), &args.record)?.key(key).sell(sale);
     if let Some(state) = state {
         builder = builder.state(state);
@@ -70,11 +72,12 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     let told = Told { sales: &sales, price_in, price_out, context, slots, announced, addresses };
     if global.json {
-        print_json(&told.to_json(&node, upstream.as_deref()))?;
+        tell_json(&told.to_json(&node, upstream.as_deref()));
     } else {
-        told.print(&node, upstream.as_deref(), chat)?;
+        // Who does not listen even now is sold for all the same.
+        let _ = told.print(&node, upstream.as_deref(), chat);
     }
-    Watch::new(global.json, running, ledger).until_ended(&node, &mut signals).await?;
+    Watch::new(global.json, shop, books)?.until_ended(&node, &mut signals).await?;
     Ok(Exit::Done)
 }
 

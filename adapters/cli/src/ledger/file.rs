@@ -62,6 +62,22 @@ impl std::error::Error for LedgerError {
     }
 }
 
+impl LedgerError {
+    /// A stable name for scripts.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            LedgerError::Write { source, .. } if is_full(source) => "disk_full",
+            _ => "ledger",
+        }
+    }
+}
+
+/// Whether it is for want of room that something cannot be written.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 /// A last line that a program could not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Torn {
@@ -111,6 +127,11 @@ impl Ledger {
             }
         }
         Ok((Ledger { path: path.into(), file, whole: None }, torn))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Adds a line, or nothing: what follows must not be joined to a part of it. It outlives the program, though perhaps

@@ -3,9 +3,10 @@
 //! Lines are only ever added, each with one write, so that a program that is killed leaves at most its last line torn. Both
 //! sides of a run name the same job, attempt and price; the count that stands is the buyer's. Nothing is paid.
 
+mod books;
 mod file;
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use haggle::{
     JobError, JobId, Model, NodeEvent, Receipt,
@@ -18,7 +19,12 @@ use haggle::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::file::{Entries, Ledger, LedgerError, Torn};
+use crate::clock::now;
+
+pub(crate) use self::{
+    books::{Books, Late},
+    file::{Entries, Ledger, LedgerError, Torn},
+};
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,11 +149,6 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Violation => "violation",
         EndReason::TooSlow => "too_slow",
     }
-}
-
-/// A clock before 1970 is at 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Values as people write them.

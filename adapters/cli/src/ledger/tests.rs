@@ -1,4 +1,8 @@
-use std::fs;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use haggle::core::{event::Settlement as CoreSettlement, money::Tariff};
 
@@ -165,4 +169,58 @@ fn a_bill_becomes_a_line_for_each_attempt_and_the_last_tells_the_ending() {
     let figures: Vec<_> = lines.iter().map(|l| (l.attempt, l.tokens, l.owed, l.outcome.as_str())).collect();
     assert_eq!(figures, [(1, 3, 8, "interrupted"), (2, 0, 0, "interrupted"), (3, 4, 9, "length")]);
     assert!(lines.iter().all(|line| line.side == Side::Bought && line.peer == peer));
+}
+
+/// As long as the disk is full, lines wait, and that is told once a minute.
+#[cfg(unix)]
+#[test]
+fn while_there_is_no_room_lines_wait_in_order_and_that_is_told_once_a_minute() {
+    const FILE: &str = "HAGGLE_TEST_LATE_LEDGER";
+    if let Some(file) = std::env::var_os(FILE) {
+        return wait_for_room(file.as_ref());
+    }
+    let file = Scratch::new("late");
+    let test = std::env::current_exe().expect("this program");
+    let name = "ledger::tests::while_there_is_no_room_lines_wait_in_order_and_that_is_told_once_a_minute";
+    let status = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" --exact \"$1\""])
+        .arg(test)
+        .arg(name)
+        .env(FILE, &file.0)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("a shell").success());
+}
+
+#[cfg(unix)]
+fn wait_for_room(path: &Path) {
+    let (start, secs) = (Instant::now(), Duration::from_secs);
+    let mut books = Books::new(Ledger::open(path).expect("open").0);
+    let mut lines = 0;
+    let first = loop {
+        lines += 1;
+        if let Some(late) = books.add(start, entry(lines)).expect("it can wait") {
+            break late;
+        }
+    };
+    assert_eq!((first.lines, first.error.code()), (1, "disk_full"), "{first}");
+    for (after, is_told) in [(0, false), (59, false), (60, true), (61, false)] {
+        lines += 1;
+        let told = books.add(start + secs(after), entry(lines)).expect("it can wait");
+        assert_eq!(told.is_some(), is_told, "after {after} s");
+    }
+    // The file was moved away, and there is room.
+    let moved = path.with_extension("moved");
+    fs::rename(path, &moved).expect("moved");
+    books.reopen(path).expect("a new file");
+    assert!(books.write(start + secs(62)).expect("written").is_none());
+    assert_eq!(books.late().len(), 0);
+    let read = |path: &Path| Entries::read(path).expect("there").map(|entry| entry.expect("a line").attempt);
+    let written: Vec<u32> = read(&moved).chain(read(path)).collect();
+    fs::remove_file(moved).expect("there");
+    assert_eq!(written, (1..=lines).collect::<Vec<_>>());
+    // Not without end.
+    let full = (1..=2_000).find_map(|attempt| books.add(start, entry(attempt)).err());
+    assert_eq!(full.expect("it is full").code(), "disk_full");
+    assert_eq!(books.late().len(), 1_024);
 }

@@ -23,6 +23,7 @@ mod relay;
 #[path = "../../../engine/tests/it/server.rs"]
 #[expect(dead_code, reason = "the engine's tests use the rest")]
 mod server;
+mod service;
 mod settings;
 mod signals;
 mod strangers;

@@ -1,0 +1,138 @@
+//! A provider as a service: it is reloaded, its ledger is moved away, nobody reads what it says.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::world::{Folder, Node, Running, run};
+
+const PROMPT: &str = "Once upon a time";
+
+/// A free answer.
+fn ask(folder: &Folder, address: &str) {
+    run(folder.haggle(&["ask", "--provider", address, "--max-tokens", "3", PROMPT])).exits(0);
+}
+
+fn lines(file: &Path) -> usize {
+    fs::read_to_string(file).map_or(0, |text| text.lines().count())
+}
+
+/// The next line of JSON that tells of an event.
+fn next(process: &mut Running, event: &str) -> Value {
+    loop {
+        let said = process.json();
+        if said["event"] == event {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn a_hangup_goes_on_in_a_new_ledger_and_loses_no_line() {
+    let folder = Folder::new();
+    let (ledger, moved) = (folder.path().join("sold.jsonl"), folder.path().join("sold.jsonl.1"));
+    let mut serve = Node::start(&["serve", "--ledger", ledger.to_str().expect("text")]);
+    ask(&folder, &serve.address);
+    fs::rename(&ledger, &moved).expect("moved");
+    ask(&folder, &serve.address);
+    serve.process.signal("HUP");
+    serve.process.wait_for_log("the settings were read again");
+    ask(&folder, &serve.address);
+    serve.process.signal("TERM");
+    serve.process.over().exits(0);
+    assert_eq!((lines(&moved), lines(&ledger)), (2, 1));
+
+    // Where no new one can be made, the one before is kept.
+    let below = folder.path().join("below");
+    fs::create_dir(&below).expect("a folder");
+    let mut serve = Node::start(&["serve", "--ledger", below.join("sold.jsonl").to_str().expect("text")]);
+    fs::rename(&below, folder.path().join("away")).expect("moved");
+    serve.process.signal("HUP");
+    serve.process.wait_for_log("the one before is kept");
+    ask(&folder, &serve.address);
+    serve.process.signal("TERM");
+    serve.process.over().exits(0);
+    assert_eq!(lines(&folder.path().join("away/sold.jsonl")), 1);
+}
+
+#[test]
+fn a_hangup_reads_the_settings_again_and_a_broken_file_changes_nothing() {
+    let folder = Folder::new();
+    let file = folder.file("haggle.toml", "drain = \"1s\"\nstatus_every = \"0s\"\n");
+    let mut serve = Node::start(&["serve", "--config", file.to_str().expect("text")]);
+    for (text, says) in
+        [("drain = ", "is not TOML"), ("drian = \"2s\"\n", "did you mean drain?"), ("slots = 0", "at least 1")]
+    {
+        fs::write(&file, text).expect("written");
+        serve.process.signal("HUP");
+        let failed = next(&mut serve.process, "reload_failed");
+        let said = failed["text"].as_str().expect("text");
+        assert!(said.contains("stay as they were") && said.contains(says), "{said}");
+    }
+    fs::write(&file, "drain = \"2s\"\nstatus_every = \"1ms\"\nnetwork = \"other\"\n").expect("written");
+    serve.process.signal("HUP");
+    let done = next(&mut serve.process, "reloaded");
+    assert_eq!(done["detail"]["changed"], serde_json::json!(["drain", "status_every"]));
+    assert_eq!(done["detail"]["after_a_restart"], serde_json::json!(["network"]));
+    // It says now how business goes, and did not before.
+    next(&mut serve.process, "status");
+    ask(&folder, &serve.address);
+    serve.process.signal("TERM");
+    serve.process.over().exits(0);
+}
+
+#[test]
+fn what_is_told_stops_nothing_if_nobody_reads_it() {
+    for args in [&["serve", "--json"][..], &["serve"]] {
+        let folder = Folder::new();
+        let mut command: Command = folder.haggle(&[args, &["--status-every", "1ms"]].concat());
+        let mut serve =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+        let mut out = BufReader::new(serve.stdout.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("/p2p/") {
+            assert!(out.read_line(&mut said).expect("text") > 0, "{said}");
+        }
+        drop((out, serve.stderr.take()));
+        let is_address = |c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.';
+        let address = said.split(|c| !is_address(c)).find(|part| part.contains("/p2p/")).expect("an address");
+        ask(&folder, address);
+        ask(&folder, address);
+        let term = Command::new("sh").args(["-c", &format!("kill -TERM {}", serve.id())]).status();
+        assert!(term.expect("a shell").success());
+        assert!(serve.wait().expect("over").success());
+    }
+}
+
+#[test]
+fn a_line_says_when_it_was_and_who_is_connected_while_it_drains_too() {
+    let (bootstrap, folder) = (Node::start(&["bootstrap"]), Folder::new());
+    let serve = ["serve", "--tokens-per-second", "20", "--status-every", "20ms", "--bootstrap", &bootstrap.address];
+    let mut serve = Node::start(&serve);
+    while next(&mut serve.process, "status")["bootstrap"]["connected"] != 1 {}
+    let ask = ["ask", "--provider", &serve.address, "--max-tokens", "900", "--seed", "1", PROMPT];
+    let mut ask = Running::spawn(folder.haggle(&ask));
+    ask.wait_for_output();
+    serve.process.signal("TERM");
+    next(&mut serve.process, "draining");
+    let status = next(&mut serve.process, "status");
+    assert_eq!(status["running"], 1, "{status}");
+    assert!(status["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{status}");
+    assert!(status["peers"].as_u64() >= Some(2), "{status}");
+    serve.process.signal("TERM");
+    serve.process.over().exits(0);
+}
+
+#[test]
+fn a_bootstrap_node_outlives_a_hangup_and_whoever_read_what_it_said() {
+    let mut node = Node::start(&["bootstrap"]);
+    node.process.signal("HUP");
+    node.process.wait_for_log("restart it");
+    node.process.signal("TERM");
+    node.process.over().exits(0);
+}
