@@ -141,7 +141,8 @@ Examples:
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR. \
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run, as long as --drain says; \
-the second ends them.";
+the second ends them. A terminal that is closed drains, too; where there is none, SIGHUP opens the ledger anew and \
+reads the settings again.";
 
 const LEDGER_EXAMPLES: &str = "\
 Examples:
@@ -243,6 +244,9 @@ pub(crate) struct Serve {
     /// Price of 1,000,000 tokens written, in units [default: 0]
     #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
     pub(crate) price_out: Option<Price>,
+    /// Sell at prices above 1,000 units, which look like micro-units, though nobody is asked
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
     #[arg(long, value_name = "PERMILLE")]
     pub(crate) floor: Option<u32>,

@@ -7,6 +7,7 @@ use haggle::{
     Config, Criteria, Error, Events, JobError, Model, Node,
     core::{PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, time::Millis, wire::ANY_MODEL},
     id,
+    key::KeyLock,
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
     state::{State, StoredAnswer},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Buyer {
     seen: Seen,
     config: Config,
     started: Instant,
+    /// Of a key that others know this node by.
+    _lock: Option<KeyLock>,
 }
 
 impl Buyer {
@@ -65,15 +68,18 @@ impl Buyer {
         if let Some(to) = past.tape {
             builder = node::record(builder, to)?;
         }
+        let mut lock = None;
         if let Some(file) = &args.key {
-            builder = builder.key(node::load(file)?);
+            let (key, held) = node::load(file)?;
+            (builder, lock) = (builder.key(key), Some(held));
         }
         if let Some(state) = past.state {
             builder = builder.state(state).stored(past.stored);
         }
         let node = node::start(builder).await?;
         let events = node.events();
-        Ok(Buyer { node, budget, events, seen: Seen::default(), config, started: Instant::now() })
+        let started = Instant::now();
+        Ok(Buyer { node, budget, events, seen: Seen::default(), config, started, _lock: lock })
     }
 
     pub(crate) fn network(&self) -> &str {

@@ -11,7 +11,7 @@ use haggle::{
     Builder, Error, Model, Node,
     engine::{Engine, Llama, LoadError, TINY_STORIES},
     flight::Tape,
-    key,
+    key::{self, KeyLock},
     libp2p::identity::Keypair,
 };
 
@@ -24,8 +24,9 @@ use crate::{
     settings::{Sales, Settings},
 };
 
-/// The key of a node that others know by it: kept in the data folder, made once.
-pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<Keypair, Failed> {
+/// The key of a node that others know by it: kept in the data folder, made once. No other process has it as long as the
+/// lock lives.
+pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<(Keypair, KeyLock), Failed> {
     match &args.key {
         Some(file) => load(file),
         None => load(&settings.data_dir()?.join(format!("{name}.key"))),
@@ -33,8 +34,9 @@ pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> R
 }
 
 /// The key in a file, which is made if need be.
-pub(crate) fn load(file: &Path) -> Result<Keypair, Failed> {
-    Ok(key::load_or_create(file).map_err(Error::from)?)
+pub(crate) fn load(file: &Path) -> Result<(Keypair, KeyLock), Failed> {
+    let key = key::load_or_create(file).map_err(Error::from)?;
+    Ok((key, key::lock(file).map_err(Error::from)?))
 }
 
 /// Starts a node as it was put together.

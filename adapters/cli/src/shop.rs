@@ -1,13 +1,18 @@
 //! The settings of a provider that runs: read at its start, and again when the operator says so.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{IsTerminal, Write, stdin},
+};
 
-use haggle::Node;
+use haggle::{Node, core::money::Price};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Serve},
     exit::Failed,
+    money::decimal,
+    screen::Screen,
     settings::Settings,
 };
 
@@ -54,9 +59,32 @@ fn read(global: &Global, args: &Serve) -> Result<Settings, Failed> {
     settings.add_serve(args)?;
     settings.listen_by_default()?;
     settings.config()?;
-    settings.sales()?;
+    let (_, price_in, price_out) = settings.sales()?;
+    for (key, price) in [("price_in", price_in), ("price_out", price_out)] {
+        if let Some(warning) = check_price(key, price, args.yes, stdin().is_terminal())? {
+            let _ = writeln!(Screen::Err, "haggle: {warning}");
+        }
+    }
     settings.running()?;
     Ok(settings)
+}
+
+/// A price that was perhaps meant in micro-units, as programs count them, is refused where somebody can be asked, and
+/// doubted where a program may mean it.
+fn check_price(key: &str, price: Price, is_meant: bool, can_ask: bool) -> Result<Option<String>, Failed> {
+    const UNIT: Price = 1_000_000;
+    if price <= 1_000 * UNIT || is_meant {
+        return Ok(None);
+    }
+    let (units, perhaps) = (decimal(price), decimal(price / UNIT));
+    let doubt = format!(
+        "{key}: {units} units per 1,000,000 tokens is much; prices are in units, not in micro-units: if those were \
+         meant, write {perhaps}"
+    );
+    match can_ask {
+        true => Err(Failed::config(format!("{doubt}; if it is right, say --yes"))),
+        false => Ok(Some(format!("{doubt}; it is sold at that price (--yes: do not say this)"))),
+    }
 }
 
 /// Whether a setting can change while the node runs.
@@ -79,6 +107,33 @@ impl fmt::Display for Change {
         match self.later.as_slice() {
             [] => Ok(()),
             later => write!(f, "; only a restart changes {}", later.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_in_micro_units_is_doubted_and_refused_where_somebody_can_be_asked() {
+        const MUCH: Price = 500_000_000_000;
+        let text = |can_ask| match check_price("price_out", MUCH, false, can_ask) {
+            Ok(warning) => (0, warning.expect("a doubt")),
+            Err(failed) => (failed.exit as u8, failed.message),
+        };
+        for (can_ask, exit) in [(true, 3), (false, 0)] {
+            let (code, text) = text(can_ask);
+            assert_eq!(code, exit, "{text}");
+            assert!(
+                ["price_out", "500000 units", "write 0.5", "--yes"].iter().all(|part| text.contains(part)),
+                "{text}"
+            );
+        }
+        for can_ask in [true, false] {
+            assert!(check_price("price_out", MUCH, true, can_ask).is_ok_and(|doubt| doubt.is_none()));
+            assert!(check_price("price_out", 1_000_000_000, false, can_ask).is_ok_and(|doubt| doubt.is_none()));
+            assert!(check_price("price_out", 1_000_000_001, false, can_ask).map_or(true, |doubt| doubt.is_some()));
         }
     }
 }

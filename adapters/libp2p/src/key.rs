@@ -1,7 +1,7 @@
-//! The node's key in a file.
+//! The node's key in a file, and the lock that keeps it to one process.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -36,6 +36,18 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another process is the node whose key it is.
+    #[error(
+        "the key file {path} is used by another process already{}: a key is one node's name; end that one, or give \
+         this one another key file",
+        named(*pid)
+    )]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+        /// The other process, if it could say so.
+        pid: Option<u32>,
+    },
     /// The file holds something else.
     #[error("{path} is not an Ed25519 key file; choose another path, or move the file away and a new key is made")]
     NotAKey {
@@ -60,6 +72,46 @@ pub fn load_or_create(path: &Path) -> Result<Keypair, KeyFileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
         Err(source) => Err(KeyFileError::Unreadable { path: path.into(), source }),
     }
+}
+
+/// As long as it lives, no other process can [`lock`] the key.
+#[derive(Debug)]
+pub struct KeyLock {
+    _file: File,
+}
+
+/// Keeps a key that is there to this process: two nodes of one name would each get half of what is sent to it. Which
+/// process it is stands in a file beside the key, `.pid` at the end of its name. The lock ends with the process, however
+/// that ends; a file system that has no locks gives one that keeps nobody out.
+///
+/// # Errors
+/// [`KeyFileError::InUse`] if another process has it, or this one has it already; the key file cannot be read.
+pub fn lock(path: &Path) -> Result<KeyLock, KeyFileError> {
+    let file = File::open(path).map_err(|source| KeyFileError::Unreadable { path: path.into(), source })?;
+    let beside = beside(path);
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(KeyFileError::InUse { path: path.into(), pid: holder(&beside) });
+    }
+    // The lock decides; a name that cannot be written is only not told.
+    let _ = fs::write(beside, std::process::id().to_string());
+    Ok(KeyLock { _file: file })
+}
+
+/// Where it stands which process uses a key.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pid");
+    name.into()
+}
+
+/// The process that has written its id into a file.
+pub(crate) fn holder(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// A process in a message.
+pub(crate) fn named(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 fn read(path: &Path, file: File) -> Result<Keypair, KeyFileError> {

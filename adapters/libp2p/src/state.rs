@@ -1,7 +1,7 @@
 //! What a node keeps on disk: its key, its machines' snapshots, and a lock against a second process.
 //!
 //! ```text
-//! DIR/lock                held as long as a process uses the directory
+//! DIR/lock                held as long as a process uses the directory; its id is in it
 //! DIR/key                 the node's key
 //! DIR/requester.snapshot  jobs, answers so far, what is owed, scores and bans
 //! DIR/provider.snapshot   attempts that are not to be computed twice
@@ -43,10 +43,15 @@ pub enum StateError {
         source: io::Error,
     },
     /// Another process uses it.
-    #[error("another process uses the state directory {path}: end it first, or choose another directory")]
+    #[error(
+        "another process uses the state directory {path}{}: end it first, or choose another directory",
+        key::named(*pid)
+    )]
     InUse {
         /// Which directory.
         path: PathBuf,
+        /// The other process, if it could say so.
+        pid: Option<u32>,
     },
     /// A snapshot cannot be restored.
     #[error("cannot restore {path}: {source}; to begin anew without what it holds, move the file away")]
@@ -75,6 +80,7 @@ impl StateError {
     /// A stable name for scripts, logs and metrics.
     pub fn code(&self) -> &'static str {
         match self {
+            StateError::Unusable { source, .. } if is_full(source) => "disk_full",
             StateError::Unusable { .. } => "state",
             StateError::InUse { .. } => "state_in_use",
             StateError::Damaged { .. } => "state_damaged",
@@ -126,11 +132,15 @@ impl State {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path).map_err(unusable)?;
-        let lock =
-            private(OpenOptions::new().create(true).truncate(false)).open(path.join("lock")).map_err(unusable)?;
+        let file = path.join("lock");
+        let mut lock = private(OpenOptions::new().create(true).truncate(false)).open(&file).map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(State { path: path.into(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.into() }),
+            Ok(()) => {
+                // The lock decides; a name that cannot be written is only not told.
+                let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+                Ok(State { path: path.into(), _lock: lock })
+            }
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.into(), pid: key::holder(&file) }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
     }
@@ -207,6 +217,12 @@ const STAMP: usize = 16;
 pub fn wall_clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether it is for want of room that something cannot be written.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {

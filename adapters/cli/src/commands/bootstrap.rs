@@ -21,7 +21,7 @@ pub(crate) async fn run(global: &Global, args: &Bootstrap) -> Result<Exit, Faile
     if !config.enable_dht {
         return Err(Failed::config("enable_dht: a bootstrap node without the DHT helps nobody; leave it on"));
     }
-    let key = node::lasting_key(&settings, &args.node, "bootstrap")?;
+    let (key, _lock) = node::lasting_key(&settings, &args.node, "bootstrap")?;
     let mut signals = Signals::of_service()?;
     let node = node::start(Node::builder(config).key(key)).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();

@@ -58,11 +58,12 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     };
     let books = settings.ledger()?.map(Books::new);
     let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
-    let key = match &state {
-        Some(state) if args.node.key.is_none() => state.key().map_err(haggle::Error::from)?,
-        _ => node::lasting_key(settings, &args.node, "provider")?,
+    let (key, _lock) = match &state {
+        Some(state) if args.node.key.is_none() => (state.key().map_err(haggle::Error::from)?, None),
+        _ => node::lasting_key(settings, &args.node, "provider").map(|(key, lock)| (key, Some(lock)))?,
     };
     let (slots, announced) = (config.slots, config.announce_addresses.clone());
+    let entrances = config.bootstrap_nodes.len();
     let mut signals = Signals::of_service()?;
     let mut builder = node::record(Node::builder(config), &args.record)?.key(key).sell(sale);
     if let Some(state) = state {
@@ -70,7 +71,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     }
     let node = node::start(builder).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
-    let told = Told { sales: &sales, price_in, price_out, context, slots, announced, addresses };
+    let told = Told { sales: &sales, price_in, price_out, context, slots, entrances, announced, addresses };
     if global.json {
         tell_json(&told.to_json(&node, upstream.as_deref()));
     } else {
@@ -88,6 +89,7 @@ struct Told<'a> {
     price_out: Price,
     context: u32,
     slots: u32,
+    entrances: usize,
     announced: Vec<String>,
     addresses: Vec<String>,
 }
@@ -103,7 +105,7 @@ impl Told<'_> {
     }
 
     fn print(&self, node: &Node, upstream: Option<&Upstream>, chat: bool) -> io::Result<()> {
-        let Told { sales, addresses, announced, context, slots, .. } = self;
+        let Told { sales, addresses, announced, context, slots, entrances, .. } = self;
         let mut out = Screen::Out;
         let (price_in, price_out) = (decimal(self.price_in), decimal(self.price_out));
         writeln!(out, "selling {} at {price_in} in, {price_out} out per million tokens, on", sales.model)?;
@@ -125,6 +127,11 @@ impl Told<'_> {
             writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
         } else {
             writeln!(out, "whether others can reach it is not known yet; it is told as soon as somebody has")?;
+        }
+        match entrances {
+            0 => {}
+            1 => writeln!(out, "entering the network by 1 bootstrap node; it is told when that answers")?,
+            n => writeln!(out, "entering the network by {n} bootstrap nodes; it is told when one answers")?,
         }
         if let Some(address) = addresses.first() {
             let model = if sales.model == TINY_STORIES { String::new() } else { format!("--model {:?} ", sales.model) };

@@ -136,3 +136,38 @@ fn a_bootstrap_node_outlives_a_hangup_and_whoever_read_what_it_said() {
     node.process.signal("TERM");
     node.process.over().exits(0);
 }
+
+#[test]
+fn one_key_is_for_one_process_and_the_other_is_named() {
+    let folder = Folder::new();
+    let key = folder.path().join("my.key");
+    let key = key.to_str().expect("text");
+    let serve = Node::start(&["serve", "--key", key]);
+    let named = format!("(pid {})", serve.process.id());
+    let says = ["my.key", "already", &named, "another key file"];
+    run(folder.haggle(&["serve", "--key", key])).says(3, &says);
+    run(folder.haggle(&["bootstrap", "--key", key])).says(3, &says);
+    run(folder.haggle(&["ask", "--key", key, "--provider", &serve.address, PROMPT])).says(3, &says);
+    serve.process.signal("KILL");
+    serve.process.over();
+    drop(Node::start(&["serve", "--key", key]));
+
+    let state = folder.path().join("state");
+    let state = state.to_str().expect("text");
+    let serve = Node::start(&["serve", "--state", state]);
+    let named = format!("(pid {})", serve.process.id());
+    run(folder.haggle(&["serve", "--state", state])).says(3, &["another process", &named]);
+}
+
+#[test]
+fn a_price_that_looks_like_micro_units_is_doubted() {
+    let folder = Folder::new();
+    for (more, is_doubted) in [(&[][..], true), (&["--yes"][..], false)] {
+        let mut serve = Running::spawn(folder.haggle(&[&["serve", "--price-out", "500000"][..], more].concat()));
+        serve.line();
+        serve.signal("TERM");
+        let over = serve.over();
+        over.exits(0);
+        assert_eq!(over.err.contains("write 0.5"), is_doubted, "{}", over.err);
+    }
+}

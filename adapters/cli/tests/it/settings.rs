@@ -137,7 +137,9 @@ fn a_key_is_made_once_and_for_its_owner_only() {
             Folder::new(),
         )
     };
-    let (first, second) = (start().peer, start().peer);
+    // One after the other: a key is for one process.
+    let first = { start().peer };
+    let second = { start().peer };
     assert_eq!(first, second);
     let file = folder.path().join("keys/provider.key");
     assert_eq!(file.metadata().expect("a key").permissions().mode() & 0o777, 0o600);

@@ -11,6 +11,8 @@ use crate::state::{PROVIDER, REQUESTER, State, StateError};
 const PACE: Duration = Duration::from_secs(1);
 /// Writing takes no more than one part in so many of the time.
 const SHARE: u32 = 20;
+/// What cannot be written is told no more often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The state directory, and what in it is out of date.
 pub(super) struct Keeper {
@@ -22,6 +24,8 @@ pub(super) struct Keeper {
     pause: Duration,
     /// When the provider was written last, by the core's clock.
     written: Instant,
+    /// When it was told that something cannot be written; once everything is, that is forgotten.
+    told: Option<Clock>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +52,7 @@ impl Keeper {
             due: None,
             pause: PACE,
             written: Instant::ZERO,
+            told: None,
         }
     }
 
@@ -116,8 +121,14 @@ impl Driver {
         let waits = [keeper.requester, keeper.provider].contains(&Stale::Calm);
         let due = keeper.due.filter(|due| *due > clock).or_else(|| clock.checked_add(keeper.pause));
         keeper.due = due.filter(|_| waits);
-        if let Err(error) = written {
-            self.on_failure("state", error.to_string());
+        match written {
+            Ok(()) if waits => {}
+            Ok(()) => keeper.told = None,
+            Err(_) if keeper.told.is_some_and(|told| clock.duration_since(told) < TOLD_EVERY) => {}
+            Err(error) => {
+                keeper.told = Some(clock);
+                self.on_failure(error.code(), error.to_string());
+            }
         }
     }
 }
@@ -126,6 +137,7 @@ impl Driver {
 mod tests {
     use std::{fs, path::PathBuf, sync::Arc};
 
+    use futures::{FutureExt, StreamExt};
     use haggle_core::{
         Input, JobId, Limits, Machine, Model, Policy,
         money::Tariff,
@@ -138,7 +150,7 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::driver::Parts;
+    use crate::{NodeEvent, clockwork::Clockwork, driver::Parts};
 
     /// A folder of its own that is removed at the end.
     struct Folder(PathBuf);
@@ -196,13 +208,24 @@ mod tests {
             driver.keep(true);
             let due = driver.keeper.as_ref().and_then(|keeper| keeper.due);
             assert!(due.is_some_and(|due| due > Clock::now()), "{name}: not at once");
+            assert!(driver.keeper.as_ref().is_some_and(|keeper| keeper.told.is_some()), "{name}: it is told");
+            let mut events = driver.shared.subscribers.subscribe(Clockwork::default());
+            driver.keep(true);
+            assert_eq!(events.next().now_or_never(), None, "{name}: once a minute");
+            driver.keeper.as_mut().expect("it has one").told = Clock::now().checked_sub(TOLD_EVERY);
+            driver.keep(true);
+            let told = events.next().now_or_never().flatten();
+            assert!(matches!(told, Some(NodeEvent::Failed { code: "state", .. })), "{name}: {told:?}");
             fs::remove_dir(&in_the_way).expect("out of the way");
             driver.keep(false);
             assert!(!file.exists(), "{name}: not before it is due");
             driver.keeper.as_mut().expect("it has one").due = Some(Clock::now());
             driver.keep(false);
             assert!(file.exists(), "{name}");
-            assert_eq!(driver.keeper.as_ref().and_then(|keeper| keeper.due), None);
+            assert!(
+                driver.keeper.as_ref().is_some_and(|keeper| keeper.due.is_none() && keeper.told.is_none()),
+                "{name}"
+            );
         }
     }
 

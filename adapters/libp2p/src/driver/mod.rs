@@ -257,7 +257,7 @@ impl Driver {
 
     /// Something of the network failed that no job tells of.
     pub fn on_failure(&mut self, code: &'static str, detail: String) {
-        tracing::warn!(code, detail, "the network failed");
+        tracing::warn!(code, "{detail}");
         self.shared.tell(NodeEvent::Failed { code, detail });
     }
 

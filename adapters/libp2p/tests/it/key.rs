@@ -7,7 +7,7 @@ use std::{
 };
 
 use haggle::{
-    key::{KeyFileError, load_or_create},
+    key::{KeyFileError, load_or_create, lock},
     libp2p::identity::Keypair,
 };
 
@@ -77,4 +77,24 @@ fn what_is_no_private_key_file_is_refused_and_left_alone() {
     assert!(matches!(error, KeyFileError::NotAKey { .. }), "{error}");
     let error = load_or_create(&path.join("below/a/file")).expect_err("no folder");
     assert!(matches!(error, KeyFileError::NotCreated { .. } | KeyFileError::Unreadable { .. }), "{error}");
+}
+
+#[test]
+fn a_key_is_for_one_process_and_free_when_that_ends() {
+    let folder = Folder::new("key-lock");
+    let path = folder.0.join("node.key");
+    assert!(matches!(lock(&path), Err(KeyFileError::Unreadable { .. })), "there is none yet");
+    load_or_create(&path).expect("a key");
+    let held = lock(&path).expect("free");
+    let error = lock(&path).expect_err("in use");
+    let me = std::process::id();
+    assert!(matches!(&error, KeyFileError::InUse { pid: Some(pid), .. } if *pid == me), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {me})")), "{error}");
+    load_or_create(&path).expect("reading it takes no lock");
+    // A name that nobody can read is left out.
+    fs::write(path.with_extension("key.pid"), "?").expect("written");
+    let error = lock(&path).expect_err("in use");
+    assert!(matches!(error, KeyFileError::InUse { pid: None, .. }), "{error}");
+    drop(held);
+    lock(&path).expect("free again");
 }
