@@ -2,19 +2,18 @@
 
 mod buying;
 mod parsers;
+mod selling;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use haggle::{
-    core::{money::Price, time::Millis},
-    libp2p::PeerId,
-};
+use haggle::{core::time::Millis, libp2p::PeerId};
 
 pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Wanted};
 use self::parsers::{parse_peer, parse_span};
-use crate::{exit, money::parse_price, runtime::Choice};
+pub(crate) use self::selling::Goods;
+use crate::{exit, runtime::Choice};
 
 /// A market for language models without a middleman: find a provider, agree a price, stream the answer.
 #[derive(Debug, Parser)]
@@ -138,6 +137,7 @@ Examples:
       --announce /dns4/example.org/tcp/4001 --bootstrap ADDR --price-in 0.1 --price-out 0.5
   haggle serve --model-file SmolLM2-135M-Instruct.Q4_1.gguf --model smollm2-135m --slots 2
   haggle serve --model llama3 --upstream http://127.0.0.1:11434/v1    the idle time of a server
+  haggle serve --upstream http://127.0.0.1:8000/v1 --model a --price-out 0.5 --model b --price-out 2 --slots 4
 
 Several providers on one machine need a key each: --key FILE, or --data-dir DIR. \
 SIGTERM or the first Ctrl-C takes no new jobs and waits for those that run, as long as --drain says; \
@@ -222,58 +222,14 @@ pub(crate) struct Serve {
     pub(crate) node: NodeArgs,
     #[command(flatten)]
     pub(crate) record: Record,
-    /// The model to sell [default: haggle-tiny-stories, which is part of this program, or as the file calls itself]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Sell the model in this file: GGUF, llama architecture, tensors of F32, F16, Q8_0, Q4_0 or Q4_1
-    #[arg(long, value_name = "FILE.gguf")]
-    pub(crate) model_file: Option<String>,
-    /// Threads that compute a token together [default: as the machine has, up to 8]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<u32>,
-    /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to
-    /// 4096; with --upstream the server's, 4096 if it does not say]
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context: Option<u32>,
-    /// Another name for it; repeatable
-    #[arg(long, value_name = "NAME")]
-    pub(crate) alias: Vec<String>,
-    /// Price of 1,000,000 tokens read, in units [default: 0]
-    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
-    pub(crate) price_in: Option<Price>,
-    /// Price of 1,000,000 tokens written, in units [default: 0]
-    #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
-    pub(crate) price_out: Option<Price>,
+    #[command(flatten)]
+    pub(crate) goods: Goods,
     /// Sell at prices above 1,000 units, which look like micro-units, though nobody is asked
     #[arg(long)]
     pub(crate) yes: bool,
-    /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
-    #[arg(long, value_name = "PERMILLE")]
-    pub(crate) floor: Option<u32>,
     /// Keep the key, and which jobs are not to be computed twice, in a directory of its own
     #[arg(long, value_name = "DIR", conflicts_with = "record")]
     pub(crate) state: Option<PathBuf>,
-    /// Jobs computed at once [default: 1; with --upstream as many as the server says]
-    #[arg(long, value_name = "N")]
-    pub(crate) slots: Option<u32>,
-    /// Tokens written per second, at most, all jobs together; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N")]
-    pub(crate) tokens_per_second: Option<u32>,
-    /// Sell what this OpenAI-compatible server writes (llama-server, vLLM, Ollama, ...), under the name that --model says
-    #[arg(long, value_name = "URL")]
-    pub(crate) upstream: Option<String>,
-    /// The model's name there [default: as --model, or the only one it has]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) upstream_model: Option<String>,
-    /// The environment variable that holds the server's key; its name must not begin with HAGGLE_
-    #[arg(long, value_name = "VAR")]
-    pub(crate) upstream_key_env: Option<String>,
-    /// What kind of server it is: llama, vllm, ollama or openai [default: as it says of itself]
-    #[arg(long, value_name = "KIND")]
-    pub(crate) upstream_dialect: Option<String>,
-    /// How long the server may take for the first byte of an answer, for instance to load its model [default: 10m]
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
-    pub(crate) upstream_patience: Option<Millis>,
     /// Show on stderr what the server itself says of an error, at most one a minute; it may quote prompts or the key
     #[arg(long)]
     pub(crate) upstream_errors: bool,

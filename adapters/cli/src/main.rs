@@ -17,6 +17,7 @@ mod commands;
 mod entrance;
 mod exit;
 mod explain;
+mod goods;
 mod journal;
 mod ledger;
 mod money;

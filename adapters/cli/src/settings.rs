@@ -1,5 +1,7 @@
 //! Settings in layers: defaults < TOML file < environment < flags, and where each value came from.
 
+mod models;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -24,14 +26,14 @@ use crate::{
     args::{Global, NodeArgs, Serve},
     exit::Failed,
     ledger::Ledger,
-    money::{decimal, parse_amount, parse_price},
+    money::{parse_amount, parse_price},
     names::did_you_mean,
     runtime,
     screen::Screen,
 };
 
 /// What `serve` sells. The other settings are those of the node, [`Config`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sales {
     pub(crate) model: String,
@@ -57,6 +59,8 @@ pub(crate) struct Sales {
     pub(crate) upstream_patience: Duration,
     /// Whether its own words are shown.
     pub(crate) upstream_errors: bool,
+    /// Several models, each with what it has of its own; none: the one that the rest describes.
+    models: Vec<Map<String, Value>>,
 }
 
 impl Default for Sales {
@@ -77,7 +81,16 @@ impl Default for Sales {
             upstream_dialect: String::new(),
             upstream_patience: Patience::default().first_token,
             upstream_errors: false,
+            models: Vec::new(),
         }
+    }
+}
+
+impl Sales {
+    /// What computes it, and nothing of what it costs or is also called.
+    pub(crate) fn computed(&self) -> Self {
+        let Sales { price_in, price_out, aliases, floor_permille, models, .. } = Sales::default();
+        Sales { price_in, price_out, aliases, floor_permille, models, ..self.clone() }
     }
 }
 
@@ -121,7 +134,7 @@ const PLACES: [&str; 2] = ["HAGGLE_CONFIG", "HAGGLE_DATA_DIR"];
 const PREFIX: &str = "HAGGLE_";
 
 /// All settings, each with its origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     tree: Value,
     origins: BTreeMap<String, String>,
@@ -241,24 +254,8 @@ impl Settings {
 
     /// Puts what only `serve` can be told.
     pub(crate) fn add_serve(&mut self, serve: &Serve) -> Result<(), Failed> {
-        let number = |number: u32| Value::from(number);
-        let price = |price: Price| Value::from(decimal(price));
+        self.add_goods(&serve.goods)?;
         let flags = [
-            ("model", "--model", serve.model.clone().map(Value::from)),
-            ("model_file", "--model-file", serve.model_file.clone().map(Value::from)),
-            ("threads", "--threads", serve.threads.map(number)),
-            ("context", "--context", serve.context.map(number)),
-            ("aliases", "--alias", list(&serve.alias)),
-            ("price_in", "--price-in", serve.price_in.map(price)),
-            ("price_out", "--price-out", serve.price_out.map(price)),
-            ("floor_permille", "--floor", serve.floor.map(number)),
-            ("slots", "--slots", serve.slots.map(number)),
-            ("tokens_per_second", "--tokens-per-second", serve.tokens_per_second.map(number)),
-            ("upstream", "--upstream", serve.upstream.clone().map(Value::from)),
-            ("upstream_model", "--upstream-model", serve.upstream_model.clone().map(Value::from)),
-            ("upstream_key_env", "--upstream-key-env", serve.upstream_key_env.clone().map(Value::from)),
-            ("upstream_dialect", "--upstream-dialect", serve.upstream_dialect.clone().map(Value::from)),
-            ("upstream_patience", "--upstream-patience", serve.upstream_patience.map(span_text)),
             ("upstream_errors", "--upstream-errors", serve.upstream_errors.then(|| true.into())),
             ("status_every", "--status-every", serve.status_every.map(span_text)),
             ("status_every", "--quiet", serve.quiet.then(|| "0s".into())),
@@ -407,7 +404,7 @@ impl Settings {
 fn part_of(key: &str) -> Part {
     match key {
         "model" | "model_file" | "threads" | "context" | "aliases" | "price_in" | "price_out" => Part::Sales,
-        "floor_permille" | "tokens_per_second" | "upstream" => Part::Sales,
+        "floor_permille" | "tokens_per_second" | "upstream" | "models" => Part::Sales,
         "budget" | "ledger" | "status_every" | "drain" => Part::Running,
         key if key.starts_with("upstream_") => Part::Sales,
         _ => Part::Node,

@@ -5,12 +5,13 @@ use std::{
     io::{IsTerminal, Write, stdin},
 };
 
-use haggle::{Node, core::money::Price};
+use haggle::{Config, Node, Sale, core::money::Price};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Serve},
     exit::Failed,
+    goods::Good,
     money::decimal,
     screen::Screen,
     settings::Settings,
@@ -21,6 +22,7 @@ pub(crate) struct Shop<'a> {
     global: &'a Global,
     args: &'a Serve,
     settings: Settings,
+    goods: Vec<Good>,
 }
 
 /// What a second reading has changed.
@@ -34,19 +36,39 @@ pub(crate) struct Change {
 
 impl<'a> Shop<'a> {
     pub(crate) fn open(global: &'a Global, args: &'a Serve) -> Result<Self, Failed> {
-        Ok(Shop { global, args, settings: read(global, args)? })
+        let (settings, each) = read(global, args)?;
+        let goods = each.iter().map(|one| Good::open(one, &[])).collect::<Result<_, _>>()?;
+        Ok(Shop { global, args, settings, goods })
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
+    pub(crate) fn goods(&self) -> &[Good] {
+        &self.goods
+    }
+
+    /// The node's configuration, with room for the jobs of all models.
+    pub(crate) fn config(&self) -> Result<Config, Failed> {
+        Ok(Config { slots: slots(&self.goods), ..self.settings.config()? })
+    }
+
+    pub(crate) fn sales(&self) -> Vec<Sale> {
+        self.goods.iter().map(Good::sale).collect()
+    }
+
     /// Reads the settings again and does what they say, as far as a node that runs can.
     ///
     /// # Errors
     /// Something in them cannot work. Nothing was changed.
-    pub(crate) async fn reload(&mut self, _node: &Node) -> Result<Change, Failed> {
-        let new = read(self.global, self.args)?;
+    pub(crate) async fn reload(&mut self, node: &Node) -> Result<Change, Failed> {
+        let (new, each) = read(self.global, self.args)?;
+        // What is computed as before keeps its engine, and its jobs.
+        let goods = each.iter().map(|one| Good::open(one, &self.goods)).collect::<Result<Vec<_>, _>>()?;
+        node.sell(goods.iter().map(Good::sale).collect()).await?;
+        node.set_slots(slots(&goods), new.config()?.queue).await?;
+        self.goods = goods;
         let (now, later) = self.settings.changes(&new).into_iter().partition(|path| is_live(path));
         self.settings = new;
         Ok(Change { now, later })
@@ -54,19 +76,22 @@ impl<'a> Shop<'a> {
 }
 
 /// Reads every layer, and checks all that is in them.
-fn read(global: &Global, args: &Serve) -> Result<Settings, Failed> {
+fn read(global: &Global, args: &Serve) -> Result<(Settings, Vec<Settings>), Failed> {
     let mut settings = Settings::load(global, &args.node)?;
     settings.add_serve(args)?;
     settings.listen_by_default()?;
     settings.config()?;
-    let (_, price_in, price_out) = settings.sales()?;
-    for (key, price) in [("price_in", price_in), ("price_out", price_out)] {
-        if let Some(warning) = check_price(key, price, args.yes, stdin().is_terminal())? {
-            let _ = writeln!(Screen::Err, "haggle: {warning}");
+    settings.running()?;
+    let each = settings.each()?;
+    for one in &each {
+        let (_, price_in, price_out) = one.sales()?;
+        for (key, price) in [("price_in", price_in), ("price_out", price_out)] {
+            if let Some(warning) = check_price(key, price, args.yes, stdin().is_terminal())? {
+                let _ = writeln!(Screen::Err, "haggle: {warning}");
+            }
         }
     }
-    settings.running()?;
-    Ok(settings)
+    Ok((settings, each))
 }
 
 /// A price that was perhaps meant in micro-units, as programs count them, is refused where somebody can be asked, and
@@ -89,7 +114,12 @@ fn check_price(key: &str, price: Price, is_meant: bool, can_ask: bool) -> Result
 
 /// Whether a setting can change while the node runs.
 fn is_live(path: &str) -> bool {
-    matches!(path, "status_every" | "drain")
+    Settings::is_of_model(path) || matches!(path, "models" | "queue" | "status_every" | "drain")
+}
+
+/// Jobs of all models that are computed at once.
+fn slots(goods: &[Good]) -> u32 {
+    goods.iter().fold(0, |slots, good| slots.saturating_add(good.slots))
 }
 
 impl Change {

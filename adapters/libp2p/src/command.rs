@@ -1,11 +1,11 @@
 //! What the handles of a node ask for. What is for the requester is the core's command, carried through as it is.
 
 use futures::channel::oneshot;
-use haggle_core::{Millis, peers::book::Reliability, requester};
+use haggle_core::{Millis, peers::book::Reliability, provider, requester};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    Error,
+    Error, Sale,
     feed::{Found, JobFeed, Offer},
 };
 
@@ -15,6 +15,10 @@ pub(crate) enum Command {
     Start(requester::Command, Start),
     /// A command that is done when it is answered.
     Do(requester::Command, oneshot::Sender<Result<(), Error>>),
+    /// What is sold from now on.
+    Sell(Vec<Sale>, oneshot::Sender<Result<(), Error>>),
+    /// A command for the provider, done when it is answered.
+    Serve(provider::Command<'static>, oneshot::Sender<Result<(), Error>>),
     Reliability(PeerId, oneshot::Sender<Option<Reliability>>),
     AddAddress(PeerId, Multiaddr),
     Drain(Millis, oneshot::Sender<()>),

@@ -3,13 +3,13 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use haggle_core::{
-    Criteria, JobSpec, money::Amount, peers::book::Reliability, requester::Command as Ask, spec::QuoteSpec,
+    Criteria, JobSpec, money::Amount, peers::book::Reliability, provider, requester::Command as Ask, spec::QuoteSpec,
     time::Millis,
 };
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
-    ConfigError, Error, Events, Found, Job, Offer, Reachability,
+    ConfigError, Error, Events, Found, Job, Offer, Reachability, Sale,
     command::{Command, Start},
     config::{contact, millis, simulated_contact},
     handle::Handle,
@@ -67,6 +67,24 @@ impl Node {
     /// The node was stopped.
     pub async fn drain(&self, patience: Duration) -> Result<(), Error> {
         self.handle.wait(|reply| Command::Drain(millis(patience), reply)).await
+    }
+
+    /// Sells these models from now on, at these prices, and no others: no job is lost. What was offered binds until it
+    /// expires, unless its model is not sold any more; jobs that run go on; every later offer and advert says what is new.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what cannot be sold, on a node that was started with nothing to sell, and on a simulated one;
+    /// [`Error::Runtime`] if the system gives no thread for an engine. Nothing was changed.
+    pub async fn sell(&self, sales: Vec<Sale>) -> Result<(), Error> {
+        self.handle.ask(|reply| Command::Sell(sales, reply)).await
+    }
+
+    /// Computes so many jobs at once from now on, and lets so many wait; jobs that run or wait beyond that go on.
+    ///
+    /// # Errors
+    /// What cannot work, and as [`sell`](Self::sell).
+    pub async fn set_slots(&self, slots: u32, queue: u32) -> Result<(), Error> {
+        self.handle.ask(|reply| Command::Serve(provider::Command::SetSlots { slots, queue }, reply)).await
     }
 
     /// Has a prompt answered by a provider that is found, asked and awarded.

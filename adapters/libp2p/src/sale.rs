@@ -1,6 +1,6 @@
 //! What a node sells.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use haggle_core::{
     Model,
@@ -95,12 +95,27 @@ impl std::fmt::Debug for Sale {
     }
 }
 
-/// What is sold, as the core has it.
-pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
+/// The models that are sold, as the core has them.
+pub(crate) fn servings(sales: &[Sale]) -> Result<Vec<Serving>, ConfigError> {
     if sales.len() > MAX_MODELS {
         return Err(ConfigError { path: "models".into(), problem: format!("must be at most {MAX_MODELS}") });
     }
     let models = sales.iter().map(Sale::serving).collect::<Result<Vec<_>, _>>()?;
+    let mut names = BTreeSet::new();
+    for advert in models.iter().map(|serving| &serving.advert) {
+        for name in [&advert.model].into_iter().chain(&advert.aliases) {
+            if !names.insert(name) {
+                let problem = format!("{:?} is sold twice; every name and alias is for one model", name.to_text());
+                return Err(ConfigError { path: "models".into(), problem });
+            }
+        }
+    }
+    Ok(models)
+}
+
+/// What is sold, and how, as the core has it.
+pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, ConfigError> {
+    let models = servings(sales)?;
     Ok(Service {
         models,
         slots: config.slots,

@@ -48,6 +48,13 @@ pub enum Command<'a> {
     },
     /// [`Provider::set_models`].
     SetModels(Vec<Serving>),
+    /// [`Provider::set_slots`].
+    SetSlots {
+        /// Jobs computed at once.
+        slots: u32,
+        /// Jobs that wait for a slot.
+        queue: u32,
+    },
     /// [`Provider::set_outage`].
     SetOutage {
         /// The served model's own name.
@@ -101,6 +108,7 @@ impl Provider {
             }
             Command::Finish { attempt, reason } => self.finish(now, attempt, reason)?,
             Command::SetModels(models) => self.set_models(models).map_err(Refusal::Setting)?,
+            Command::SetSlots { slots, queue } => self.set_slots(now, slots, queue).map_err(Refusal::Setting)?,
             Command::SetOutage { model, lasts } => self.set_outage(now, &model, lasts),
             Command::Drain { patience } => self.drain(now, patience),
             Command::ShutDown => self.shut_down(now),
@@ -119,6 +127,9 @@ impl fmt::Display for Command<'_> {
             Self::Push { n, text, .. } => write!(f, "is given {n} tokens, {} bytes", text.len()),
             Self::Finish { reason, .. } => write!(f, "is told that the engine ended: {reason:?}"),
             Self::SetModels(models) => write!(f, "is told to serve {} models", models.len()),
+            Self::SetSlots { slots, queue } => {
+                write!(f, "is told to compute {slots} jobs at once, and to let {queue} wait")
+            }
             Self::SetOutage { model, lasts: None } => write!(f, "is told that {} is well", model.to_text()),
             Self::SetOutage { model, lasts: Some(lasts) } => {
                 write!(f, "is told that {} is out for {} ms", model.to_text(), lasts.0)
@@ -177,8 +188,12 @@ mod tests {
     }
 
     fn award() -> Vec<u8> {
+        awarded(1)
+    }
+
+    fn awarded(job: u8) -> Vec<u8> {
         let award = Award {
-            job: JobId([1; 16]),
+            job: JobId([job; 16]),
             attempt: 1,
             epoch: 1,
             offer: None,
@@ -258,5 +273,27 @@ mod tests {
         assert_eq!(other.command(at, Command::Close), Ok(Reply::Done));
         assert_eq!(other.open_jobs(), 0);
         same(&mut one, &mut other);
+    }
+
+    #[test]
+    fn more_slots_start_what_waits_and_fewer_end_nothing() {
+        let mut provider = provider();
+        let peer = PeerId::new(b"p").unwrap();
+        let started = |provider: &mut Provider| drain(provider).iter().filter(|said| said.contains("Start")).count();
+        for job in 1..=3 {
+            let stream = provider.accept_stream(Instant::ZERO, peer).unwrap();
+            provider.handle_input(Instant::ZERO, Input::Received(stream, &awarded(job)));
+        }
+        assert_eq!((started(&mut provider), provider.taken_slots()), (1, 1));
+        let slots = |slots, queue| Command::SetSlots { slots, queue };
+        assert_eq!(provider.command(Instant::ZERO, slots(2, 0)), Ok(Reply::Done));
+        assert_eq!((started(&mut provider), provider.taken_slots()), (1, 2));
+        assert_eq!(provider.unended_jobs(), 3, "who waits already is not sent away");
+        assert_eq!(provider.command(Instant::ZERO, slots(1, 0)), Ok(Reply::Done));
+        assert_eq!((provider.taken_slots(), provider.unended_jobs()), (2, 3));
+        let before = provider.digest(Instant::ZERO);
+        assert!(matches!(provider.command(Instant::ZERO, slots(0, 0)), Err(Refusal::Setting(_))));
+        assert!(matches!(provider.command(Instant::ZERO, slots(1, 5_000)), Err(Refusal::Setting(_))));
+        assert_eq!(provider.digest(Instant::ZERO), before);
     }
 }

@@ -214,6 +214,19 @@ impl Provider {
         Ok(())
     }
 
+    /// Changes how many jobs are computed at once, and how many wait for that. Jobs that run or wait beyond it go on.
+    ///
+    /// # Errors
+    /// The first setting that can not work; nothing changed.
+    pub fn set_slots(&mut self, now: Instant, slots: u32, queue: u32) -> Result<(), ConfigError> {
+        self.advance_clock(now);
+        let service = Service { slots, queue, ..self.service.clone() };
+        service.validate()?;
+        self.service = service;
+        self.start_queued();
+        Ok(())
+    }
+
     /// What it says of itself now.
     #[must_use]
     pub fn advert(&self) -> Advert {

@@ -17,7 +17,9 @@ pub(crate) fn run(global: &Global, args: &ShowConfig) -> Result<Exit, Failed> {
     }
     let settings = Settings::load(global, &args.node)?;
     settings.config()?;
-    settings.sales()?;
+    for one in settings.each()? {
+        one.sales()?;
+    }
     settings.budget()?;
     let all = settings.all();
     if global.json {
@@ -31,11 +33,23 @@ pub(crate) fn run(global: &Global, args: &ShowConfig) -> Result<Exit, Failed> {
         Ok(folder) => writeln!(out, "# data folder: {}", folder.display())?,
         Err(unknown) => writeln!(out, "# {}", unknown.message)?,
     }
-    // Each line is TOML as it is: dotted keys, and JSON's strings and lists are TOML's.
+    // Each line is TOML: dotted keys, and JSON's strings are TOML's.
     for (path, value, origin) in all {
-        writeln!(out, "{:<60} # {origin}", format!("{path} = {value}"))?;
+        writeln!(out, "{:<60} # {origin}", format!("{path} = {}", toml(value)))?;
     }
     Ok(Exit::Done)
+}
+
+/// A value as TOML writes it.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(",")),
+        Value::Object(table) => {
+            let pairs: Vec<_> = table.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        value => value.to_string(),
+    }
 }
 
 /// Writes a file in which nothing is set and everything explained.
@@ -125,6 +139,10 @@ const WORDS: &[(&str, &Words)] = &[
         "Selling",
         &[
             ("model", "The model's name."),
+            (
+                "models",
+                "Several models: a table [[models]] for each, with whatever of these it has of its own; slots add up.",
+            ),
             ("aliases", "Other names for it."),
             ("price_in", "Units for 1,000,000 tokens read, such as \"0.1\"; nothing is paid in this version."),
             ("price_out", "Units for 1,000,000 tokens written."),

@@ -25,6 +25,7 @@ mod relay;
 mod server;
 mod service;
 mod settings;
+mod shop;
 mod signals;
 mod strangers;
 #[cfg(target_os = "linux")]

@@ -14,10 +14,11 @@ use super::{
     desk::{Desk, Waits},
 };
 use crate::{
-    Error,
+    ConfigError, Error, Sale,
     command::{Command, Start},
     feed::Note,
     id,
+    sale::servings,
 };
 
 /// A node that is being stopped.
@@ -47,7 +48,7 @@ impl Desk {
                 let known = id::to_core(&peer).and_then(|peer| buyer.reliability(&peer));
                 let _ = reply.send(known);
             }
-            command @ (Command::AddAddress(..) | Command::Drain(..) | Command::Stop(_)) => return Some(command),
+            other => return Some(other),
         }
         None
     }
@@ -100,6 +101,14 @@ impl Driver {
         }
         match self.desk.on_command(command, &mut Own(&mut self.requester, now)) {
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
+            Some(Command::Sell(sales, reply)) => drop(reply.send(self.sell(now, sales))),
+            Some(Command::Serve(command, reply)) => {
+                let done = match &mut self.provider {
+                    Some(provider) => provider.command(now, command).map(drop).map_err(Error::from),
+                    None => Err(sells_nothing()),
+                };
+                let _ = reply.send(done);
+            }
             Some(Command::Drain(patience, reply)) => {
                 if let Some(provider) = &mut self.provider {
                     let _ = provider.command(now, provider::Command::Drain { patience });
@@ -115,6 +124,23 @@ impl Driver {
         }
     }
 
+    /// Sells these models from now on, and no others. Engines that go on are not touched.
+    fn sell(&mut self, now: Instant, sales: Vec<Sale>) -> Result<(), Error> {
+        let Some(provider) = &mut self.provider else { return Err(sells_nothing()) };
+        let models = servings(&sales)?;
+        let names = models.iter().map(|serving| serving.advert.model.clone());
+        let engines = names.zip(sales.into_iter().map(|sale| sale.engine)).collect();
+        // What may fail comes first: the threads, then what the core takes.
+        let next = self.engines.prepare(engines).map_err(Error::Runtime)?;
+        provider.command(now, provider::Command::SetModels(models))?;
+        for model in self.engines.change(next) {
+            // What was told of the engine before is not true of this one.
+            let _ = provider.command(now, provider::Command::SetOutage { model, lasts: None });
+        }
+        self.orders.push_back(Order::Announce(provider.names()));
+        Ok(())
+    }
+
     /// Ends every job, typed, on both sides.
     pub(super) fn shut_down(&mut self, now: Instant) {
         self.stop.until = Some(Clock::now() + GOODBYE);
@@ -125,4 +151,9 @@ impl Driver {
             let _ = provider.command(now, provider::Command::ShutDown);
         }
     }
+}
+
+fn sells_nothing() -> Error {
+    let problem = "this node was started without a model to sell; start it with one".into();
+    ConfigError { path: "models".into(), problem }.into()
 }

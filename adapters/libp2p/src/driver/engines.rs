@@ -5,6 +5,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -25,8 +26,8 @@ pub(super) enum FromEngine {
     Started(AttemptId, u64),
     Piece(AttemptId, Piece),
     Ended(AttemptId, EndReason),
-    /// It cannot compute these models now, or can again.
-    Outage(Arc<[Model]>, Option<Outage>),
+    /// It cannot compute its models now, or can again.
+    Outage(Arc<Sold>, Option<Outage>),
 }
 
 enum Order {
@@ -46,9 +47,35 @@ const WAIT: Duration = Duration::from_millis(5);
 
 /// The threads, and the pieces that wait for room.
 pub(super) struct Engines {
-    threads: BTreeMap<Model, Sender<Order>>,
+    threads: Threads,
     live: BTreeMap<AttemptId, Live>,
     reports: mpsc::Receiver<FromEngine>,
+    report: mpsc::Sender<FromEngine>,
+}
+
+/// The thread of each model that is sold.
+pub(super) type Threads = BTreeMap<Model, Thread>;
+
+/// One engine's. It ends when nothing is sold of it any more and its last attempt is over.
+#[derive(Clone)]
+pub(super) struct Thread {
+    orders: Sender<Order>,
+    engine: Arc<dyn Engine>,
+    sold: Arc<Sold>,
+}
+
+/// What is sold of one engine.
+#[derive(Debug)]
+pub(super) struct Sold {
+    pub(super) models: Vec<Model>,
+    /// Another engine computes them now, or none: what this one tells of itself matters no more.
+    is_over: AtomicBool,
+}
+
+impl Sold {
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
 }
 
 struct Live {
@@ -65,29 +92,61 @@ impl Engines {
     /// When the system gives no thread.
     pub(super) fn start(engines: Vec<(Model, Arc<dyn Engine>)>) -> io::Result<Self> {
         let (report, reports) = mpsc::channel(64);
-        let mut threads = BTreeMap::new();
-        let mut started: Vec<(Arc<dyn Engine>, Vec<Model>)> = Vec::new();
+        let mut started = Engines { threads: Threads::new(), live: BTreeMap::new(), reports, report };
+        started.threads = started.prepare(engines)?;
+        Ok(started)
+    }
+
+    /// The threads for other engines: those that go on, and new ones that wait for work. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn prepare(&self, engines: Vec<(Model, Arc<dyn Engine>)>) -> io::Result<Threads> {
+        let mut wanted: Vec<(Arc<dyn Engine>, Vec<Model>)> = Vec::new();
         for (model, engine) in engines {
-            match started.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &engine)) {
+            match wanted.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &engine)) {
                 Some((_, models)) => models.push(model),
-                None => started.push((engine, vec![model])),
+                None => wanted.push((engine, vec![model])),
             }
         }
-        for (engine, models) in started {
-            let (orders, inbox) = channel();
-            threads.extend(models.iter().map(|model| (model.clone(), orders.clone())));
-            let (models, report): (Arc<[Model]>, _) = (models.into(), report.clone());
-            thread::Builder::new().name(format!("engine {}", engine.info().name)).spawn(move || {
-                let to_driver = report.clone();
-                // Here, because it may be told at once, and that waits as a thread does: not where futures are polled.
-                engine.watch(Box::new(move |outage| {
-                    let report = FromEngine::Outage(models.clone(), outage.cloned());
-                    block_on(to_driver.clone().send(report)).is_ok()
-                }));
-                Runner { engine, report, live: VecDeque::new() }.run(&inbox);
-            })?;
+        let mut threads = Threads::new();
+        for (engine, models) in wanted {
+            let goes_on = |thread: &&Thread| Arc::ptr_eq(&thread.engine, &engine) && thread.sold.models == models;
+            let thread = match self.threads.values().find(goes_on) {
+                Some(thread) => thread.clone(),
+                None => self.begin(engine, models.clone())?,
+            };
+            threads.extend(models.into_iter().map(|model| (model, thread.clone())));
         }
-        Ok(Engines { threads, live: BTreeMap::new(), reports })
+        Ok(threads)
+    }
+
+    fn begin(&self, engine: Arc<dyn Engine>, models: Vec<Model>) -> io::Result<Thread> {
+        let (orders, inbox) = channel();
+        let sold = Arc::new(Sold { models, is_over: AtomicBool::new(false) });
+        let thread = Thread { orders, engine: engine.clone(), sold: sold.clone() };
+        let report = self.report.clone();
+        thread::Builder::new().name(format!("engine {}", engine.info().name)).spawn(move || {
+            let to_driver = report.clone();
+            // Here, because it may be told at once, and that waits as a thread does: not where futures are polled.
+            engine.watch(Box::new(move |outage| {
+                let report = FromEngine::Outage(sold.clone(), outage.cloned());
+                !sold.is_over() && block_on(to_driver.clone().send(report)).is_ok()
+            }));
+            Runner { engine, report, live: VecDeque::new() }.run(&inbox);
+        })?;
+        Ok(thread)
+    }
+
+    /// Sells what these threads compute. Returns the models that another engine computes than before.
+    pub(super) fn change(&mut self, next: Threads) -> Vec<Model> {
+        let before = std::mem::replace(&mut self.threads, next);
+        let is_same = |model: &Model, thread: &Thread| {
+            self.threads.get(model).is_some_and(|now| Arc::ptr_eq(&now.sold, &thread.sold))
+        };
+        let (_, over): (Threads, Threads) = before.into_iter().partition(|(model, thread)| is_same(model, thread));
+        over.values().for_each(|thread| thread.sold.is_over.store(true, Ordering::Relaxed));
+        over.into_keys().collect()
     }
 
     pub(super) fn reports(&mut self) -> &mut mpsc::Receiver<FromEngine> {
@@ -97,6 +156,7 @@ impl Engines {
     /// False if there is no engine for the model.
     pub(super) fn compute(&mut self, attempt: AttemptId, work: Work) -> bool {
         let Some(thread) = self.threads.get(&work.model) else { return false };
+        let thread = thread.orders.clone();
         self.live.insert(attempt, Live { thread: thread.clone(), pieces: VecDeque::new(), end: None });
         let window = work.window_tokens;
         thread.send(Order::Start(attempt, request(work), window)).is_ok()
@@ -346,7 +406,7 @@ mod tests {
         block_on(async {
             let mut engines = Engines::start(vec![(model.clone(), sick)]).expect("a thread");
             match engines.reports().next().await {
-                Some(FromEngine::Outage(models, Some(_))) => assert_eq!(*models, [model]),
+                Some(FromEngine::Outage(sold, Some(_))) => assert_eq!(sold.models, [model]),
                 other => panic!("{other:?}"),
             }
         });

@@ -61,7 +61,8 @@ impl Driver {
                 self.engines.hold_end(attempt, reason);
                 self.place(attempt);
             }
-            FromEngine::Outage(models, outage) => self.on_outage(&models, outage.as_ref()),
+            FromEngine::Outage(sold, _) if sold.is_over() => {}
+            FromEngine::Outage(sold, outage) => self.on_outage(&sold.models, outage.as_ref()),
         }
     }
 

@@ -15,7 +15,7 @@ use haggle_sim::{NodeId, Told, World};
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use crate::{
-    Node, NodeEvent,
+    ConfigError, Node, NodeEvent,
     clockwork::Clockwork,
     command::Command,
     driver::{buyer::Buyer, commands::GOODBYE, desk::Desk, serving::tell_of_provider},
@@ -107,6 +107,10 @@ impl Seat {
                 self.draining.push(reply);
             }
             Some(Command::Stop(reply)) => self.stop(world, Some(reply)),
+            Some(Command::Sell(_, reply) | Command::Serve(_, reply)) => {
+                let problem = "a simulated node sells what it was started with".into();
+                let _ = reply.send(Err(ConfigError { path: "models".into(), problem }.into()));
+            }
             _ => {}
         }
         self.count(world);
