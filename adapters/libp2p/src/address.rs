@@ -15,6 +15,60 @@ pub enum Scope {
     Global,
 }
 
+/// True if a node can listen on and dial this address: TCP or WebSocket on an IP or a DNS name.
+pub fn supports(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol as P;
+    let mut parts = address.iter().peekable();
+    let host = matches!(parts.next(), Some(P::Ip4(_) | P::Ip6(_) | P::Dns(_) | P::Dns4(_) | P::Dns6(_)));
+    let port = matches!(parts.next(), Some(P::Tcp(_)));
+    if matches!(parts.peek(), Some(P::Ws(_) | P::Wss(_))) {
+        parts.next();
+    }
+    if matches!(parts.peek(), Some(P::P2p(_))) {
+        parts.next();
+    }
+    host && port && parts.next().is_none()
+}
+
+/// A host and a port that a node can dial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    /// In one form: an IPv4 address is never an IPv6 address.
+    Ip(IpAddr),
+    Name(String),
+}
+
+impl Host {
+    pub(crate) fn named(name: &str) -> Self {
+        Host::Name(name.trim_end_matches('.').to_ascii_lowercase())
+    }
+}
+
+/// Where an address leads; `None` if a node cannot dial it.
+pub(crate) fn place(address: &Multiaddr) -> Option<Place> {
+    if !supports(address) {
+        return None;
+    }
+    let mut parts = address.iter();
+    let host = match parts.next()? {
+        Protocol::Ip4(ip) => Host::Ip(ip.into()),
+        Protocol::Ip6(ip) => Host::Ip(IpAddr::from(ip).to_canonical()),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Host::named(&name),
+        _ => return None,
+    };
+    match (&host, parts.next()?) {
+        (Host::Ip(ip), _) if ip.is_unspecified() || ip.is_multicast() => None,
+        (_, Protocol::Tcp(port @ 1..)) => Some(Place { host, port }),
+        _ => None,
+    }
+}
+
 pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -46,7 +100,7 @@ fn private_v6(ip: Ipv6Addr) -> bool {
 pub(crate) fn believable(claimed: &Multiaddr, seen: &Multiaddr) -> bool {
     let scope = |address| ip(address).map_or(Scope::Global, scope_of);
     let unusable = ip(claimed).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast());
-    !unusable && crate::runtime::supports(claimed) && scope(claimed) >= scope(seen)
+    !unusable && supports(claimed) && scope(claimed) >= scope(seen)
 }
 
 /// The peer id at the end of an address, and the address without it.

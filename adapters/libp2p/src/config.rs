@@ -185,7 +185,7 @@ impl Config {
         check(
             "max_streams_to_peer",
             streams <= TransportLimits::MAX_STREAMS,
-            "and limits.streams_per_peer must be at most 4088 together: no connection carries more streams",
+            "and limits.streams_per_peer must be at most 3576 together: no connection carries more streams",
         )?;
         self.limits.validate().map_err(field("limits."))?;
         // Programs that set these two in the policy keep what they set.

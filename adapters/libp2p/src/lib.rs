@@ -79,6 +79,7 @@ mod bucket;
 mod builder;
 mod clockwork;
 mod command;
+mod dials;
 mod entropy;
 mod error;
 mod event;

@@ -25,8 +25,9 @@ use libp2p::{
 
 use self::reach::Sought;
 use crate::{
-    address,
+    address::{self, Scope},
     config::Contact,
+    dials::{self, Dials},
     discovery::{
         KAD_PROTOCOL, ProviderStore,
         search::{Dht, Search, Searches},
@@ -66,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) mdns: bool,
     pub(crate) models: Vec<Model>,
     pub(crate) schedule: Bootstrap,
+    pub(crate) dials: Dials,
 }
 
 /// The state beside the swarm.
@@ -74,7 +76,9 @@ pub(crate) struct Network {
     started: Instant,
     bootstrap: Vec<(PeerId, Vec<Multiaddr>)>,
     schedule: Bootstrap,
-    dials: HashMap<ConnectionId, usize>,
+    /// Dials of bootstrap nodes that are under way.
+    entering: HashMap<ConnectionId, usize>,
+    dials: Dials,
     /// Who answered last where a bootstrap node was to be, if that was another.
     others: HashMap<usize, PeerId>,
     remotes: HashMap<ConnectionId, Multiaddr>,
@@ -123,7 +127,8 @@ impl Network {
             network: parts.network,
             bootstrap: by_peer(parts.bootstrap),
             schedule: parts.schedule,
-            dials: HashMap::new(),
+            entering: HashMap::new(),
+            dials: parts.dials,
             others: HashMap::new(),
             remotes: HashMap::new(),
             providers: parts.providers.iter().map(|(peer, _)| *peer).collect(),
@@ -141,10 +146,12 @@ impl Network {
         };
         let behaviour = swarm.behaviour_mut();
         for (peer, address) in parts.providers {
+            network.dials.give(peer, &address);
             behaviour.sessions.pin_address(peer, address);
         }
         for (peer, addresses) in &network.bootstrap {
             for address in addresses {
+                network.dials.give(*peer, address);
                 behaviour.sessions.pin_address(*peer, address.clone());
                 if let Some(kad) = behaviour.kad.as_mut() {
                     kad.add_address(peer, address.clone());
@@ -195,6 +202,7 @@ impl Network {
             Order::Withdraw => self.withdraw(swarm),
             Order::AddAddress(peer, address) => {
                 self.providers.insert(peer);
+                self.dials.give(peer, &address);
                 if !swarm.behaviour_mut().sessions.pin_address(peer, address) {
                     driver.on_failure("too_many_addresses", format!("no room for an address of {peer}"));
                 }
@@ -219,12 +227,13 @@ impl Network {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, swarm, driver),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_local(event.into(), swarm, driver),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.dials.remove(&connection_id);
+                self.entering.remove(&connection_id);
                 let remote = endpoint.get_remote_address();
                 if let (true, Some(ip)) = (endpoint.is_listener(), address::ip(remote)) {
                     driver.on_dialled(address::scope_of(ip));
                 }
                 self.remotes.insert(connection_id, remote.clone());
+                self.reach();
                 self.bootstrap_input(peer_id, BootstrapInput::Connected);
                 driver.on_connected(peer_id);
                 self.ask_dht(swarm);
@@ -234,6 +243,7 @@ impl Network {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.remotes.remove(&connection_id);
+                self.reach();
                 if num_established == 0 {
                     self.bootstrap_input(peer_id, BootstrapInput::Gone);
                     driver.on_gone(peer_id);
@@ -257,6 +267,12 @@ impl Network {
         }
         self.dial_bootstrap(swarm, driver);
         self.end_searches(driver);
+    }
+
+    /// Whoever tells of others may live as far outside as the furthest of those that this node is connected to.
+    fn reach(&self) {
+        let scope = |remote| address::ip(remote).map_or(Scope::Global, address::scope_of);
+        self.dials.reach(self.remotes.values().map(scope).max());
     }
 
     fn now(&self) -> CoreInstant {
@@ -301,10 +317,11 @@ impl Network {
                     let opts = DialOpts::peer_id(*peer)
                         .condition(PeerCondition::Disconnected)
                         .addresses(addresses.clone())
+                        .override_dial_concurrency_factor(sessions::at_once(addresses.len()))
                         .build();
                     let id = opts.connection_id();
                     match swarm.dial(opts) {
-                        Ok(()) => drop(self.dials.insert(id, index)),
+                        Ok(()) => drop(self.entering.insert(id, index)),
                         Err(_) if swarm.is_connected(&self.bootstrap[index].0) => {
                             self.schedule.handle_input(self.now(), BootstrapInput::Connected(index));
                         }
@@ -328,11 +345,11 @@ impl Network {
     }
 
     fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
-        let Some(index) = self.dials.remove(&id) else { return };
+        let Some(index) = self.entering.remove(&id) else { return };
         tracing::debug!(%error, "bootstrap node not reached");
-        match error {
-            DialError::WrongPeerId { obtained, .. } => drop(self.others.insert(index, *obtained)),
-            _ => drop(self.others.remove(&index)),
+        match dials::who_else(error) {
+            Some(other) => drop(self.others.insert(index, other)),
+            None => drop(self.others.remove(&index)),
         }
         self.schedule.handle_input(self.now(), BootstrapInput::Failed(index));
     }
@@ -343,7 +360,7 @@ impl Network {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
         let Some(seen) = self.remotes.get(&connection_id) else { return };
         // Of the own network a node knows more than others can tell it.
-        let outside = address::ip(&info.observed_addr).filter(|ip| address::scope_of(*ip) == address::Scope::Global);
+        let outside = address::ip(&info.observed_addr).filter(|ip| address::scope_of(*ip) == Scope::Global);
         if let Some(ip) = outside.filter(|_| address::believable(&info.observed_addr, seen)) {
             driver.on_observed(ip);
         }
@@ -351,6 +368,7 @@ impl Network {
         let believed: Vec<_> = believed.take(MAX_ADDRESSES).collect();
         let in_dht = info.protocols.contains(&KAD_PROTOCOL);
         for address in believed {
+            self.dials.tell(peer_id, &address);
             if let Some(kad) = swarm.behaviour_mut().kad.as_mut().filter(|_| in_dht) {
                 kad.add_address(&peer_id, address.clone());
             }
@@ -362,8 +380,11 @@ impl Network {
         match event {
             Local::Found(found) => {
                 for (peer, address) in found {
-                    if self.local.len() < MAX_LOCAL || self.local.contains(&peer) {
+                    // Nobody on the local network can make this node dial its own machine.
+                    let inside = address::ip(&address).is_some_and(|ip| address::scope_of(ip) == Scope::Loopback);
+                    if !inside && (self.local.len() < MAX_LOCAL || self.local.contains(&peer)) {
                         self.local.insert(peer);
+                        self.dials.tell(peer, &address);
                         swarm.add_peer_address(peer, address);
                     }
                 }

@@ -15,14 +15,18 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     Config, Error, NodeEvent, address,
     config::{Settings, millis},
+    dials::Dials,
     discovery,
     driver::{Driver, hang_up},
     entropy, groups,
     network::{self, Behaviour, Network},
-    runtime::{Mdns, Runtime},
+    runtime::{Mdns, Runtime, TransportLimits},
     sessions,
     timers::Alarm,
 };
+
+/// A swarm, and what its dials are guarded by.
+type Guarded<M> = (Swarm<Behaviour<M>>, Dials);
 
 /// A swarm as the configuration wants it. Call it inside the runtime: it opens sockets.
 pub(crate) fn swarm<R: Runtime>(
@@ -30,9 +34,11 @@ pub(crate) fn swarm<R: Runtime>(
     key: &Keypair,
     config: &Config,
     settings: &Settings,
-) -> Result<Swarm<Behaviour<R::Mdns>>, Error> {
+) -> Result<Guarded<R::Mdns>, Error> {
     let me = key.public().to_peer_id();
-    let transport = runtime.transport(key, &config.transport_limits()).map_err(Error::Runtime)?;
+    let dials = Dials::guarded();
+    let limits = TransportLimits { dials: dials.clone(), ..config.transport_limits() };
+    let transport = runtime.transport(key, &limits).map_err(Error::Runtime)?;
     let identity = identify::Config::new(sessions::PROTOCOL.to_string(), key.public())
         .with_agent_version(concat!("haggle/", env!("CARGO_PKG_VERSION")).into())
         // What peers say of themselves is remembered by the sessions, after it was checked.
@@ -55,13 +61,14 @@ pub(crate) fn swarm<R: Runtime>(
     };
     let tasks = runtime.clone();
     let swarm_config = swarm::Config::with_executor(move |task| tasks.spawn(task))
+        .with_dial_concurrency_factor(sessions::at_once(0))
         .with_idle_connection_timeout(config.idle_connection_timeout);
-    Ok(Swarm::new(transport, behaviour, me, swarm_config))
+    Ok((Swarm::new(transport, behaviour, me, swarm_config), dials))
 }
 
 /// Listens, tells that the node is ready, and runs it.
 pub(crate) async fn run<M: Mdns>(
-    mut swarm: Swarm<Behaviour<M>>,
+    (mut swarm, dials): Guarded<M>,
     driver: Driver,
     config: Config,
     settings: Settings,
@@ -79,6 +86,7 @@ pub(crate) async fn run<M: Mdns>(
             mdns: config.enable_mdns,
             models,
             schedule,
+            dials,
         };
         let mut network = Network::new(parts, &mut swarm);
         listen(&settings.listen, &mut swarm, &mut network)?;

@@ -16,7 +16,7 @@ pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/kad/1");
 /// How often a provider announces its models again.
 const REPUBLISH: Duration = Duration::from_secs(20 * 60);
 
-/// Twenty providers and twenty closer peers with four addresses each pass Kademlia's usual 16 KiB.
+/// Twenty providers and twenty closer peers with eight addresses each pass Kademlia's usual 16 KiB.
 const MAX_PACKET: usize = 32 * 1024;
 
 /// Kademlia for the node `me`. `server`: it answers others, which only nodes that listen can.

@@ -37,7 +37,7 @@ impl Default for StoreLimits {
             max_records: 16_384,
             max_records_per_source: 64,
             max_records_per_key: 20,
-            max_addresses: 4,
+            max_addresses: 8,
             ttl: Duration::from_secs(3_600),
         }
     }
@@ -266,7 +266,7 @@ mod tests {
         long_lived.expires = Some(Instant::now() + Duration::from_secs(1 << 30));
         store.add_provider(long_lived).expect("taken");
         let held = store.providers(&key(1)).remove(0);
-        assert_eq!(held.addresses.len(), 4);
+        assert_eq!(held.addresses.len(), 8);
         let end = held.expires.expect("an end");
         assert!(end <= Instant::now() + StoreLimits::default().ttl);
         store.add_remote(record(2, peer), end).expect("taken");

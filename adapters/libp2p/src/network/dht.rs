@@ -90,7 +90,7 @@ impl Network {
         let fresh = search.fresh(providers.iter().copied());
         for peer in &fresh {
             let told = addresses_in_dht(swarm, key, peer);
-            for address in self.believed(told).take(MAX_ADDRESSES) {
+            for address in self.believed(*peer, told).take(MAX_ADDRESSES) {
                 swarm.add_peer_address(*peer, address);
             }
         }
@@ -98,12 +98,9 @@ impl Network {
     }
 
     /// Those of the addresses that others told us which may be true, without the peer's id.
-    pub(super) fn believed(&self, told: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
-        // Whoever told us can be no further outside than our furthest connection is; believe no more than that.
-        let scope = |remote: &&Multiaddr| address::ip(remote).map_or(address::Scope::Global, address::scope_of);
-        let seen = self.remotes.values().min_by_key(scope);
+    pub(super) fn believed(&self, peer: PeerId, told: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
         let told = told.into_iter().map(|address| address::split_peer(address).0);
-        told.filter(move |claimed| seen.is_some_and(|seen| address::believable(claimed, seen)))
+        told.filter(move |claimed| self.dials.believes(peer, claimed))
     }
 
     /// A new node is in the DHT: it may be among the closest to a key of ours.

@@ -129,7 +129,7 @@ impl Network {
 
     /// Beside a dial that is under way: that one may wait for the old address as long as a dial may last.
     fn dial_where_told<M: Mdns>(&self, peer: PeerId, known: &mut Whereabouts, swarm: &mut Swarm<Behaviour<M>>) {
-        let told = self.believed(super::dht::addresses_in_queries(swarm, &peer));
+        let told = self.believed(peer, super::dht::addresses_in_queries(swarm, &peer));
         let room = MAX_TRIED.saturating_sub(known.tried.len());
         let fresh: Vec<Multiaddr> = told.filter(|address| !known.tried.contains(address)).take(room).collect();
         if fresh.is_empty() {

@@ -4,6 +4,9 @@
 pub mod async_io;
 #[cfg(feature = "async-std")]
 mod async_std;
+mod capped;
+#[cfg(any(feature = "async-io", feature = "tokio"))]
+mod names;
 #[cfg(feature = "smol")]
 mod smol;
 #[cfg(feature = "tokio")]
@@ -27,10 +30,16 @@ use libp2p::{
 
 #[cfg(feature = "async-std")]
 pub use self::async_std::AsyncStd;
+use self::capped::Capped;
 #[cfg(feature = "smol")]
 pub use self::smol::Smol;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
+use crate::dials::Gate;
+pub use crate::{
+    address::supports,
+    dials::{Dials, Forbidden},
+};
 
 /// A task for a runtime to run.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,7 +63,7 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
     ///
     /// # Errors
-    /// When the machine's resolver configuration cannot be read.
+    /// When the key cannot be used for Noise.
     fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport>;
 
     /// Whether this runtime has [`mdns`](Self::mdns): what a program asks before it turns it on by default.
@@ -108,19 +117,22 @@ impl From<Infallible> for Local {
 }
 
 /// Bounds of a node's transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TransportLimits {
     /// From the first packet of a dial to the proved key.
     pub dial_timeout: Duration,
     /// From the first packet of an inbound connection to the proved key.
     pub accept_timeout: Duration,
-    /// Yamux streams of one connection, at most [`MAX_STREAMS`](Self::MAX_STREAMS); each may hold 256 KiB unread.
+    /// Streams of one connection that the behaviours have a use for, at most [`MAX_STREAMS`](Self::MAX_STREAMS); each may
+    /// hold 256 KiB unread. What a peer opens beyond is reset, and costs the connection nothing.
     pub max_streams: NonZeroUsize,
+    /// Whom may be dialled where. By default, everybody everywhere.
+    pub dials: Dials,
 }
 
 impl TransportLimits {
-    /// What Yamux can carry at most: 256 KiB a stream, 1 GiB a connection.
-    pub const MAX_STREAMS: usize = 4_096;
+    /// What Yamux can carry at most (256 KiB a stream, 1 GiB a connection) without those that are not yet refused.
+    pub const MAX_STREAMS: usize = YAMUX_STREAMS - UNREFUSED;
 }
 
 impl Default for TransportLimits {
@@ -129,9 +141,16 @@ impl Default for TransportLimits {
             dial_timeout: Duration::from_secs(30),
             accept_timeout: Duration::from_secs(10),
             max_streams: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
+            dials: Dials::default(),
         }
     }
 }
+
+/// Streams that Yamux's windows suffice for.
+const YAMUX_STREAMS: usize = 4_096;
+/// Streams that a peer may have opened before it hears that there are too many: libp2p holds 256 that nobody has looked at.
+/// Yamux itself would end the connection, with all that runs on it.
+const UNREFUSED: usize = 512;
 
 /// A WebSocket frame comes before the peer is known, and libp2p would take 256 MiB of it.
 const MAX_WEBSOCKET_FRAME: usize = 128 * 1024;
@@ -151,29 +170,16 @@ where
     let mut websocket = websocket::Config::new(for_websocket);
     websocket.set_max_data_size(MAX_WEBSOCKET_FRAME);
     let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(limits.max_streams.get().min(TransportLimits::MAX_STREAMS));
+    let max_streams = limits.max_streams.get().min(TransportLimits::MAX_STREAMS);
+    muxer.set_max_num_streams(max_streams + UNREFUSED);
     let security = noise::Config::new(key).map_err(io::Error::other)?;
     let upgraded = websocket
         .or_transport(plain)
         .upgrade(Version::V1)
         .authenticate(security)
         .multiplex(muxer)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Capped::new(muxer, max_streams))));
     let outgoing = TransportTimeout::with_outgoing_timeout(upgraded, limits.dial_timeout);
-    Ok(TransportTimeout::with_ingoing_timeout(outgoing, limits.accept_timeout).boxed())
-}
-
-/// True if a node can listen on and dial this address: TCP or WebSocket on an IP or a DNS name.
-pub fn supports(address: &Multiaddr) -> bool {
-    use libp2p::multiaddr::Protocol as P;
-    let mut parts = address.iter().peekable();
-    let host = matches!(parts.next(), Some(P::Ip4(_) | P::Ip6(_) | P::Dns(_) | P::Dns4(_) | P::Dns6(_)));
-    let port = matches!(parts.next(), Some(P::Tcp(_)));
-    if matches!(parts.peek(), Some(P::Ws(_) | P::Wss(_))) {
-        parts.next();
-    }
-    if matches!(parts.peek(), Some(P::P2p(_))) {
-        parts.next();
-    }
-    host && port && parts.next().is_none()
+    let bounded = TransportTimeout::with_ingoing_timeout(outgoing, limits.accept_timeout).boxed();
+    Ok(Gate::new(bounded, limits.dials.clone(), limits.dial_timeout).boxed())
 }

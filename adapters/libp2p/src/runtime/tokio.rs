@@ -1,9 +1,14 @@
 use std::{future::Future, io, sync::Arc};
 
-use libp2p::{PeerId, dns, identity::Keypair, mdns, tcp};
+use futures::FutureExt;
+use libp2p::{PeerId, identity::Keypair, mdns, tcp};
 use tokio::runtime::{self, Handle};
 
-use super::{Local, MdnsError, NodeTransport, Runtime, Task, TransportLimits, secure};
+use super::{
+    Local, MdnsError, NodeTransport, Runtime, Task, TransportLimits,
+    names::{Names, look_up},
+    secure,
+};
 
 /// The tokio runtime.
 #[derive(Clone, Debug)]
@@ -59,8 +64,16 @@ impl Runtime for Tokio {
 
     fn transport(&self, key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport> {
         let _inside = self.handle.enter();
-        let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        secure(dns::tokio::Transport::system(tcp())?, dns::tokio::Transport::system(tcp())?, key, limits)
+        let tcp = || {
+            let handle = self.handle.clone();
+            let resolve = move |name: String, port| {
+                let found = handle.spawn_blocking(move || look_up(&name, port));
+                found.map(|found| found.map_err(io::Error::other)?).boxed()
+            };
+            let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+            Names::new(tcp, &limits.dials, resolve)
+        };
+        secure(tcp(), tcp(), key, limits)
     }
 
     fn mdns(&self, me: PeerId) -> Result<Self::Mdns, MdnsError> {

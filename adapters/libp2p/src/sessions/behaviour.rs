@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    num::NonZeroUsize,
+    num::{NonZeroU8, NonZeroUsize},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -24,7 +24,7 @@ use super::{
     handler::Negotiated,
     stream::{Gone, Life},
 };
-use crate::{bucket::Bucket, timers::Delay};
+use crate::{bucket::Bucket, dials, timers::Delay};
 
 /// Opens and accepts streams of `/haggle/1`. See the [module](super).
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Behaviour {
 
 /// Pinned addresses of one peer.
 const MAX_PINNED: usize = 16;
+/// Addresses of one peer that are dialled at once because others told them.
+const STRANGERS_AT_ONCE: NonZeroU8 = NonZeroU8::new(4).expect("some");
 
 #[derive(Debug)]
 struct Peer {
@@ -198,7 +200,9 @@ impl Behaviour {
                 true => PeerCondition::DisconnectedAndNotDialing,
                 false => PeerCondition::NotDialing,
             };
-            let opts = DialOpts::peer_id(id).condition(condition).build();
+            let given = self.pinned.get(&id).map_or(0, BTreeSet::len);
+            let opts =
+                DialOpts::peer_id(id).condition(condition).override_dial_concurrency_factor(at_once(given)).build();
             peer.dial = Dial::Mine(opts.connection_id());
             self.out.push_back(ToSwarm::Dial { opts });
         }
@@ -343,18 +347,27 @@ impl Behaviour {
     }
 }
 
+/// Addresses that are dialled at once of a peer of which the user gave so many: all of them, and some that others told.
+pub(crate) fn at_once(given: usize) -> NonZeroU8 {
+    u8::try_from(given).map_or(NonZeroU8::MAX, |given| STRANGERS_AT_ONCE.saturating_add(given))
+}
+
 /// A dial's failure as the opens that waited for it see it.
 fn reason(error: &DialError) -> OpenError {
+    if let Some(other) = dials::who_else(error) {
+        return OpenError::WrongPeer(other);
+    }
     match error {
         DialError::LocalPeerId { .. } => OpenError::Myself,
         DialError::NoAddresses => OpenError::NoAddress,
-        DialError::WrongPeerId { obtained, .. } => OpenError::WrongPeer(*obtained),
         DialError::Denied { cause } => OpenError::Denied(cause.to_string()),
         DialError::Transport(errors) => {
             let tried = errors.iter().take(4).map(|(address, error)| format!("{address}: {}", root(error)));
             OpenError::Unreachable(tried.collect::<Vec<_>>().join("; "))
         }
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted => OpenError::Unreachable(error.to_string()),
+        DialError::WrongPeerId { .. } | DialError::DialPeerConditionFalse(_) | DialError::Aborted => {
+            OpenError::Unreachable(error.to_string())
+        }
     }
 }
 

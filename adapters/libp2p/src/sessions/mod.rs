@@ -17,6 +17,7 @@ use std::time::Duration;
 use libp2p::{PeerId, StreamProtocol};
 
 pub use behaviour::Behaviour;
+pub(crate) use behaviour::at_once;
 pub use handler::{FromHandler, Handler, ToHandler};
 pub use stream::SessionStream;
 
@@ -38,8 +39,8 @@ pub struct Config {
     pub max_waiting: usize,
     /// Negotiations at once on one connection; further opens wait their turn.
     pub max_negotiating: usize,
-    /// Live streams to one peer that this node opened; further opens wait until one ends. A peer refuses more than it
-    /// likes, and Yamux kills a connection that has more streams than it allows.
+    /// Live streams to one peer that this node opened; further opens wait until one ends. A peer resets what is more
+    /// than it likes.
     pub max_outbound_per_peer: u32,
     /// Live inbound streams of one peer, over all its connections.
     pub max_inbound_per_peer: u32,

@@ -58,7 +58,7 @@ fn unknown_fields_are_refused_by_name() {
 #[test]
 fn what_cannot_work_is_named_with_its_path_and_what_to_do() {
     let table = [
-        ("max_streams_to_peer = 5000", "max_streams_to_peer", "4088"),
+        ("max_streams_to_peer = 5000", "max_streams_to_peer", "3576"),
         ("max_pending_connections = 0", "max_pending_connections", "at least 1"),
         (r#"bootstrap_nodes = ["/ip4/1.2.3.4/tcp/1/p2p/@", "nonsense"]"#, "bootstrap_nodes[1]", "multiaddr"),
         (r#"bootstrap_nodes = ["/ip4/1.2.3.4/tcp/4001"]"#, "bootstrap_nodes[0]", "/p2p/"),

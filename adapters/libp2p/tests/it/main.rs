@@ -1,6 +1,7 @@
 //! The adapter over real sockets on 127.0.0.1.
 
 mod config;
+mod dials;
 mod key;
 #[cfg(target_os = "linux")]
 mod load;

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, channel::mpsc, channel::oneshot};
 use haggle::{
+    AsyncStd, Smol,
     libp2p::{
         Multiaddr, PeerId, Swarm,
         identity::Keypair,
@@ -41,9 +42,12 @@ impl Drop for Peer {
 }
 
 fn swarm(config: Config, max_streams: usize) -> Swarm<Behaviour> {
+    swarm_on(Tokio::current().expect("inside of tokio"), config, max_streams)
+}
+
+fn swarm_on(runtime: impl Runtime, config: Config, max_streams: usize) -> Swarm<Behaviour> {
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
-    let runtime = Tokio::current().expect("inside of tokio");
     let limits =
         TransportLimits { max_streams: NonZeroUsize::new(max_streams).expect("some"), ..TransportLimits::default() };
     let transport = runtime.transport(&key, &limits).expect("a transport");
@@ -57,7 +61,10 @@ impl Peer {
     }
 
     async fn listening(config: Config, max_streams: usize, on: &str) -> Self {
-        let mut swarm = swarm(config, max_streams);
+        Peer::run(swarm(config, max_streams), on).await
+    }
+
+    async fn run(mut swarm: Swarm<Behaviour>, on: &str) -> Self {
         swarm.listen_on(on.parse().expect("an address")).expect("listening");
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -475,6 +482,95 @@ async fn a_connection_that_fell_silent_is_replaced_by_another() {
             connections += usize::from(matches!(happened, Happened::Connected));
         }
         assert_eq!(connections, 2);
+    })
+    .await;
+}
+
+async fn passes(from: &mut SessionStream, to: &mut SessionStream) {
+    from.write_all(b"hello").await.expect("written");
+    from.flush().await.expect("flushed");
+    let mut bytes = [0; 5];
+    to.read_exact(&mut bytes).await.expect("read");
+    assert_eq!(&bytes, b"hello");
+}
+
+/// [T4]: what is too much is refused, and what runs on the same connection goes on.
+#[tokio::test]
+async fn two_hundred_streams_beside_one_that_is_at_work_cut_nothing() {
+    async fn floods(runtime: impl Runtime) {
+        const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+        let max_streams = TransportLimits::default().max_streams.get();
+        let caller = Peer::run(swarm_on(runtime.clone(), roomy(), max_streams), LISTEN).await;
+        let config = Config { max_resets_per_second: 100_000, ..Config::default() };
+        let mut host = Peer::run(swarm_on(runtime.clone(), config, max_streams), LISTEN).await;
+        let mut working = caller.open(&host).await.expect("an answer").expect("a stream");
+        let mut at_work = loop {
+            if let Happened::Inbound(stream) = host.events.next().await.expect("runs") {
+                break stream;
+            }
+        };
+        let flood = futures::future::join_all((0..200).map(|_| caller.open(&host))).await;
+        let (mut taken, mut refused) = (Vec::new(), 0);
+        while let Some(Some(happened)) = futures::FutureExt::now_or_never(host.events.next()) {
+            match happened {
+                Happened::Inbound(stream) => taken.push(stream),
+                Happened::Refused(reason) => refused += usize::from(reason == Refusal::PeerFull),
+                Happened::Connected => panic!("{runtime:?}: there is a second connection"),
+            }
+        }
+        passes(&mut working, &mut at_work).await;
+        passes(&mut at_work, &mut working).await;
+        println!("{runtime:?}: {} taken, {refused} refused of {}", taken.len(), flood.len());
+        assert!(taken.len() < 32 && refused > 0, "{runtime:?}: {} taken, {refused} refused", taken.len());
+    }
+    bounded(async {
+        floods(Smol::global()).await;
+        floods(AsyncStd).await;
+        floods(Tokio::current().expect("inside of tokio")).await;
+    })
+    .await;
+}
+
+/// Somebody else's, nobody's and unreachable addresses beside the right one.
+#[tokio::test]
+async fn one_right_address_among_seven_wrong_ones_is_enough() {
+    async fn reaches(runtime: impl Runtime) {
+        const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+        let host = Peer::run(swarm_on(runtime.clone(), roomy(), 512), LISTEN).await;
+        let others = [0; 3].map(|_| Peer::run(swarm_on(runtime.clone(), roomy(), 512), LISTEN));
+        let others = futures::future::join_all(others).await;
+        let dead =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|dead| dead.local_addr()).expect("a port").port();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let silent_port = silent.local_addr().expect("a port").port();
+        let more = [
+            format!("/ip4/127.0.0.1/tcp/{dead}"),
+            "/ip4/255.255.255.255/tcp/9".into(),
+            "/dns4/nowhere.invalid/tcp/9".into(),
+            format!("/ip4/127.0.0.1/tcp/{silent_port}"),
+        ];
+        let wrong = others.iter().map(|other| other.address.clone());
+        let wrong = wrong.chain(more.iter().map(|text| text.parse().expect("an address")));
+        let mut addresses: Vec<Multiaddr> = wrong.chain([host.address.clone()]).collect();
+        assert_eq!(addresses.len(), 8);
+        for round in 0..24 {
+            let mut caller = swarm_on(runtime.clone(), roomy(), 512);
+            addresses.rotate_left(1);
+            addresses.iter().for_each(|address| caller.add_peer_address(host.id, address.clone()));
+            caller.behaviour_mut().open(host.id).expect("taken");
+            loop {
+                match caller.select_next_some().await {
+                    SwarmEvent::Behaviour(Event::Opened { .. }) => break,
+                    SwarmEvent::Behaviour(Event::OpenFailed { error, .. }) => panic!("{runtime:?} {round}: {error}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+    bounded(async {
+        reaches(Smol::global()).await;
+        reaches(AsyncStd).await;
+        reaches(Tokio::current().expect("inside of tokio")).await;
     })
     .await;
 }

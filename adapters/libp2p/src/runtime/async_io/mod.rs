@@ -1,7 +1,6 @@
 //! TCP over async-io's reactor, for smol, async-std and any executor that lives with it. libp2p brings sockets for tokio
 //! only; WebSocket, Noise and Yamux are its own here too.
 
-mod dns;
 mod listener;
 mod ports;
 mod socket;
@@ -9,12 +8,17 @@ mod tcp;
 
 use std::io;
 
+use futures::FutureExt;
 use libp2p::identity::Keypair;
 
 use self::tcp::Tcp;
 #[cfg(any(feature = "smol", feature = "async-std"))]
 use super::MdnsError;
-use super::{NodeTransport, TransportLimits, secure};
+use super::{
+    NodeTransport, TransportLimits,
+    names::{Names, look_up},
+    secure,
+};
 
 /// TCP and WebSocket over DNS names, encrypted by Noise and multiplexed by Yamux.
 ///
@@ -23,7 +27,11 @@ use super::{NodeTransport, TransportLimits, secure};
 /// # Errors
 /// When the key cannot be used for Noise.
 pub fn transport(key: &Keypair, limits: &TransportLimits) -> io::Result<NodeTransport> {
-    secure(Tcp::default(), Tcp::default(), key, limits)
+    let tcp = || {
+        let resolve = |name: String, port| blocking::unblock(move || look_up(&name, port)).boxed();
+        Names::new(Tcp::default(), &limits.dials, resolve)
+    };
+    secure(tcp(), tcp(), key, limits)
 }
 
 #[cfg(any(feature = "smol", feature = "async-std"))]

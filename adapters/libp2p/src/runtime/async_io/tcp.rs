@@ -2,35 +2,30 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use async_io::Async;
 use futures::{
     FutureExt, StreamExt,
-    future::{BoxFuture, Ready, select_ok},
+    future::{BoxFuture, Ready},
     stream::SelectAll,
 };
 use libp2p::{
     Multiaddr, Transport,
     core::transport::{DialOpts, ListenerId, PortUse, TransportError},
+    multiaddr::Protocol,
 };
 
 use super::{
-    dns::Target,
     listener::Listener,
     ports::Ports,
     socket::{Event, socket},
 };
-use crate::timers::Delay;
 
-/// The next address of a name is tried this long after the one before it.
-const STAGGER: Duration = Duration::from_millis(250);
-
-/// TCP with names.
+/// TCP between IP addresses.
 #[derive(Debug, Default)]
 pub(super) struct Tcp {
     ports: Ports,
@@ -44,7 +39,7 @@ impl Transport for Tcp {
     type Dial = BoxFuture<'static, io::Result<Async<TcpStream>>>;
 
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
-        let Some(Target::Ip(at)) = Target::of(&address) else {
+        let Some(at) = target(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
         let listener = Listener::new(id, at, self.ports.clone()).map_err(TransportError::Other)?;
@@ -57,13 +52,10 @@ impl Transport for Tcp {
     }
 
     fn dial(&mut self, address: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        let target = Target::of(&address).filter(|target| match target {
-            Target::Ip(at) => at.port() != 0 && !at.ip().is_unspecified(),
-            Target::Name { port, .. } => *port != 0,
-        });
-        let Some(target) = target else { return Err(TransportError::MultiaddrNotSupported(address)) };
-        let ports = (opts.port_use == PortUse::Reuse).then(|| self.ports.clone());
-        Ok(dial(target, ports).boxed())
+        let to = target(&address).filter(|to| to.port() != 0 && !to.ip().is_unspecified());
+        let Some(to) = to else { return Err(TransportError::MultiaddrNotSupported(address)) };
+        let from = (opts.port_use == PortUse::Reuse).then(|| self.ports.for_dialling(to.ip())).flatten();
+        Ok(connect(to, from).boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
@@ -74,18 +66,18 @@ impl Transport for Tcp {
     }
 }
 
-async fn dial(target: Target, ports: Option<Ports>) -> io::Result<Async<TcpStream>> {
-    let tries = target.resolve().await?.into_iter().zip(0_u32..).map(|(to, n)| {
-        let from = ports.as_ref().and_then(|ports| ports.for_dialling(to.ip()));
-        async move {
-            if n > 0 {
-                Delay::new(STAGGER * n).await;
-            }
-            connect(to, from).await
-        }
-        .boxed()
-    });
-    select_ok(tries).await.map(|(stream, _)| stream)
+/// `None` for whatever is not exactly an IP address and a TCP port, perhaps followed by a peer id.
+fn target(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let (host, port) = (parts.next()?, parts.next()?);
+    let rest = (parts.next(), parts.next());
+    let (Protocol::Tcp(port), (None | Some(Protocol::P2p(_)), None)) = (port, rest) else { return None };
+    let ip: IpAddr = match host {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 async fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<Async<TcpStream>> {
@@ -119,4 +111,19 @@ async fn connect_from(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<As
 
 fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_ip_address_and_a_port_are_a_target() {
+        let of = |text: &str| target(&text.parse().expect("an address"));
+        assert_eq!(of("/ip4/192.0.2.1/tcp/7"), Some("192.0.2.1:7".parse().expect("a place")));
+        assert_eq!(of("/ip6/::1/tcp/7"), Some("[::1]:7".parse().expect("a place")));
+        for other in ["/ip4/192.0.2.1", "/ip4/192.0.2.1/udp/7", "/ip4/192.0.2.1/tcp/7/ws", "/tcp/7", "/dns4/a/tcp/7"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 }
