@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Show what was sold and bought, by peer
     #[command(after_help = LEDGER_EXAMPLES)]
     Ledger(ReadLedger),
+    /// How the nodes are that run here: peers, models, jobs, totals, reachability
+    #[command(after_help = "Example:\n  haggle serve & haggle status --json")]
+    Status,
     /// Who is banned; take it elsewhere, or bring it from there
     #[command(after_help = TRUST_HELP)]
     Bans(Bans),
@@ -233,6 +236,9 @@ pub(crate) struct Serve {
     /// Show on stderr what the server itself says of an error, at most one a minute; it may quote prompts or the key
     #[arg(long)]
     pub(crate) upstream_errors: bool,
+    /// Answer /metrics (for Prometheus), /health and /ready over HTTP there, such as 127.0.0.1:9464 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<String>,
     /// Write a line for each attempt that was served into this file; see `haggle ledger` [default: none]
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,
@@ -251,6 +257,9 @@ pub(crate) struct Serve {
 pub(crate) struct Bootstrap {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    /// Answer /metrics (for Prometheus), /health and /ready over HTTP there, such as 127.0.0.1:9465 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<String>,
 }
 
 /// Where a command's decisions are recorded.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use haggle::{
-    Config,
+    Config, Scope,
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
 };
 use serde_json::{Value, json};
@@ -43,6 +43,11 @@ impl Entrance {
 }
 
 impl Standing {
+    /// Whether the network was entered, if it is by bootstrap nodes that this is done.
+    pub(crate) const fn has_entered(self) -> bool {
+        self.given == 0 || self.met > 0
+    }
+
     pub(crate) fn to_json(self) -> Value {
         json!({"connected": self.met, "given": self.given})
     }
@@ -59,6 +64,15 @@ impl fmt::Display for Standing {
             0 => f.write_str(", no bootstrap node was given"),
             given => write!(f, ", {met} of {given} bootstrap nodes"),
         }
+    }
+}
+
+/// What being dialled from there shows.
+pub(crate) fn dialled(from: Scope) -> &'static str {
+    match from {
+        Scope::Loopback => "reached from this machine; from further away is not known yet",
+        Scope::Private => "reached from the local network; from the internet is not known yet",
+        Scope::Global => "reached from the internet",
     }
 }
 

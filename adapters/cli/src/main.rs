@@ -14,6 +14,7 @@ mod args;
 mod buyer;
 mod clock;
 mod commands;
+mod counter;
 mod entrance;
 mod exit;
 mod explain;
@@ -35,6 +36,7 @@ mod spans;
 mod table;
 mod tally;
 mod upstream;
+mod vitals;
 mod watch;
 
 use std::{io::Write, process::ExitCode};
@@ -100,6 +102,7 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),
             Command::Ledger(args) => commands::ledger::run(&global, &args),
+            Command::Status => commands::status::run(&global),
             Command::Bans(args) => commands::trust::bans(&global, &args),
             Command::Ban(args) => commands::trust::ban(&global, &args),
             Command::Allow(args) => commands::trust::allow(&global, &args),

@@ -102,6 +102,8 @@ pub(crate) struct Running {
     budget: String,
     /// The file into which what is sold and bought is written; none if empty.
     pub(crate) ledger: String,
+    /// Where HTTP is answered, for those who watch over it; nowhere if empty.
+    pub(crate) metrics: String,
     /// How often `serve` tells how business goes; 0 is never.
     #[serde(with = "span")]
     pub(crate) status_every: Duration,
@@ -115,6 +117,7 @@ impl Default for Running {
         Running {
             budget: String::new(),
             ledger: String::new(),
+            metrics: String::new(),
             status_every: Duration::from_secs(60),
             drain: Duration::from_secs(30),
         }
@@ -262,7 +265,13 @@ impl Settings {
             ("drain", "--drain", serve.drain.map(span_text)),
         ];
         self.put_all(flags)?;
+        self.add_metrics(serve.metrics.as_deref())?;
         self.add_ledger(serve.ledger.as_deref())
+    }
+
+    /// Puts where those are answered who watch over a node.
+    pub(crate) fn add_metrics(&mut self, at: Option<&str>) -> Result<(), Failed> {
+        self.put_all([("metrics", "--metrics", at.map(Value::from))])
     }
 
     /// Puts the providers that were named on the command line.
@@ -405,7 +414,7 @@ fn part_of(key: &str) -> Part {
     match key {
         "model" | "model_file" | "threads" | "context" | "aliases" | "price_in" | "price_out" => Part::Sales,
         "floor_permille" | "tokens_per_second" | "upstream" | "models" => Part::Sales,
-        "budget" | "ledger" | "status_every" | "drain" => Part::Running,
+        "budget" | "ledger" | "metrics" | "status_every" | "drain" => Part::Running,
         key if key.starts_with("upstream_") => Part::Sales,
         _ => Part::Node,
     }

@@ -54,6 +54,11 @@ impl<'a> Shop<'a> {
         Ok(Config { slots: slots(&self.goods), ..self.settings.config()? })
     }
 
+    /// Everything that is sold, for programs.
+    pub(crate) fn described(&self) -> Vec<Value> {
+        self.goods.iter().map(Good::to_json).collect()
+    }
+
     pub(crate) fn sales(&self) -> Vec<Sale> {
         self.goods.iter().map(Good::sale).collect()
     }

@@ -1,6 +1,7 @@
 //! What a person who serves sees while it runs, what is written into the books meanwhile, and how it ends.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::Path,
     time::{Duration, Instant},
@@ -8,12 +9,12 @@ use std::{
 
 use futures::{FutureExt, StreamExt, select};
 use futures_timer::Delay;
-use haggle::{Events, Load, Node, NodeEvent, Scope, config::span};
+use haggle::{Events, Load, Node, NodeEvent, config::span, libp2p::PeerId};
 use serde_json::{Value, json};
 
 use crate::{
     clock,
-    entrance::Entrance,
+    entrance::{Entrance, dialled},
     exit::Failed,
     ledger::{Books, Entry, Late},
     screen::{Screen, tell_json},
@@ -21,6 +22,7 @@ use crate::{
     shop::Shop,
     signals::{Signals, Wish},
     tally::{Span, Tally},
+    vitals::Vitals,
 };
 
 /// Lines that wait for a disk that is full are tried again after this time.
@@ -33,10 +35,11 @@ pub(crate) struct Watch<'a> {
     running: Running,
     books: Option<Books>,
     entrance: Entrance,
+    /// Bootstrap nodes that are connected.
+    met: BTreeSet<PeerId>,
     /// Since the last line.
     tally: Tally,
-    /// Since the start.
-    all: Tally,
+    vitals: Vitals,
     since: Instant,
     started: Instant,
     /// Tokens written until the last line.
@@ -44,16 +47,32 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(json: bool, shop: Shop<'a>, books: Option<Books>) -> Result<Self, Failed> {
+    pub(crate) fn new(json: bool, shop: Shop<'a>, books: Option<Books>, vitals: Vitals) -> Result<Self, Failed> {
         let now = Instant::now();
-        let (tally, all) = (Tally::default(), Tally::default());
+        let tally = Tally::default();
         let (running, entrance) = (shop.settings().running()?, Entrance::new(&shop.settings().config()?));
-        Ok(Watch { json, shop, running, books, entrance, tally, all, since: now, started: now, tokens: 0 })
+        Ok(Watch {
+            json,
+            shop,
+            running,
+            books,
+            entrance,
+            met: BTreeSet::new(),
+            tally,
+            vitals,
+            since: now,
+            started: now,
+            tokens: 0,
+        })
     }
 
     /// Runs until it is told to end, then drains; told again, or at the end of the time for it, it ends what still runs.
     pub(crate) async fn until_ended(mut self, node: &Node, signals: &mut Signals) -> Result<(), Failed> {
         let mut events = node.events();
+        // Who was faster than that is told all the same, and once.
+        for peer in node.connected_peers() {
+            self.take(&NodeEvent::PeerConnected { peer })?;
+        }
         let watched = self.serve(node, &mut events, signals).await;
         let drained = match watched {
             Ok(()) => self.drain(node, &mut events, signals).await,
@@ -104,6 +123,7 @@ impl<'a> Watch<'a> {
 
     async fn drain(&mut self, node: &Node, events: &mut Events, signals: &mut Signals) -> Result<(), Failed> {
         let patience = self.running.drain;
+        self.vitals.drains();
         let mut left = node.load().jobs;
         let for_them = if left == 0 { String::new() } else { format!(", for {} s at most", patience.as_secs()) };
         self.say_left(left, &format!("taking no new jobs; {left} still run{for_them} (again to end at once)"));
@@ -138,6 +158,7 @@ impl<'a> Watch<'a> {
         }
         match self.shop.reload(node).await {
             Ok(change) => {
+                self.vitals.sells(self.shop.described());
                 if let Ok(running) = self.shop.settings().running() {
                     self.running = running;
                 }
@@ -162,7 +183,7 @@ impl<'a> Watch<'a> {
     /// Counts an event, writes it into the books, and tells of it if it is news.
     fn take(&mut self, event: &NodeEvent) -> Result<(), Failed> {
         self.tally.count(event);
-        self.all.count(event);
+        self.vitals.heard(event);
         if let Some(books) = &mut self.books {
             if let NodeEvent::Missed(n) = event {
                 let _ = writeln!(Screen::Err, "haggle: {n} events were missed; the ledger may lack as many lines");
@@ -175,10 +196,10 @@ impl<'a> Watch<'a> {
         let news = match event {
             NodeEvent::Dialled { from } => dialled(*from).to_owned(),
             NodeEvent::Observed { ip } => format!("others see this machine at {ip}"),
-            NodeEvent::PeerConnected { peer } if self.entrance.leads_through(peer) => {
+            NodeEvent::PeerConnected { peer } if self.entrance.leads_through(peer) && self.met.insert(*peer) => {
                 format!("in the network by bootstrap node {peer}")
             }
-            NodeEvent::PeerDisconnected { peer } if self.entrance.leads_through(peer) => {
+            NodeEvent::PeerDisconnected { peer } if self.met.remove(peer) => {
                 format!("the connection to bootstrap node {peer} is lost; it is dialled again")
             }
             _ => return Ok(()),
@@ -231,13 +252,13 @@ impl<'a> Watch<'a> {
         let tally = std::mem::take(&mut self.tally);
         let (time, standing) = (clock::utc(clock::now()), self.entrance.standing(&node.connected_peers()));
         if self.json {
-            let mut line = tally.to_json(span, self.all.owed(), jobs);
+            let mut line = tally.to_json(span, self.vitals.all().owed(), jobs);
             line["time"] = time.into();
             line["peers"] = standing.peers.into();
             line["bootstrap"] = standing.to_json();
             tell_json(&line);
         } else {
-            let line = tally.line(span, self.all.owed(), jobs);
+            let line = tally.line(span, self.vitals.all().owed(), jobs);
             let _ = writeln!(Screen::Err, "{time} {line}, {standing}");
         }
     }
@@ -248,7 +269,7 @@ impl<'a> Watch<'a> {
             return;
         }
         (self.since, self.tokens) = (self.started, 0);
-        self.tally = self.all.clone();
+        self.tally = self.vitals.all();
         self.say(node);
     }
 
@@ -265,15 +286,6 @@ impl<'a> Watch<'a> {
             tell_json(&json!({"event": event, "text": text, "detail": detail}));
         }
         let _ = writeln!(Screen::Err, "haggle: {text}");
-    }
-}
-
-/// What being dialled from there shows.
-pub(crate) fn dialled(from: Scope) -> &'static str {
-    match from {
-        Scope::Loopback => "reached from this machine; from further away is not known yet",
-        Scope::Private => "reached from the local network; from the internet is not known yet",
-        Scope::Global => "reached from the internet",
     }
 }
 

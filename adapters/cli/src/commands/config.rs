@@ -164,6 +164,10 @@ const WORDS: &[(&str, &Words)] = &[
             ("upstream_dialect", "What server it is: llama, vllm, ollama or openai; empty: as it says of itself."),
             ("job_ttl", "How long a job is kept whose requester was lost."),
             ("stall_timeout", "When a job ends whose requester takes nothing."),
+            (
+                "metrics",
+                "Where /metrics, /health and /ready are answered over HTTP, such as \"127.0.0.1:9464\"; empty: nowhere.",
+            ),
             ("status_every", "How often `serve` tells how business goes; \"0s\": never."),
             ("drain", "How long jobs may go on after the first Ctrl-C."),
         ],

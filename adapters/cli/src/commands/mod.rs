@@ -12,4 +12,5 @@ pub(crate) mod paper;
 pub(crate) mod quote;
 pub(crate) mod replay;
 pub(crate) mod serve;
+pub(crate) mod status;
 pub(crate) mod trust;

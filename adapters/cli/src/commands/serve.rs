@@ -1,12 +1,17 @@
 //! Sells models.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
 use haggle::{Node, engine::TINY_STORIES, state::State};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Serve},
+    counter,
+    entrance::Entrance,
     exit::{Exit, Failed},
     goods::Good,
     ledger::Books,
@@ -16,6 +21,7 @@ use crate::{
     shop::Shop,
     signals::Signals,
     upstream,
+    vitals::Vitals,
     watch::Watch,
 };
 
@@ -37,20 +43,30 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
     }
     let node = node::start(builder).await?;
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
-    let told = Told { goods: shop.goods(), entrances, announced, addresses };
+    let vitals = Vitals::new(node.clone(), Entrance::new(&settings.config()?));
+    vitals.sells(shop.described());
+    let (metrics, _bell) = match counter::of(settings, &vitals) {
+        Ok(open) => open,
+        Err(failed) => {
+            node.stop().await;
+            return Err(failed);
+        }
+    };
+    let told = Told { goods: shop.goods(), metrics, entrances, announced, addresses };
     if global.json {
         tell_json(&told.to_json(&node));
     } else {
         // Who does not listen even now is sold for all the same.
         let _ = told.print(&node);
     }
-    Watch::new(global.json, shop, books)?.until_ended(&node, &mut signals).await?;
+    Watch::new(global.json, shop, books, vitals)?.until_ended(&node, &mut signals).await?;
     Ok(Exit::Done)
 }
 
 /// What is told at the start.
 struct Told<'a> {
     goods: &'a [Good],
+    metrics: Option<SocketAddr>,
     entrances: usize,
     announced: Vec<String>,
     addresses: Vec<String>,
@@ -61,7 +77,7 @@ impl Told<'_> {
     fn to_json(&self, node: &Node) -> Value {
         let mut told = json!({
             "event": "serving", "peer": node.peer_id().to_string(), "addresses": self.addresses,
-            "announced": self.announced, "reachability": "unknown",
+            "announced": self.announced, "reachability": "unknown", "metrics": self.metrics.map(|at| at.to_string()),
             "models": self.goods.iter().map(Good::to_json).collect::<Vec<_>>(),
         });
         if let (Some(told), Some(Value::Object(first))) = (told.as_object_mut(), self.goods.first().map(Good::to_json))
@@ -72,7 +88,7 @@ impl Told<'_> {
     }
 
     fn print(&self, node: &Node) -> io::Result<()> {
-        let Told { goods, addresses, announced, entrances } = self;
+        let Told { goods, metrics, addresses, announced, entrances } = self;
         let mut out = Screen::Out;
         let price = |good: &Good| {
             format!(
@@ -109,6 +125,9 @@ impl Told<'_> {
             0 => {}
             1 => writeln!(out, "entering the network by 1 bootstrap node; it is told when that answers")?,
             n => writeln!(out, "entering the network by {n} bootstrap nodes; it is told when one answers")?,
+        }
+        if let Some(at) = metrics {
+            writeln!(out, "watched over at http://{at}/metrics, /health and /ready")?;
         }
         if let (Some(address), Some(good)) = (addresses.first(), goods.first()) {
             let model = if good.name == TINY_STORIES { String::new() } else { format!("--model {:?} ", good.name) };

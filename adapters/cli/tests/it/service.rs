@@ -2,7 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -170,4 +172,102 @@ fn a_price_that_looks_like_micro_units_is_doubted() {
         over.exits(0);
         assert_eq!(over.err.contains("write 0.5"), is_doubted, "{}", over.err);
     }
+}
+
+/// What is answered to a request of HTTP: the status, and all of it.
+fn http(at: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(at).expect("somebody listens");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("{answer:?}")), answer)
+}
+
+fn get(at: &str, path: &str) -> (u16, String) {
+    http(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+}
+
+#[test]
+fn who_watches_over_it_is_told_when_nobody_should_be_sent_here() {
+    let (bootstrap, folder) = (Node::start(&["bootstrap"]), Folder::new());
+    let serve = ["serve", "--tokens-per-second", "20", "--metrics", "127.0.0.1:0", "--bootstrap", &bootstrap.address];
+    let mut serve = Running::spawn(folder.haggle(&[&serve[..], &["--json", "--quiet"]].concat()));
+    let said = serve.json();
+    let (at, address) = (said["metrics"].as_str().expect("where"), said["addresses"][0].as_str().expect("an address"));
+    next(&mut serve, "peer:connect");
+    assert_eq!((get(at, "/health").0, get(at, "/ready").0), (200, 200));
+    let (status, metrics) = get(at, "/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("haggle_ready 1\n") && metrics.contains("haggle_peers_connected 1\n"), "{metrics}");
+
+    bootstrap.process.signal("KILL");
+    next(&mut serve, "peer:disconnect");
+    let (status, why) = get(at, "/ready");
+    assert!(status == 503 && why.contains("no bootstrap node"), "{why}");
+    assert_eq!(get(at, "/health").0, 200);
+
+    let mut ask = Running::spawn(folder.haggle(&["ask", "--provider", address, "--max-tokens", "900", PROMPT]));
+    ask.wait_for_output();
+    serve.signal("TERM");
+    next(&mut serve, "draining");
+    let (status, why) = get(at, "/ready");
+    assert!(status == 503 && why.contains("draining"), "{why}");
+    assert!(get(at, "/metrics").1.contains("haggle_draining 1\n"));
+
+    for (request, status) in [
+        ("GET /nothing HTTP/1.1\r\n\r\n".to_owned(), 404),
+        ("POST /metrics HTTP/1.1\r\n\r\n".to_owned(), 405),
+        ("\0\r\n\r\n".to_owned(), 405),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(9_000)), 431),
+    ] {
+        assert_eq!(http(at, &request).0, status, "{:.40}", request);
+    }
+    let (_, head) = http(at, "HEAD /health HTTP/1.1\r\n\r\n");
+    assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length: 6\r\n"), "{head}");
+    serve.signal("TERM");
+    serve.over().exits(0);
+
+    run(folder.haggle(&["serve", "--metrics", "here"])).says(3, &["metrics:", "IP:PORT"]);
+    run(folder.haggle(&["bootstrap", "--metrics", "192.0.2.1:1"])).says(3, &["metrics:", "listened on"]);
+    bootstrap.process.signal("KILL");
+}
+
+#[test]
+fn a_node_that_runs_tells_its_own_user_how_it_is() {
+    let folder = Folder::new();
+    let mut serve = Running::spawn(folder.haggle(&["serve", "--json", "--price-out", "2"]));
+    let mut bootstrap = Running::spawn(folder.haggle(&["bootstrap", "--json"]));
+    let said = (serve.json(), bootstrap.json());
+    ask_paid(&folder, said.0["addresses"][0].as_str().expect("an address"));
+    next(&mut serve, "p2p:dialled");
+    let told = run(folder.haggle(&["status", "--json"]));
+    told.exits(0);
+    let told = told.json();
+    let of =
+        |peer: &Value| told["nodes"].as_array().and_then(|all| all.iter().find(|node| node["peer"] == *peer)).cloned();
+    let (seller, entry) = (of(&said.0["peer"]).expect("it runs"), of(&said.1["peer"]).expect("it runs"));
+    assert_eq!((&seller["ready"], &seller["models"][0]["price_out"]), (&true.into(), &"2".into()), "{seller}");
+    assert!(seller["reached_from"].as_str().is_some_and(|from| from.contains("this machine")), "{seller}");
+    assert_eq!((&seller["totals"]["won"], &entry["models"]), (&1.into(), &serde_json::json!([])), "{seller} {entry}");
+    let text = run(folder.haggle(&["status"]));
+    text.exits(0);
+    assert!(text.out.contains("sells haggle-tiny-stories at 0 in, 2 out"), "{}", text.out);
+
+    let run_folder = folder.path().join("data/haggle/run");
+    let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&run_folder), 0o700);
+    let sockets: Vec<_> = fs::read_dir(&run_folder).expect("there").map(|entry| entry.expect("one").path()).collect();
+    assert!(sockets.len() == 2 && sockets.iter().all(|socket| mode(socket) == 0o600), "{sockets:?}");
+    // One that was killed leaves its socket behind, and is not there for all that.
+    serve.signal("KILL");
+    serve.over();
+    bootstrap.signal("TERM");
+    bootstrap.over().exits(0);
+    assert_eq!(fs::read_dir(&run_folder).expect("there").count(), 1);
+    run(folder.haggle(&["status"])).says(4, &["no node of yours runs", "--data-dir"]);
+}
+
+fn ask_paid(folder: &Folder, address: &str) {
+    run(folder.haggle(&["ask", "--provider", address, "--budget", "1", "--max-tokens", "3", PROMPT])).exits(0);
 }
