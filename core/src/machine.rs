@@ -171,7 +171,7 @@ pub enum Cause {
     /// The pause before another attempt is over.
     Retry,
     /// A Cancel that was not confirmed is to be said again.
-    Farewell,
+    PendingCancel,
     /// A provider that drains ends what is left.
     Drain,
     /// A dial of a bootstrap node is due, or took too long.

@@ -317,7 +317,7 @@ const CAUSES: [Cause; 20] = [
     Cause::Detached,
     Cause::Resume,
     Cause::Retry,
-    Cause::Farewell,
+    Cause::PendingCancel,
     Cause::Bootstrap,
 ];
 

@@ -24,7 +24,7 @@ use crate::{
 /// What a node has behind it, or leaves behind.
 #[derive(Default)]
 pub(crate) struct Past<'a> {
-    pub(crate) tape: Option<&'a Record>,
+    pub(crate) recorder: Option<&'a Record>,
     pub(crate) state: Option<State>,
     pub(crate) stored: Vec<StoredAnswer>,
 }
@@ -65,7 +65,7 @@ impl Buyer {
         }
         let budget = settings.budget()?;
         let mut builder = Node::builder(config.clone());
-        if let Some(to) = past.tape {
+        if let Some(to) = past.recorder {
             builder = node::record(builder, to)?;
         }
         let mut lock = None;

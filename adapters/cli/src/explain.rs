@@ -3,7 +3,7 @@
 use haggle::{
     core::{
         event::explain::{Step, Verdict, Weighed, Weighing},
-        peers::book::Lift,
+        peers::table::Lift,
     },
     id,
     libp2p::PeerId,

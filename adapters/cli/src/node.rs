@@ -10,7 +10,7 @@ use std::{
 use haggle::{
     Builder, Error, Model, Node,
     engine::{Engine, Llama, LoadError, TINY_STORIES},
-    flight::Tape,
+    flight::Recorder,
     key::{self, KeyLock},
     libp2p::identity::Keypair,
 };
@@ -47,7 +47,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
 /// Records the node, if that is wanted.
 pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
     let Some(file) = &to.record else { return Ok(builder) };
-    let tape = Tape::create(file, to.redact).map_err(|error| {
+    let recorder = Recorder::create(file, to.redact).map_err(|error| {
         let text = match error.kind() {
             io::ErrorKind::AlreadyExists => format!("{} is there already: record into a new file", file.display()),
             _ => format!("cannot record into {}: {error}", file.display()),
@@ -57,7 +57,7 @@ pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
     if !to.redact {
         writeln!(Screen::Err, "haggle: recording into {}: prompts and answers are inside", file.display())?;
     }
-    Ok(builder.record(tape))
+    Ok(builder.record(recorder))
 }
 
 pub(crate) fn model(name: &str) -> Result<Model, Failed> {

@@ -13,23 +13,23 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    recorder::Recorder,
     step::{Bytes, Fact, Line, Step, Who},
-    tape::Tape,
 };
 
-/// A machine of `haggle-core` that is given its commands as data. With a tape, every step is written to it; without one, nothing is
+/// A machine of `haggle-core` that is given its commands as data. With a recorder, every step is written to it; without one, nothing is
 /// done but what the machine does. Reads go through to the machine.
 #[derive(Debug)]
 pub struct Recorded<M> {
     machine: M,
-    recorder: Option<Recorder>,
+    track: Option<Track>,
     now: Instant,
 }
 
 #[derive(Debug)]
-struct Recorder {
+struct Track {
     who: Who,
-    tape: Tape,
+    recorder: Recorder,
     /// Outputs since the last line.
     outs: Outs,
 }
@@ -39,13 +39,18 @@ impl Recorded<Requester> {
     ///
     /// # Errors
     /// The first setting that can not work.
-    pub fn requester(policy: Policy, limits: Limits, seed: [u8; 32], tape: Option<&Tape>) -> Result<Self, ConfigError> {
-        let recorder = Recorder::on(Who::Requester, tape, || Step::NewRequester {
+    pub fn requester(
+        policy: Policy,
+        limits: Limits,
+        seed: [u8; 32],
+        recorder: Option<&Recorder>,
+    ) -> Result<Self, ConfigError> {
+        let track = Track::on(Who::Requester, recorder, || Step::NewRequester {
             policy: policy.clone(),
             limits: limits.clone(),
             seed,
         });
-        Ok(Self { machine: Requester::new(policy, limits, seed)?, recorder, now: Instant::ZERO })
+        Ok(Self { machine: Requester::new(policy, limits, seed)?, track, now: Instant::ZERO })
     }
 
     /// [`Requester::command`].
@@ -67,14 +72,14 @@ impl Recorded<Provider> {
         service: Service,
         limits: Limits,
         seed: [u8; 32],
-        tape: Option<&Tape>,
+        recorder: Option<&Recorder>,
     ) -> Result<Self, ConfigError> {
-        let recorder = Recorder::on(Who::Provider, tape, || Step::NewProvider {
+        let track = Track::on(Who::Provider, recorder, || Step::NewProvider {
             service: service.clone(),
             limits: limits.clone(),
             seed,
         });
-        Ok(Self { machine: Provider::new(service, limits, seed)?, recorder, now: Instant::ZERO })
+        Ok(Self { machine: Provider::new(service, limits, seed)?, track, now: Instant::ZERO })
     }
 
     /// [`Provider::command`].
@@ -90,19 +95,19 @@ impl Recorded<Provider> {
 impl<M> Recorded<M> {
     /// A machine with a past, which no recording can begin with: its steps are not written down.
     pub const fn unrecorded(machine: M) -> Self {
-        Self { machine, recorder: None, now: Instant::ZERO }
+        Self { machine, track: None, now: Instant::ZERO }
     }
 
-    /// Only a tape with contents is told of steps.
+    /// Only a recorder with contents is told of steps.
     fn note<'a>(&self, step: impl FnOnce() -> Step<'a>) -> Option<Step<'a>> {
-        self.recorder.as_ref().filter(|recorder| !recorder.tape.is_redacted()).map(|_| step())
+        self.track.as_ref().filter(|track| !track.recorder.is_redacted()).map(|_| step())
     }
 
     fn act<R: Answer>(&mut self, now: Instant, step: Option<Step<'_>>, act: impl FnOnce(&mut M) -> R) -> R {
         self.now = self.now.max(now);
         let answer = act(&mut self.machine);
-        if let (Some(recorder), Some(step)) = (&mut self.recorder, step) {
-            recorder.write(now, step, answer.words());
+        if let (Some(track), Some(step)) = (&mut self.track, step) {
+            track.write(now, step, answer.words());
         }
         answer
     }
@@ -126,8 +131,8 @@ impl Machine for Recorded<Requester> {
 
     fn poll_output(&mut self) -> Option<Output<'_, Event<'_>>> {
         let output = self.machine.poll_output();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.out(self.now, output.as_ref(), requester_event);
+        if let Some(track) = &mut self.track {
+            track.out(self.now, output.as_ref(), requester_event);
         }
         output
     }
@@ -147,8 +152,8 @@ impl Machine for Recorded<Provider> {
 
     fn poll_output(&mut self) -> Option<Output<'_, ProviderEvent>> {
         let output = self.machine.poll_output();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.out(self.now, output.as_ref(), |event| json!(event));
+        if let Some(track) = &mut self.track {
+            track.out(self.now, output.as_ref(), |event| json!(event));
         }
         output
     }
@@ -158,30 +163,30 @@ impl Machine for Recorded<Provider> {
     }
 }
 
-impl Recorder {
-    fn on(who: Who, tape: Option<&Tape>, begin: impl FnOnce() -> Step<'static>) -> Option<Self> {
-        let mut recorder = Self { who, tape: tape?.clone(), outs: Outs::default() };
-        if !recorder.tape.is_redacted() {
-            recorder.write(Instant::ZERO, begin(), String::new());
+impl Track {
+    fn on(who: Who, recorder: Option<&Recorder>, begin: impl FnOnce() -> Step<'static>) -> Option<Self> {
+        let mut track = Self { who, recorder: recorder?.clone(), outs: Outs::default() };
+        if !track.recorder.is_redacted() {
+            track.write(Instant::ZERO, begin(), String::new());
         }
-        Some(recorder)
+        Some(track)
     }
 
     /// Writes a step, after the outputs that were taken before it.
     fn write(&mut self, now: Instant, step: Step<'_>, got: String) {
         self.flush(now);
-        self.tape.write(&Line { at: now.as_millis(), who: self.who, step, got });
+        self.recorder.write(&Line { at: now.as_millis(), who: self.who, step, got });
     }
 
     fn out<E: Serialize>(&mut self, now: Instant, output: Option<&Output<'_, E>>, shown: impl FnOnce(&E) -> Value) {
         match output {
             None => self.flush(now),
-            Some(Output::Event(event)) if self.tape.is_redacted() => {
+            Some(Output::Event(event)) if self.recorder.is_redacted() => {
                 let seen =
                     Line { at: now.as_millis(), who: self.who, step: Step::Seen(shown(event)), got: String::new() };
-                self.tape.write(&seen);
+                self.recorder.write(&seen);
             }
-            Some(_) if self.tape.is_redacted() => {}
+            Some(_) if self.recorder.is_redacted() => {}
             Some(output) => self.outs.add(output),
         }
     }
@@ -189,7 +194,7 @@ impl Recorder {
     fn flush(&mut self, now: Instant) {
         if let Some((count, digest)) = self.outs.take() {
             let step = Step::Out { count, digest: Bytes(digest) };
-            self.tape.write(&Line { at: now.as_millis(), who: self.who, step, got: String::new() });
+            self.recorder.write(&Line { at: now.as_millis(), who: self.who, step, got: String::new() });
         }
     }
 }

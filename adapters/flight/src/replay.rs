@@ -6,8 +6,8 @@ use haggle_core::{Event, Instant, Machine, Output, Provider, ProviderEvent, Requ
 
 use crate::{
     recorded::{Answer, Outs},
+    recorder::{self, Damage, Lines},
     step::{Bytes, Line, Step, Who},
-    tape::{self, Damage, Lines},
 };
 
 /// What a replay came to.
@@ -89,7 +89,7 @@ pub enum ReplayError {
 /// # Errors
 /// When the file is no whole recording, or this core decides otherwise; all before it was told.
 pub fn replay(path: &Path, until: u64, mut tell: impl FnMut(&Moment<'_>)) -> Result<Summary, ReplayError> {
-    let text = tape::read(path)?;
+    let text = recorder::read(path)?;
     let (header, mut lines) = Lines::begin(&text)?;
     let mut flight = Flight::default();
     let mut summary = Summary { began: header.began, ..Summary::default() };

@@ -1,4 +1,4 @@
-//! What a tape holds: one step of one machine a line.
+//! What a recorder holds: one step of one machine a line.
 
 use haggle_core::{
     Input, Limits, PeerId, Policy, QueryId, StreamId,
@@ -57,7 +57,7 @@ pub(crate) enum Step<'a> {
         count: u64,
         digest: Bytes,
     },
-    /// Of a redacted tape: an output without its contents.
+    /// Of a redacted recorder: an output without its contents.
     Seen(serde_json::Value),
 }
 

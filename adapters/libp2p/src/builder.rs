@@ -4,7 +4,7 @@ use std::{slice, sync::Arc};
 
 use futures::channel::oneshot;
 use haggle_core::{Policy, money::Amount, wire::message::ModelAdvert};
-use haggle_flight::Tape;
+use haggle_flight::Recorder;
 use libp2p::identity::Keypair;
 
 use crate::{
@@ -39,7 +39,7 @@ pub struct Builder {
     pub(crate) policy: Policy,
     pub(crate) account_budget: Option<Amount>,
     pub(crate) sales: Vec<Sale>,
-    pub(crate) tape: Option<Tape>,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) state: Option<State>,
     stored: Vec<StoredAnswer>,
 }
@@ -52,7 +52,7 @@ impl Builder {
             policy: Policy::default(),
             account_budget: None,
             sales: Vec::new(),
-            tape: None,
+            recorder: None,
             state: None,
             stored: Vec::new(),
         }
@@ -100,8 +100,8 @@ impl Builder {
 
     /// Records every step of the node's machines, to be run again by [`flight::replay`](crate::flight::replay). If the file
     /// can not be written any more, [`NodeEvent::Failed`](crate::NodeEvent::Failed) says so with the code `record`, and the node goes on.
-    pub fn record(mut self, tape: Tape) -> Self {
-        self.tape = Some(tape);
+    pub fn record(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -130,7 +130,7 @@ impl Builder {
             service,
             engines,
             spawn: Arc::new(move |task| spawner.spawn(task)),
-            tape: self.tape,
+            recorder: self.recorder,
             state: self.state,
             stored: self.stored,
         })?;

@@ -19,7 +19,7 @@ use haggle_core::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::{Scope, clockwork::Clockwork, id};
+use crate::{Scope, id, time_source::TimeSource};
 
 /// Something that happened at a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -247,15 +247,15 @@ const QUEUE: usize = 4_096;
 pub struct Events {
     events: mpsc::Receiver<NodeEvent>,
     missed: Arc<AtomicU64>,
-    clockwork: Clockwork,
+    time_source: TimeSource,
 }
 
 impl Stream for Events {
     type Item = NodeEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
-        let Events { events, clockwork, .. } = &mut *self;
-        let next = clockwork.poll(cx, |cx| Pin::new(&mut *events).poll_next(cx));
+        let Events { events, time_source, .. } = &mut *self;
+        let next = time_source.poll(cx, |cx| Pin::new(&mut *events).poll_next(cx));
         // Nothing waits, so what was missed is next.
         if !matches!(next, Poll::Ready(Some(_))) {
             let missed = self.missed.swap(0, Ordering::Relaxed);
@@ -278,11 +278,11 @@ struct Subscriber {
 }
 
 impl Subscribers {
-    pub(crate) fn subscribe(&self, clockwork: Clockwork) -> Events {
+    pub(crate) fn subscribe(&self, time_source: TimeSource) -> Events {
         let (sender, events) = mpsc::channel(QUEUE);
         let missed = Arc::new(AtomicU64::new(0));
         self.lock().push(Subscriber { events: sender, missed: missed.clone() });
-        Events { events, missed, clockwork }
+        Events { events, missed, time_source }
     }
 
     pub(crate) fn tell(&self, event: &NodeEvent) {
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_slow_subscriber_is_told_what_it_missed_and_where() {
         let subscribers = Subscribers::default();
-        let mut events = subscribers.subscribe(Clockwork::default());
+        let mut events = subscribers.subscribe(TimeSource::default());
         let listening = |n: u64| NodeEvent::Missed(1_000_000 + n);
         let total = QUEUE as u64 + 100;
         (0..total).for_each(|n| subscribers.tell(&listening(n)));

@@ -30,7 +30,7 @@ impl Handle {
     /// The node was stopped.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Error> {
         self.commands.clone().send(command).await.map_err(|_| Error::Stopped)?;
-        self.shared.clockwork.stir();
+        self.shared.time_source.stir();
         Ok(())
     }
 
@@ -41,7 +41,7 @@ impl Handle {
     pub(crate) async fn wait<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply)).await?;
-        self.shared.clockwork.wait(answer).await.map_err(|_| Error::Stopped)
+        self.shared.time_source.wait(answer).await.map_err(|_| Error::Stopped)
     }
 
     /// As [`wait`](Self::wait), for what can be refused.

@@ -49,7 +49,7 @@ impl Job {
 
     /// Whether it is a job of a simulated node: nothing of it is real, and its bill says so.
     pub fn is_simulated(&self) -> bool {
-        self.handle.shared.clockwork.is_simulated()
+        self.handle.shared.time_source.is_simulated()
     }
 
     /// Ends the job. Its stream still tells how it ended.
@@ -72,7 +72,7 @@ impl Job {
         self.feed.detach()
     }
 
-    /// Waits for the whole answer.
+    /// Waiter for the whole answer.
     ///
     /// # Errors
     /// When the job fails; the text delivered until then is lost with this method. Read the stream to keep it.

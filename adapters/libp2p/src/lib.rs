@@ -77,7 +77,6 @@ pub mod testing;
 mod address;
 mod bucket;
 mod builder;
-mod clockwork;
 mod command;
 mod dials;
 mod entropy;
@@ -92,6 +91,7 @@ mod node;
 mod run;
 mod sale;
 mod shared;
+mod time_source;
 mod timers;
 mod trust;
 

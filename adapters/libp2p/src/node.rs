@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use haggle_core::{
-    Criteria, JobSpec, money::Amount, peers::book::Reliability, provider, requester::Command as Ask, spec::QuoteSpec,
+    Criteria, JobSpec, money::Amount, peers::table::Reliability, provider, requester::Command as Ask, spec::QuoteSpec,
     time::Millis,
 };
 use libp2p::{Multiaddr, PeerId};
@@ -170,12 +170,12 @@ impl Node {
 
     /// What happens at the node from now on.
     pub fn events(&self) -> Events {
-        self.shared().subscribers.subscribe(self.shared().clockwork.clone())
+        self.shared().subscribers.subscribe(self.shared().time_source.clone())
     }
 
     /// Whether the node's network is simulated, which is so only for nodes that a `testing::Market` gave.
     pub fn is_simulated(&self) -> bool {
-        self.shared().clockwork.is_simulated()
+        self.shared().time_source.is_simulated()
     }
 
     /// The node's id.

@@ -13,10 +13,10 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     NodeEvent, Scope,
-    clockwork::Clockwork,
     event::Subscribers,
     feed::JobFeed,
     metrics::{Gauges, Metrics},
+    time_source::TimeSource,
 };
 
 /// Addresses under which a node is seen that are remembered.
@@ -35,7 +35,7 @@ pub struct Reachability {
 pub(crate) struct Shared {
     pub(crate) me: PeerId,
     pub(crate) network: String,
-    pub(crate) clockwork: Clockwork,
+    pub(crate) time_source: TimeSource,
     pub(crate) metrics: Metrics,
     pub(crate) subscribers: Subscribers,
     pub(crate) jobs: AtomicUsize,
@@ -49,11 +49,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(me: PeerId, network: String, clockwork: Clockwork) -> Self {
+    pub(crate) fn new(me: PeerId, network: String, time_source: TimeSource) -> Self {
         Shared {
             me,
             network,
-            clockwork,
+            time_source,
             metrics: Metrics::default(),
             subscribers: Subscribers::default(),
             jobs: AtomicUsize::new(0),

@@ -8,7 +8,7 @@ use crate::{
     id::PeerId,
     machine::StreamFailure,
     money::Amount,
-    peers::book::Lift,
+    peers::table::Lift,
     time::{Instant, Millis},
 };
 
@@ -110,8 +110,8 @@ impl LeftOut {
         !matches!(self, Self::Unreachable(_))
     }
 
-    pub(crate) fn excluded(now: Instant, why: crate::peers::book::Excluded) -> Self {
-        use crate::peers::book::Excluded;
+    pub(crate) fn excluded(now: Instant, why: crate::peers::table::Excluded) -> Self {
+        use crate::peers::table::Excluded;
         let left = why.until().map(|until| until.since(now));
         match why {
             Excluded::Manual | Excluded::Fatal(_) | Excluded::Banned(_) => Self::Banned(left),

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     Provider,
-    job::{Job, Stage},
+    job::{Job, JobState},
 };
 
 /// Beyond this, a temperature is a mistake.
@@ -119,7 +119,7 @@ impl Provider {
             }
             return;
         }
-        job.stage = Stage::Queued;
+        job.state = JobState::Queued;
         self.queue.push_back(id);
         self.start_queued();
     }
@@ -131,7 +131,7 @@ impl Provider {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             let body = core::mem::take(&mut job.body);
             self.held -= job.award.body_bytes;
-            job.stage = Stage::Running;
+            job.state = JobState::Running;
             job.started = self.now;
             self.running += 1;
             let own_name = self.service.find(&job.award.model).map(|serving| serving.advert.model.clone());

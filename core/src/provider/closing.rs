@@ -11,13 +11,13 @@ use crate::{
 };
 
 use super::{
-    Key, Provider,
-    job::{Job, Stage},
+    DeadlineKey, Provider,
+    job::{Job, JobState},
 };
 
 /// Whether new jobs are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Door {
+pub(super) enum Lifecycle {
     Open,
     /// Jobs that were taken before go on until then.
     Draining {
@@ -32,10 +32,10 @@ impl Provider {
     pub fn drain(&mut self, now: Instant, patience: Millis) {
         self.advance_clock(now);
         let until = self.now.after(patience);
-        self.door = match self.door {
-            Door::Open => Door::Draining { until },
-            Door::Draining { until: before } => Door::Draining { until: before.min(until) },
-            Door::Shut => Door::Shut,
+        self.lifecycle = match self.lifecycle {
+            Lifecycle::Open => Lifecycle::Draining { until },
+            Lifecycle::Draining { until: before } => Lifecycle::Draining { until: before.min(until) },
+            Lifecycle::Shut => Lifecycle::Shut,
         };
         self.on_drain_due();
     }
@@ -43,7 +43,7 @@ impl Provider {
     /// Ends every job now, typed, and takes no new ones.
     pub fn shut_down(&mut self, now: Instant) {
         self.advance_clock(now);
-        self.door = Door::Shut;
+        self.lifecycle = Lifecycle::Shut;
         self.on_drain_due();
         // Nothing moves up into the slots that become free.
         self.queue.clear();
@@ -72,31 +72,31 @@ impl Provider {
     /// time was up.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        match self.door {
-            Door::Open => false,
-            Door::Draining { .. } => self.jobs.is_empty(),
-            Door::Shut => true,
+        match self.lifecycle {
+            Lifecycle::Open => false,
+            Lifecycle::Draining { .. } => self.jobs.is_empty(),
+            Lifecycle::Shut => true,
         }
     }
 
     pub(super) const fn is_closing(&self) -> bool {
-        !matches!(self.door, Door::Open)
+        !matches!(self.lifecycle, Lifecycle::Open)
     }
 
     /// Ends what is left when its time is up, and keeps the deadline until then.
     pub(super) fn on_drain_due(&mut self) {
-        let until = match self.door {
-            Door::Draining { until } if until <= self.now => return self.shut_down(self.now),
-            Door::Draining { until } => Some(until),
-            Door::Open | Door::Shut => None,
+        let until = match self.lifecycle {
+            Lifecycle::Draining { until } if until <= self.now => return self.shut_down(self.now),
+            Lifecycle::Draining { until } => Some(until),
+            Lifecycle::Open | Lifecycle::Shut => None,
         };
-        self.deadlines.set(self.now, Key::Drain, until.map(|at| Timeout { at, cause: Cause::Drain }));
+        self.deadlines.set(self.now, DeadlineKey::Drain, until.map(|at| Timeout { at, cause: Cause::Drain }));
     }
 }
 
 fn left_over((id, job): (&AttemptId, &Job)) -> Option<(AttemptId, EndReason, Option<crate::id::StreamId>)> {
-    match job.stage {
-        Stage::Ended { reason, .. } => Some((*id, reason, job.stream())),
+    match job.state {
+        JobState::Ended { reason, .. } => Some((*id, reason, job.stream())),
         _ => None,
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Job {
     /// The stream's epoch: only a higher one takes the job over.
     pub(super) epoch: u32,
     pub(super) award: Award,
-    pub(super) stage: Stage,
+    pub(super) state: JobState,
     pub(super) body: Vec<u8>,
     pub(super) prompt_tokens: u64,
     pub(super) window: Window,
@@ -55,7 +55,7 @@ pub(super) enum Link {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Stage {
+pub(super) enum JobState {
     /// The body comes.
     Receiving,
     /// Waits for a slot.
@@ -72,7 +72,7 @@ impl Job {
             peer,
             link: Link::Attached(stream),
             epoch: award.epoch,
-            stage: Stage::Receiving,
+            state: JobState::Receiving,
             body: Vec::new(),
             prompt_tokens: 0,
             window: Window::new(award.prefix_tokens, accepted.window_tokens, accepted.window_bytes),
@@ -115,23 +115,23 @@ impl Job {
     }
 
     pub(super) const fn is_running(&self) -> bool {
-        matches!(self.stage, Stage::Running)
+        matches!(self.state, JobState::Running)
     }
 
     pub(super) const fn is_ended(&self) -> bool {
-        matches!(self.stage, Stage::Ended { .. })
+        matches!(self.state, JobState::Ended { .. })
     }
 
     /// How it ended, if it did.
     pub(super) const fn ended(&self) -> Option<EndReason> {
-        match self.stage {
-            Stage::Ended { reason, .. } => Some(reason),
+        match self.state {
+            JobState::Ended { reason, .. } => Some(reason),
             _ => None,
         }
     }
 
     pub(super) fn is_body_complete(&self) -> bool {
-        matches!(self.stage, Stage::Receiving) && self.body.len() as u64 == self.award.body_bytes
+        matches!(self.state, JobState::Receiving) && self.body.len() as u64 == self.award.body_bytes
     }
 
     /// When the body would be too slow: it has a while to begin, then a rate to keep.
@@ -147,14 +147,14 @@ impl Job {
         }
         let idle = due(self.heard.after(service.idle), Cause::Idle);
         let life = due(self.sent.after(service.keepalive), Cause::Keepalive);
-        match self.stage {
-            Stage::Receiving => due(self.body_due(service), Cause::BodyRate).min(idle).min(life),
-            Stage::Queued => idle.min(life),
-            Stage::Running => {
+        match self.state {
+            JobState::Receiving => due(self.body_due(service), Cause::BodyRate).min(idle).min(life),
+            JobState::Queued => idle.min(life),
+            JobState::Running => {
                 let stall = self.blocked.map(|since| due(since.after(service.stall), Cause::TokenGap));
                 stall.map_or(idle, |stall| stall.min(idle)).min(life)
             }
-            Stage::Ended { until, .. } => due(until, Cause::Linger),
+            JobState::Ended { until, .. } => due(until, Cause::Linger),
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-use self::{closing::Door, job::Job, quoting::Book, snapshot::Name};
+use self::{closing::Lifecycle, job::Job, quoting::OfferBook, snapshot::Name};
 
 pub use self::{
     command::{Command, Reply},
@@ -57,11 +57,11 @@ pub struct Provider {
     limits: Limits,
     rng: Rng,
     now: Instant,
-    door: Door,
+    lifecycle: Lifecycle,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams and jobs of each peer that has any.
     peers: BTreeMap<PeerId, Load>,
-    book: Book,
+    offers: OfferBook,
     jobs: BTreeMap<AttemptId, Job>,
     by_name: BTreeMap<Name, AttemptId>,
     /// Attempts of earlier processes, until nobody asks for them any more.
@@ -76,7 +76,7 @@ pub struct Provider {
     held: u64,
     next_stream: u64,
     next_attempt: u64,
-    deadlines: Deadlines<Key>,
+    deadlines: Deadlines<DeadlineKey>,
     outbox: Outbox<ProviderEvent>,
     /// One frame, while it is cut.
     scratch: Vec<u8>,
@@ -104,7 +104,7 @@ struct Load {
 
 /// Whose deadline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Key {
+enum DeadlineKey {
     Stream(StreamId),
     Job(AttemptId),
     Offers,
@@ -125,10 +125,10 @@ impl Provider {
             limits,
             rng: Rng::new(seed),
             now: Instant::ZERO,
-            door: Door::Open,
+            lifecycle: Lifecycle::Open,
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
-            book: Book::default(),
+            offers: OfferBook::default(),
             jobs: BTreeMap::new(),
             by_name: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -266,7 +266,7 @@ impl Provider {
     /// Offers that bind.
     #[must_use]
     pub fn open_offers(&self) -> usize {
-        self.book.len()
+        self.offers.len()
     }
 
     /// Bytes of bodies that are held.
@@ -280,8 +280,8 @@ impl Provider {
     #[must_use]
     pub fn digest(&self, now: Instant) -> [u8; 32] {
         Digester::new(now)
-            .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.door))
-            .with(&(&self.streams, &self.peers, &self.book, &self.jobs, &self.by_name, &self.lost))
+            .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.lifecycle))
+            .with(&(&self.streams, &self.peers, &self.offers, &self.jobs, &self.by_name, &self.lost))
             .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()
     }
@@ -294,19 +294,19 @@ impl Provider {
     fn index_stream(&mut self, id: StreamId) {
         let due = self.streams.get(&id).filter(|stream| stream.job.is_none());
         let due = due.map(|stream| Timeout { at: stream.until, cause: Cause::Handshake });
-        self.deadlines.set(self.now, Key::Stream(id), due);
+        self.deadlines.set(self.now, DeadlineKey::Stream(id), due);
     }
 
     /// Derives a job's deadline anew: the one place where it enters the index.
     fn index_job(&mut self, id: AttemptId) {
         let due = self.jobs.get(&id).map(|job| job.timeout(&self.service));
-        self.deadlines.set(self.now, Key::Job(id), due);
+        self.deadlines.set(self.now, DeadlineKey::Job(id), due);
     }
 
     /// Forgets a stream; its job, if any, was dealt with before.
     fn drop_stream(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(&id) else { return false };
-        self.deadlines.set(self.now, Key::Stream(id), None);
+        self.deadlines.set(self.now, DeadlineKey::Stream(id), None);
         if let Some(load) = self.peers.get_mut(&stream.peer) {
             load.streams = load.streams.saturating_sub(1);
         }
@@ -335,19 +335,19 @@ impl Provider {
     fn on_timeout(&mut self) {
         for key in self.deadlines.take_due(self.now) {
             match key {
-                Key::Offers => {
-                    self.book.expire(self.now);
+                DeadlineKey::Offers => {
+                    self.offers.expire(self.now);
                     self.index_offers();
                 }
-                Key::Drain => self.on_drain_due(),
-                Key::Stream(id) => {
+                DeadlineKey::Drain => self.on_drain_due(),
+                DeadlineKey::Stream(id) => {
                     let silent = self.streams.get(&id).is_some_and(|s| s.job.is_none() && s.until <= self.now);
                     if silent {
                         self.close_stream(id);
                     }
                     self.index_stream(id);
                 }
-                Key::Job(id) => {
+                DeadlineKey::Job(id) => {
                     self.on_job_timeout(id);
                     self.index_job(id);
                 }

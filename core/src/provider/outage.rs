@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     Provider, Serving,
-    job::{Job, Stage},
+    job::{Job, JobState},
 };
 
 /// An outage is announced to last no longer than this: who is told to wait should look again.
@@ -33,7 +33,7 @@ impl Provider {
             return;
         };
         self.outages.insert(model.clone(), self.now.after(lasts.min(MAX_OUTAGE)));
-        let waits = |job: &Job| matches!(job.stage, Stage::Queued) && self.outage(&job.award.model).is_some();
+        let waits = |job: &Job| matches!(job.state, JobState::Queued) && self.outage(&job.award.model).is_some();
         let waiting: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| waits(job)).map(|(id, _)| *id).collect();
         for attempt in waiting {
             self.end_attempt(attempt, EndReason::Shutdown);

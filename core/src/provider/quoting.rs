@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-use super::{Key, Provider};
+use super::{DeadlineKey, Provider};
 
 /// Counters that a requester may make to one offer.
 const ROUNDS: u32 = 2;
 
 /// Offers that bind. They all bind equally long, so that the oldest expires first.
 #[derive(Clone, Hash, Debug, Default)]
-pub(super) struct Book {
+pub(super) struct OfferBook {
     offers: BTreeMap<u64, Open>,
     by_age: VecDeque<(Instant, u64)>,
     by_peer: BTreeMap<PeerId, VecDeque<u64>>,
@@ -36,7 +36,7 @@ struct Open {
     round: u32,
 }
 
-impl Book {
+impl OfferBook {
     pub(super) fn len(&self) -> usize {
         self.offers.len()
     }
@@ -101,8 +101,8 @@ impl Provider {
         if self.is_closing() {
             return self.refuse(stream, peer, DeclineReason::Draining, None);
         }
-        self.book.expire(self.now);
-        let known = self.book.offers.get(&counter.offer);
+        self.offers.expire(self.now);
+        let known = self.offers.offers.get(&counter.offer);
         let Some(open) = known.filter(|open| open.peer == peer && open.rfq.rfq == counter.rfq).cloned() else {
             return self.refuse(stream, peer, DeclineReason::Stale, None);
         };
@@ -114,7 +114,7 @@ impl Provider {
         };
         let floor = serving.floor(&posted);
         let bid = counter.tariff;
-        self.book.take(counter.offer);
+        self.offers.take(counter.offer);
         if bid.fee_in >= floor.fee_in && bid.price_out >= floor.price_out {
             let tariff = Tariff {
                 fee_in: bid.fee_in.min(open.tariff.fee_in),
@@ -137,12 +137,12 @@ impl Provider {
 
     /// Whether an award's terms are offered; if not, why, with what would be taken now.
     pub(super) fn check_terms(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
-        self.book.expire(self.now);
+        self.offers.expire(self.now);
         let posted = self.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
         let size = money::quoted_size(award.body_bytes);
         let agreed = match award.offer {
             None => posted == award.tariff,
-            Some(id) => self.book.offers.get(&id).is_some_and(|open| {
+            Some(id) => self.offers.offers.get(&id).is_some_and(|open| {
                 open.peer == peer
                     && open.rfq.model == award.model
                     && open.tariff == award.tariff
@@ -151,7 +151,7 @@ impl Provider {
             }),
         };
         if agreed {
-            award.offer.map(|id| self.book.take(id));
+            award.offer.map(|id| self.offers.take(id));
             self.index_offers();
             return Ok(());
         }
@@ -182,8 +182,8 @@ impl Provider {
     }
 
     pub(super) fn index_offers(&mut self) {
-        let due = self.book.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
-        self.deadlines.set(self.now, Key::Offers, due);
+        let due = self.offers.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
+        self.deadlines.set(self.now, DeadlineKey::Offers, due);
     }
 
     /// The posted price of a request, or why it gets none.
@@ -218,7 +218,7 @@ impl Provider {
             expires_in: self.service.offer_expiry,
         };
         let expires = self.now.after(self.service.offer_expiry);
-        let kept = self.book.keep(&self.limits, offer.offer, expires, Open { peer, rfq, tariff, round });
+        let kept = self.offers.keep(&self.limits, offer.offer, expires, Open { peer, rfq, tariff, round });
         self.index_offers();
         kept.then_some(offer)
     }

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     Provider,
-    job::{Link, Stage},
+    job::{JobState, Link},
 };
 
 impl Provider {
@@ -68,7 +68,7 @@ impl Provider {
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
             eta: None,
         };
-        if matches!(job.stage, Stage::Receiving) {
+        if matches!(job.state, JobState::Receiving) {
             // What came of the body may end anywhere: it comes again.
             accepted.body_credit = award.body_bytes;
             job.body.clear();

@@ -12,8 +12,8 @@ use crate::{
 };
 
 use super::{
-    Key, Provider,
-    job::{Job, Link, Stage},
+    DeadlineKey, Provider,
+    job::{Job, JobState, Link},
 };
 
 /// Some tokens, as an engine yields them.
@@ -84,7 +84,7 @@ impl Provider {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let end = offset.saturating_add(bytes.len() as u64);
         let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
-        if !matches!(job.stage, Stage::Receiving) {
+        if !matches!(job.state, JobState::Receiving) {
             return self.skip_body(id, bytes);
         }
         if !fits {
@@ -112,7 +112,7 @@ impl Provider {
             return Err(Violation::Seq);
         }
         if end {
-            let Stage::Ended { reason, .. } = job.stage else { return Err(Violation::Unexpected) };
+            let JobState::Ended { reason, .. } = job.state else { return Err(Violation::Unexpected) };
             job.window.free(next);
             self.drop_job(id, ServedReason::Acknowledged(reason));
             self.close_stream(stream);
@@ -163,18 +163,18 @@ impl Provider {
                 return;
             }
         };
-        match job.stage {
-            Stage::Ended { reason, until } => {
+        match job.state {
+            JobState::Ended { reason, until } => {
                 if until <= now {
                     self.drop_job(id, ServedReason::Unacknowledged(reason));
                     self.close_stream(stream);
                 }
             }
-            Stage::Running if job.blocked.is_some_and(|since| since.after(self.service.stall) <= now) => {
+            JobState::Running if job.blocked.is_some_and(|since| since.after(self.service.stall) <= now) => {
                 self.outbox.event(ProviderEvent::Stop { attempt: id });
                 self.end_attempt(id, EndReason::TooSlow);
             }
-            Stage::Receiving if job.body_due(&self.service) <= now => self.end_attempt(id, EndReason::TooSlow),
+            JobState::Receiving if job.body_due(&self.service) <= now => self.end_attempt(id, EndReason::TooSlow),
             _ if job.heard.after(self.service.idle) <= now => {
                 self.detach(id);
                 self.reset_stream(stream);
@@ -194,9 +194,9 @@ impl Provider {
         let until = self.now.after(self.service.detached_ttl);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         // What was credited of its body may be on its way.
-        let credited =
-            matches!(job.stage, Stage::Receiving).then(|| job.award.body_bytes.saturating_sub(job.body.len() as u64));
-        job.stage = Stage::Ended { reason, until };
+        let credited = matches!(job.state, JobState::Receiving)
+            .then(|| job.award.body_bytes.saturating_sub(job.body.len() as u64));
+        job.state = JobState::Ended { reason, until };
         if let Link::Attached(stream) = job.link {
             if let (Some(credited), Some(stream)) = (credited, self.streams.get_mut(&stream)) {
                 stream.stray_body = credited;
@@ -215,7 +215,7 @@ impl Provider {
         }
         self.vacate(id);
         let Some(job) = self.jobs.remove(&id) else { return };
-        self.deadlines.set(self.now, Key::Job(id), None);
+        self.deadlines.set(self.now, DeadlineKey::Job(id), None);
         self.by_name.remove(&(job.peer, job.award.job, job.award.attempt));
         if let Some(load) = self.peers.get_mut(&job.peer) {
             load.jobs = load.jobs.saturating_sub(1);
@@ -240,21 +240,21 @@ impl Provider {
         self.start_queued();
     }
 
-    /// Gives back what a job holds by its stage: the slot, the place in the queue, the body's bytes.
+    /// Gives back what a job holds by its state: the slot, the place in the queue, the body's bytes.
     fn vacate(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        match job.stage {
-            Stage::Running => {
+        match job.state {
+            JobState::Running => {
                 self.running -= 1;
                 let took = self.now.since(job.started);
                 self.note_duration(took);
             }
-            Stage::Receiving | Stage::Queued => {
+            JobState::Receiving | JobState::Queued => {
                 self.held -= job.award.body_bytes;
                 job.body = alloc::vec::Vec::new();
                 self.queue.retain(|queued| *queued != id);
             }
-            Stage::Ended { .. } => {}
+            JobState::Ended { .. } => {}
         }
     }
 }

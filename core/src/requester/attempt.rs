@@ -1,6 +1,6 @@
 //! One attempt: an Award, its body, and the tokens that come back.
 
-mod kept;
+mod saved;
 
 use alloc::string::String;
 
@@ -10,15 +10,15 @@ use crate::{
     id::{PeerId, StreamId},
     limits::{Limits, MAX_ETA, Policy},
     machine::{Cause, Timeout},
-    peers::book::Permit,
+    peers::table::Permit,
     time::{Instant, Millis},
     window::{self, Window},
     wire::message::{Accepted, End, EndReason, Exactness},
 };
 
-pub(super) use self::kept::Kept;
+pub(super) use self::saved::Saved;
 
-use super::run::{Prefix, Run};
+use super::transcript::{Prefix, Transcript};
 
 /// The state of the attempt that is current. The requester's side of a stream.
 #[derive(Clone, Hash, Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Attempt {
     pub(super) reserved: u128,
     /// SHA-256 of the Award: what Accepted has to echo.
     pub(super) terms: [u8; 32],
-    pub(super) stage: Stage,
+    pub(super) state: AttemptState,
     /// It was accepted once; a repeated award is accepted again.
     pub(super) was_accepted: bool,
     /// End came: the provider computes no more.
@@ -80,7 +80,7 @@ pub(super) struct Start<'a> {
     pub(super) class: Exactness,
     pub(super) permit: Permit,
     pub(super) prefix: Prefix,
-    pub(super) run: &'a Run,
+    pub(super) transcript: &'a Transcript,
     /// Tokens of earlier runs that the application has not taken yet.
     pub(super) stale: u64,
     /// Tokens it may write, the evidence included.
@@ -106,7 +106,7 @@ pub(super) enum Link {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(super) enum Stage {
+pub(super) enum AttemptState {
     /// Waits for Accepted.
     #[n(0)]
     Sent {
@@ -145,12 +145,14 @@ impl Times {
 
 impl Attempt {
     pub(super) fn new(now: Instant, policy: &Policy, limits: &Limits, start: Start<'_>) -> Self {
-        let Start { number, stream, quote, class, permit, prefix, run, stale, max_tokens } = start;
-        let backlog = u32::try_from((run.tokens() - run.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
+        let Start { number, stream, quote, class, permit, prefix, transcript, stale, max_tokens } = start;
+        let backlog =
+            u32::try_from((transcript.tokens() - transcript.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
         // What the application has still to take of earlier attempts waits in the same queue.
         let asked = (limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes);
-        let (start, from) = (prefix.tokens, run.tokens());
-        let (before, evidence) = run.text().split_at_checked(prefix.text_bytes).unwrap_or((run.text(), ""));
+        let (start, from) = (prefix.tokens, transcript.tokens());
+        let (before, evidence) =
+            transcript.text().split_at_checked(prefix.text_bytes).unwrap_or((transcript.text(), ""));
         let mut text_hash = TextHash::default();
         text_hash.update(before.as_bytes());
         Self {
@@ -168,7 +170,7 @@ impl Attempt {
             terms: [0; 32],
             was_accepted: false,
             ended: false,
-            stage: Stage::Sent { until: now.after(policy.request_timeout) },
+            state: AttemptState::Sent { until: now.after(policy.request_timeout) },
             body_sent: 0,
             differs: false,
             from,
@@ -218,7 +220,7 @@ impl Attempt {
     /// Whether the provider has not been reached again since the stream was lost.
     fn waits_for_resume(&self) -> bool {
         let lost = !matches!(self.link, Link::Live(_));
-        lost || (self.cuts > 0 && matches!(self.stage, Stage::Sent { .. }))
+        lost || (self.cuts > 0 && matches!(self.state, AttemptState::Sent { .. }))
     }
 
     /// Goes on over another stream: with Resume once a token was taken, else by the same award again.
@@ -228,7 +230,7 @@ impl Attempt {
             None => self.link = Link::Resuming(stream),
             Some(until) => {
                 self.link = Link::Live(stream);
-                self.stage = Stage::Sent { until };
+                self.state = AttemptState::Sent { until };
                 self.body_sent = 0;
             }
         }
@@ -295,7 +297,7 @@ impl Attempt {
 
     /// The provider took the job. From here the window is the one that it granted, never a wider one than was asked for.
     pub(super) fn accept(&mut self, now: Instant, policy: &Policy, accepted: &Accepted) -> Result<(), Violation> {
-        if !matches!(self.stage, Stage::Sent { .. }) {
+        if !matches!(self.state, AttemptState::Sent { .. }) {
             return Err(Violation::Unexpected);
         }
         let granted =
@@ -308,7 +310,7 @@ impl Attempt {
         self.times.heard = now;
         let eta = self.quote.eta.max(accepted.eta.unwrap_or_default().min(MAX_ETA));
         let patience = eta.times(4).max(policy.first_token);
-        self.stage = Stage::Accepted { until: now.after(patience) };
+        self.state = AttemptState::Accepted { until: now.after(patience) };
         Ok(())
     }
 
@@ -322,7 +324,7 @@ impl Attempt {
         text: &str,
         ids: Option<&[u8]>,
     ) -> Result<(u32, usize), Violation> {
-        if matches!(self.stage, Stage::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
+        if matches!(self.state, AttemptState::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
             return Err(Violation::Unexpected);
         }
         if seq != self.window.end() {
@@ -343,7 +345,7 @@ impl Attempt {
         self.text_hash.update(text.as_bytes());
         self.times.token = now;
         self.cuts = 0;
-        self.stage = Stage::Streaming;
+        self.state = AttemptState::Streaming;
         let new = u32::try_from(self.window.end().saturating_sub(self.from.max(seq))).unwrap_or(n).min(n);
         let new_bytes = self.compare(text, new == 0);
         self.new_bytes = self.new_bytes.saturating_add(new_bytes as u64);
@@ -417,7 +419,7 @@ impl Attempt {
 
     /// Whether the provider listens: it accepted, and the stream is not lost.
     fn is_heard(&self) -> bool {
-        matches!(self.link, Link::Live(_)) && !matches!(self.stage, Stage::Sent { .. })
+        matches!(self.link, Link::Live(_)) && !matches!(self.state, AttemptState::Sent { .. })
     }
 
     pub(super) fn is_idle(&self, now: Instant) -> bool {
@@ -429,7 +431,7 @@ impl Attempt {
     }
 
     fn gap_at(&self) -> Option<Instant> {
-        let waits = matches!(self.stage, Stage::Streaming) && self.is_heard() && !self.is_blocked();
+        let waits = matches!(self.state, AttemptState::Streaming) && self.is_heard() && !self.is_blocked();
         waits.then(|| self.times.token.after(self.times.token_gap))
     }
 
@@ -437,25 +439,25 @@ impl Attempt {
         let due = |at, cause| Timeout { at, cause };
         if self.waits_for_resume() {
             let over = due(self.grace, Cause::Resume);
-            let stage = match self.stage {
-                Stage::Sent { until } => over.min(due(until, Cause::Request)),
-                Stage::Accepted { until } => over.min(due(until, Cause::FirstToken)),
-                Stage::Streaming => over,
+            let state = match self.state {
+                AttemptState::Sent { until } => over.min(due(until, Cause::Request)),
+                AttemptState::Accepted { until } => over.min(due(until, Cause::FirstToken)),
+                AttemptState::Streaming => over,
             };
             return match self.link {
-                Link::Suspended { retry } => stage.min(due(retry, Cause::Resume)),
-                Link::Live(_) | Link::Resuming(_) => stage,
+                Link::Suspended { retry } => state.min(due(retry, Cause::Resume)),
+                Link::Live(_) | Link::Resuming(_) => state,
             };
         }
         let life = due(self.times.sent.after(self.times.keepalive), Cause::Keepalive);
         let ack = self.ack_due.map_or(life, |at| life.min(due(at, Cause::Ack)));
         let idle = due(self.times.heard.after(self.times.idle), Cause::Idle);
-        let stage = match self.stage {
+        let state = match self.state {
             // Before it accepted, nothing else is expected of the provider.
-            Stage::Sent { until } => return due(until, Cause::Request),
-            Stage::Accepted { until } => due(until, Cause::FirstToken),
-            Stage::Streaming => self.gap_at().map_or(idle, |at| due(at, Cause::TokenGap)),
+            AttemptState::Sent { until } => return due(until, Cause::Request),
+            AttemptState::Accepted { until } => due(until, Cause::FirstToken),
+            AttemptState::Streaming => self.gap_at().map_or(idle, |at| due(at, Cause::TokenGap)),
         };
-        stage.min(idle).min(ack)
+        state.min(idle).min(ack)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     event::{ChoiceReason, Event, Finished, Interrupted, Outcome, PassedOver, Quote, TakeOver},
     id::{JobId, PeerId, StreamId},
     money::{self, Amount},
-    peers::book::{Ask, Permit},
+    peers::table::{Ask, Permit},
     refusal::Refusal,
     spec::{Criteria, Haggle},
     wire::{
@@ -19,10 +19,10 @@ use crate::{
 use super::{
     attempt::{Attempt, Start},
     context::{Context, Role},
-    job::{Answer, Goal, Job, Next, Phase, Talk, TalkState},
-    run::{Prefix, Run},
+    job::{Answer, Goal, Job, Negotiation, NegotiationState, Next, Phase},
     search::Survey,
     selection,
+    transcript::{Prefix, Transcript},
 };
 
 impl Job {
@@ -61,7 +61,7 @@ impl Job {
         let (Goal::Answer(answer), Haggle::No) = (&self.goal, self.haggle) else { return None };
         let (time_value, max_tokens) = (answer.time_value, self.max_tokens);
         // What a body with a prefix costs depends on who reads it: that takes an offer.
-        if answer.is_chosen_by_application() || self.run.tokens() > 0 {
+        if answer.is_chosen_by_application() || self.transcript.tokens() > 0 {
             return None;
         }
         let Survey { fit: known, lift, left_out, .. } = self.known_candidates(cx);
@@ -80,7 +80,7 @@ impl Job {
         self.explain_posted(cx, &quotes, &known, &left_out);
         let best = quotes.swap_remove(0);
         let stream = cx.open_stream(best.peer, Role::Job(self.id));
-        self.talks.insert(best.peer, Talk::new(stream, 0));
+        self.negotiations.insert(best.peer, Negotiation::new(stream, 0));
         Some(self.award(cx, best, ChoiceReason::Posted))
     }
 
@@ -100,18 +100,18 @@ impl Job {
         }
         self.attempts += 1;
         self.tries += 1;
-        let prefix = self.run.prefix(self.is_exact(class));
+        let prefix = self.transcript.prefix(self.is_exact(class));
         if prefix.tokens > 0 {
-            self.how = if prefix.overlap > 0 { TakeOver::Exact } else { TakeOver::Spliced };
+            self.take_over = if prefix.overlap > 0 { TakeOver::Exact } else { TakeOver::Spliced };
         }
         let max_tokens = self.left().saturating_add(u64::from(prefix.overlap));
-        debug_assert!(self.talks.contains_key(&quote.peer), "who is awarded was talked to");
-        let open = || Talk::new(cx.open_stream(quote.peer, Role::Job(self.id)), 0);
-        let talk = self.talks.entry(quote.peer).or_insert_with(open);
-        talk.state = TalkState::Awarded;
-        let (number, stream, run, stale) = (self.attempts, talk.stream, &self.run, self.stale);
+        debug_assert!(self.negotiations.contains_key(&quote.peer), "who is awarded was talked to");
+        let open = || Negotiation::new(cx.open_stream(quote.peer, Role::Job(self.id)), 0);
+        let negotiation = self.negotiations.entry(quote.peer).or_insert_with(open);
+        negotiation.state = NegotiationState::Awarded;
+        let (number, stream, transcript, stale) = (self.attempts, negotiation.stream, &self.transcript, self.stale);
         let won = quote.clone();
-        let start = Start { number, stream, quote: won, class, permit, prefix, run, stale, max_tokens };
+        let start = Start { number, stream, quote: won, class, permit, prefix, transcript, stale, max_tokens };
         self.phase = Phase::Awarded(Box::new(Attempt::new(cx.now, &cx.policy, &cx.limits, start)));
         self.send_award(cx);
         cx.tell(Event::Awarded { job: self.id, attempt: number, quote, reason });
@@ -133,12 +133,12 @@ impl Job {
     /// Whether a provider of this class is held to the same bytes: not after it was seen that they differ, and not where
     /// the answer begins anew.
     fn is_exact(&self, class: Exactness) -> bool {
-        self.can_be_exact(class) && self.how != TakeOver::Restarted && self.broken != Some(Interrupted::Differs)
+        self.can_be_exact(class) && self.take_over != TakeOver::Restarted && self.broken != Some(Interrupted::Differs)
     }
 
     fn can_be_exact(&self, class: Exactness) -> bool {
         match &self.goal {
-            Goal::Answer(answer) => self.run.can_be_exact(class, answer.sampling.temperature_milli),
+            Goal::Answer(answer) => self.transcript.can_be_exact(class, answer.sampling.temperature_milli),
             Goal::Quote { .. } | Goal::Discover => false,
         }
     }
@@ -147,7 +147,7 @@ impl Job {
     pub(super) fn body_bytes_for(&self, cx: &Context, peer: &PeerId) -> u64 {
         let Goal::Answer(answer) = &self.goal else { return self.body_bytes() };
         let class = cx.exactness(peer, &self.criteria.model);
-        Body::of(answer, &self.run, &self.run.prefix(self.can_be_exact(class))).len()
+        Body::of(answer, &self.transcript, &self.transcript.prefix(self.can_be_exact(class))).len()
     }
 
     /// The same award again, over another stream: the way to go on as long as no token was taken.
@@ -160,9 +160,9 @@ impl Job {
     }
 
     fn send_award(&mut self, cx: &mut Context) {
-        let Self { id, goal, criteria, run, phase, .. } = self;
+        let Self { id, goal, criteria, transcript, phase, .. } = self;
         if let (Goal::Answer(answer), Phase::Awarded(attempt)) = (goal, phase) {
-            let body = Body::of(answer, run, &attempt.prefix);
+            let body = Body::of(answer, transcript, &attempt.prefix);
             attempt.send_award(cx, *id, criteria, &body, answer);
         }
     }
@@ -237,9 +237,9 @@ impl Context {
 pub(super) struct Body<'a>([&'a [u8]; 3]);
 
 impl<'a> Body<'a> {
-    pub(super) fn of(answer: &'a Answer, run: &'a Run, prefix: &Prefix) -> Self {
-        let text = run.text().as_bytes().get(..prefix.text_bytes).unwrap_or_default();
-        let ids = run.ids().get(..prefix.id_bytes).unwrap_or_default();
+    pub(super) fn of(answer: &'a Answer, transcript: &'a Transcript, prefix: &Prefix) -> Self {
+        let text = transcript.text().as_bytes().get(..prefix.text_bytes).unwrap_or_default();
+        let ids = transcript.ids().get(..prefix.id_bytes).unwrap_or_default();
         Self([&answer.prompt, text, ids])
     }
 

@@ -9,12 +9,12 @@ use crate::{
     wire::message::EndReason,
 };
 
-use super::run::Run;
+use super::transcript::Transcript;
 
 /// An answer that ended, until its application has stored that.
 #[derive(Clone, Hash, Debug)]
 pub(super) struct Concluded {
-    pub(super) run: Run,
+    pub(super) transcript: Transcript,
     pub(super) how: How,
     pub(super) lines: Vec<BillLine>,
     pub(super) before: u32,

@@ -13,9 +13,9 @@ use crate::{
     money::Account,
     outbox::Outbox,
     peers::{
-        book::Peers,
         breaker::Rules,
         directory::{Directory, serves},
+        table::Peers,
     },
     rand::Rng,
     retry::RetryQuota,
@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     concluded::Concluded,
-    events::{Told, Words},
+    events::{QueuedEvent, TokenBuffer},
     job::{Job, Phase},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Context {
     pub(super) peers: Peers,
     pub(super) quota: RetryQuota,
     /// Cancelled attempts whose providers have not confirmed it yet.
-    pub(super) farewells: BTreeMap<(JobId, u32), Farewell>,
+    pub(super) pending_cancels: BTreeMap<(JobId, u32), PendingCancel>,
     /// Answers that ended, until the application has stored how; `None` if it will never tell.
     pub(super) endings: Option<BTreeMap<JobId, Concluded>>,
     pub(super) account: Account,
@@ -55,9 +55,9 @@ pub(super) struct Context {
     pub(super) held: u64,
     pub(super) next_stream: u64,
     pub(super) next_query: u64,
-    pub(super) deadlines: Deadlines<Key>,
-    pub(super) outbox: Outbox<Told>,
-    pub(super) words: Words,
+    pub(super) deadlines: Deadlines<DeadlineKey>,
+    pub(super) outbox: Outbox<QueuedEvent>,
+    pub(super) token_buffer: TokenBuffer,
 }
 
 /// One conversation with a provider.
@@ -76,21 +76,21 @@ pub(super) enum Role {
     Describe,
     Job(JobId),
     /// The attempt was cancelled; its provider is to confirm it.
-    Farewell(JobId, u32),
+    PendingCancel(JobId, u32),
 }
 
 /// Whose deadline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Key {
+pub(super) enum DeadlineKey {
     Job(JobId),
     Query(QueryId),
     Describe(PeerId),
-    Farewell(JobId, u32),
+    PendingCancel(JobId, u32),
 }
 
 /// A cancelled attempt, until its provider confirms, or would have forgotten it anyway.
 #[derive(Clone, Hash, Debug)]
-pub(super) struct Farewell {
+pub(super) struct PendingCancel {
     pub(super) peer: PeerId,
     pub(super) stream: Option<StreamId>,
     pub(super) until: Instant,
@@ -116,7 +116,7 @@ impl Context {
             to_describe: VecDeque::new(),
             peers,
             quota: RetryQuota::default(),
-            farewells: BTreeMap::new(),
+            pending_cancels: BTreeMap::new(),
             endings: None,
             account: Account::default(),
             held: 0,
@@ -124,7 +124,7 @@ impl Context {
             next_query: 0,
             deadlines: Deadlines::new(),
             outbox: Outbox::new(),
-            words: Words::default(),
+            token_buffer: TokenBuffer::default(),
         })
     }
 
@@ -139,13 +139,13 @@ impl Context {
         } else {
             self.searching.remove(&job.id);
         }
-        self.deadlines.set(self.now, Key::Job(job.id), Some(job.timeout()));
+        self.deadlines.set(self.now, DeadlineKey::Job(job.id), Some(job.timeout()));
     }
 
     /// The job is over.
     pub(super) fn unindex(&mut self, job: JobId) {
         self.searching.remove(&job);
-        self.deadlines.set(self.now, Key::Job(job), None);
+        self.deadlines.set(self.now, DeadlineKey::Job(job), None);
     }
 
     pub(super) fn open_stream(&mut self, peer: PeerId, role: Role) -> StreamId {
@@ -179,7 +179,7 @@ impl Context {
     }
 
     pub(super) fn tell(&mut self, event: Event<'static>) {
-        self.outbox.event(Told::Event(event));
+        self.outbox.event(QueuedEvent::Event(event));
     }
 
     /// Tells tokens. Their text is copied into what waits already.
@@ -191,9 +191,9 @@ impl Context {
         text: &str,
         ids: Option<&[u8]>,
     ) {
-        self.words.keep(text, ids);
+        self.token_buffer.keep(text, ids);
         let (text, ids) = (text.len(), ids.map(<[u8]>::len));
-        self.outbox.event(Told::Tokens { job, peer, seq, n, text, ids });
+        self.outbox.event(QueuedEvent::Tokens { job, peer, seq, n, text, ids });
     }
 
     /// What a provider's advert promises of equal bytes.

@@ -7,23 +7,23 @@ use crate::{
     id::{JobId, PeerId},
 };
 
-/// An event as it waits in the queue: token text waits in [`Words`], so that a token costs no allocation.
+/// An event as it waits in the queue: token text waits in [`TokenBuffer`], so that a token costs no allocation.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
+pub(super) enum QueuedEvent {
     Event(Event<'static>),
     Tokens { job: JobId, peer: PeerId, seq: u64, n: u32, text: usize, ids: Option<usize> },
 }
 
 /// Text and ids of tokens that wait to be drained. The window of every job bounds it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Words {
+pub(super) struct TokenBuffer {
     text: String,
     text_at: usize,
     ids: Vec<u8>,
     ids_at: usize,
 }
 
-impl Words {
+impl TokenBuffer {
     pub(super) fn keep(&mut self, text: &str, ids: Option<&[u8]>) {
         if self.text_at == self.text.len() {
             self.text.clear();
@@ -35,10 +35,10 @@ impl Words {
     }
 
     /// Makes the application's event of a queued one.
-    pub(super) fn speak(&mut self, told: Told) -> Event<'_> {
+    pub(super) fn event(&mut self, told: QueuedEvent) -> Event<'_> {
         match told {
-            Told::Event(event) => event,
-            Told::Tokens { job, peer, seq, n, text, ids } => {
+            QueuedEvent::Event(event) => event,
+            QueuedEvent::Tokens { job, peer, seq, n, text, ids } => {
                 let (text_at, ids_at) = (self.text_at, self.ids_at);
                 self.text_at += text;
                 self.ids_at += ids.unwrap_or(0);

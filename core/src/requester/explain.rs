@@ -8,13 +8,13 @@ use crate::{
         explain::{LeftOut, Step, Verdict, Weighed, Weighing},
     },
     id::PeerId,
-    peers::book::Lift,
+    peers::table::Lift,
     time::Millis,
 };
 
 use super::{
     context::Context,
-    job::{Goal, Job, TalkState},
+    job::{Goal, Job, NegotiationState},
     selection::Candidate,
 };
 
@@ -68,8 +68,8 @@ impl Job {
     pub(super) fn explain_choice(&self, cx: &mut Context, ranked: &[Quote], reason: Option<ChoiceReason>) {
         self.explain(cx, Step::Choosing, &[], |cx| {
             let mut candidates = weigh_ranked(cx, ranked, reason);
-            for (peer, talk) in &self.talks {
-                let TalkState::Offered { quote, .. } = &talk.state else { continue };
+            for (peer, negotiation) in &self.negotiations {
+                let NegotiationState::Offered { quote, .. } = &negotiation.state else { continue };
                 if ranked.iter().all(|quote| quote.peer != *peer) {
                     let (verdict, cost) = (self.unacceptable(cx, quote), Some(quote.cost));
                     candidates.push(Weighed { peer: *peer, verdict, cost, expected: Some(quote.eta) });

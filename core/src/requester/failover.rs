@@ -16,9 +16,9 @@ use crate::{
 use super::{
     attempt::Attempt,
     context::Context,
-    job::{Goal, Job, Next, Phase, TalkState},
-    run::Run,
+    job::{Goal, Job, NegotiationState, Next, Phase},
     settle::Verdict,
+    transcript::Transcript,
 };
 
 impl Job {
@@ -33,19 +33,20 @@ impl Job {
         if differs {
             // It may go on, but is not held to any bytes; to promise them costs score.
             cx.peers.violation(cx.now, peer, Severity::Slight);
-            self.forget_talk(cx, peer);
+            self.forget_negotiation(cx, peer);
         } else {
             self.pass_over(cx, peer, PassedOver::Interrupted(why));
         }
         self.broken = Some(why);
-        let delivered = self.run.tokens() > 0;
+        let delivered = self.transcript.tokens() > 0;
         if delivered && self.left() == 0 {
             if why == Interrupted::Violation(Violation::Digest) {
                 // All tokens are there, but not as they were written: nobody can mend that.
                 return Next::fail(Failure::Interrupted(why));
             }
             // Only the End is missing.
-            let answer = Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: self.run.tokens() };
+            let answer =
+                Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: self.transcript.tokens() };
             return Next::End(Outcome::Finished(answer));
         }
         let base = cx.policy.retry_delay.max(in_vain);
@@ -64,7 +65,7 @@ impl Job {
         self.phase = Phase::Waiting { until };
         if delivered {
             // The body is another one now: what was offered for the old one does not bind.
-            self.release_talks(cx, ReleaseReason::Late);
+            self.release_negotiations(cx, ReleaseReason::Late);
             self.forget_offers();
         }
         Next::Stay
@@ -101,23 +102,28 @@ impl Job {
 
     /// The pause is over.
     pub(super) fn retry(&mut self, cx: &mut Context) -> Next {
-        if self.run.tokens() == 0 && self.talks.values().any(|talk| talk.offered(cx.now).is_some()) {
+        if self.transcript.tokens() == 0
+            && self.negotiations.values().any(|negotiation| negotiation.offered(cx.now).is_some())
+        {
             return Next::Choose;
         }
         // Offers that ran out in the meantime: their providers may be asked again.
-        let offered = self.talks.iter().filter(|(_, talk)| matches!(talk.state, TalkState::Offered { .. }));
+        let offered = self
+            .negotiations
+            .iter()
+            .filter(|(_, negotiation)| matches!(negotiation.state, NegotiationState::Offered { .. }));
         let expired: Vec<PeerId> = offered.map(|(peer, _)| *peer).collect();
-        expired.into_iter().for_each(|peer| self.forget_talk(cx, peer));
+        expired.into_iter().for_each(|peer| self.forget_negotiation(cx, peer));
         if let Goal::Answer(answer) = &self.goal
             && answer.failover == Failover::Restart
-            && self.run.tokens() > 0
+            && self.transcript.tokens() > 0
         {
-            self.stale = self.stale.saturating_add(self.run.tokens() - self.run.consumed());
-            cx.held = cx.held.saturating_sub(self.run.bytes());
-            self.run = Run::default();
+            self.stale = self.stale.saturating_add(self.transcript.tokens() - self.transcript.consumed());
+            cx.held = cx.held.saturating_sub(self.transcript.bytes());
+            self.transcript = Transcript::default();
             self.forgot_run = false;
             self.before = self.attempts;
-            self.how = TakeOver::Restarted;
+            self.take_over = TakeOver::Restarted;
         }
         self.since = cx.now;
         self.unaffordable = None;
@@ -127,7 +133,7 @@ impl Job {
 
     /// Tokens that are still to be written.
     pub(super) const fn left(&self) -> u64 {
-        self.max_tokens.saturating_sub(self.run.tokens())
+        self.max_tokens.saturating_sub(self.transcript.tokens())
     }
 
     /// Whether another provider may go on after the first token.
@@ -144,12 +150,12 @@ impl Job {
 
     /// What the current attempt's tokens are to those before; `None` if there are none.
     pub(super) fn taken_over(&self) -> Option<TakeOver> {
-        self.lines.iter().any(|line| line.tokens > 0).then_some(self.how)
+        self.lines.iter().any(|line| line.tokens > 0).then_some(self.take_over)
     }
 
     /// Whether tokens were delivered, in this run or before a restart.
     pub(super) fn has_delivered(&self) -> bool {
-        self.run.tokens() > 0 || self.lines.iter().any(|line| line.tokens > 0)
+        self.transcript.tokens() > 0 || self.lines.iter().any(|line| line.tokens > 0)
     }
 
     /// How the job ends if nobody takes it over any more.

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     Requester,
-    context::{Context, Key, Role, Stream},
+    context::{Context, DeadlineKey, Role, Stream},
     job::{Job, Next, Phase},
 };
 
@@ -59,10 +59,10 @@ impl Requester {
     fn on_timeout(&mut self) {
         for key in self.cx.deadlines.take_due(self.cx.now) {
             match key {
-                Key::Job(id) => self.drive(id, Job::on_timeout),
-                Key::Query(query) => self.on_query_timeout(query),
-                Key::Describe(peer) => self.on_describe_timeout(peer),
-                Key::Farewell(job, attempt) => self.cx.on_farewell_timeout((job, attempt)),
+                DeadlineKey::Job(id) => self.drive(id, Job::on_timeout),
+                DeadlineKey::Query(query) => self.on_query_timeout(query),
+                DeadlineKey::Describe(peer) => self.on_describe_timeout(peer),
+                DeadlineKey::PendingCancel(job, attempt) => self.cx.on_cancel_timeout((job, attempt)),
             }
         }
     }
@@ -80,7 +80,7 @@ impl Requester {
         match role {
             Role::Describe => self.settle_describe(peer, StreamFailure::Unsupported),
             Role::Job(id) => self.drive(id, |job, cx| job.on_violation(cx, peer, violation)),
-            Role::Farewell(job, attempt) => self.cx.end_farewell((job, attempt)),
+            Role::PendingCancel(job, attempt) => self.cx.end_cancel((job, attempt)),
         }
     }
 
@@ -92,7 +92,7 @@ impl Requester {
             (Role::Describe, PassedOver::Stream(failure)) => self.settle_describe(peer, failure),
             (Role::Describe, _) => self.settle_describe(peer, StreamFailure::Unreachable),
             (Role::Job(id), _) => self.drive(id, |job, cx| job.on_stream_lost(cx, peer, why)),
-            (Role::Farewell(job, attempt), _) => self.cx.on_farewell_lost((job, attempt)),
+            (Role::PendingCancel(job, attempt), _) => self.cx.on_cancel_lost((job, attempt)),
         }
     }
 
@@ -101,7 +101,7 @@ impl Requester {
         self.cx.directory.revive(&peer);
         let waiting: Vec<JobId> = self.jobs.values().filter(|job| job.waits_for(peer)).map(|job| job.id).collect();
         waiting.into_iter().for_each(|id| self.drive(id, Job::resume));
-        self.cx.retry_farewells(peer);
+        self.cx.retry_cancels(peer);
     }
 
     /// The last connection to a peer is gone, and all streams that were open on it.
@@ -144,7 +144,7 @@ impl Inbound for Requester {
                 debug_assert!(self.jobs.contains_key(&id), "a job closes its streams when it ends");
                 self.try_drive(id, |job, cx| job.on_message(cx, (stream, peer), message))
             }
-            Role::Farewell(job, attempt) => self.cx.on_farewell_message((job, attempt), stream, &message),
+            Role::PendingCancel(job, attempt) => self.cx.on_cancel_message((job, attempt), stream, &message),
         }
     }
 }
@@ -172,8 +172,8 @@ impl Machine for Requester {
     }
 
     fn poll_output(&mut self) -> Option<Output<'_, Event<'_>>> {
-        let words = &mut self.cx.words;
-        self.cx.outbox.poll(move |told| words.speak(told))
+        let token_buffer = &mut self.cx.token_buffer;
+        self.cx.outbox.poll(move |told| token_buffer.event(told))
     }
 
     fn poll_timeout(&self) -> Option<Timeout> {

@@ -7,13 +7,13 @@ use crate::{
     id::{JobId, PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
-    peers::book::Lift,
+    peers::table::Lift,
     spec::{Choose, Criteria, Failover, Haggle},
     time::{Instant, Millis},
     wire::message::{BodyKind, Sampling},
 };
 
-use super::{attempt::Attempt, run::Run};
+use super::{attempt::Attempt, transcript::Transcript};
 
 /// What follows from a step of a job's flow. Whoever had the step done does it.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Job {
     pub(super) until: Instant,
     pub(super) phase: Phase,
     /// Conversations about prices, by provider.
-    pub(super) talks: BTreeMap<PeerId, Talk>,
+    pub(super) negotiations: BTreeMap<PeerId, Negotiation>,
     /// The cheapest offer that was beyond the budget.
     pub(super) unaffordable: Option<u128>,
     /// What the last provider that fell out said.
@@ -57,13 +57,13 @@ pub(super) struct Job {
     pub(super) tries: u32,
     /// Attempts before the current run began.
     pub(super) before: u32,
-    pub(super) run: Run,
+    pub(super) transcript: Transcript,
     /// The run became too large to be kept: nobody can continue it, and no snapshot tells it again.
     pub(super) forgot_run: bool,
     /// Tokens delivered before a restart that the application has not taken yet.
     pub(super) stale: u64,
     /// What the next attempt's tokens are to those before, if there are any.
-    pub(super) how: TakeOver,
+    pub(super) take_over: TakeOver,
     /// What had to be overlooked so that enough providers may be asked.
     pub(super) lift: Lift,
     /// Somebody was busy and may be asked again after this time.
@@ -115,10 +115,10 @@ pub(super) enum Phase {
 
 /// A conversation with one provider about a price.
 #[derive(Clone, Hash, Debug)]
-pub(super) struct Talk {
+pub(super) struct Negotiation {
     pub(super) stream: StreamId,
     pub(super) rfq: u64,
-    pub(super) state: TalkState,
+    pub(super) state: NegotiationState,
     /// The first price that was asked: bids are measured by it.
     pub(super) first: Option<Tariff>,
     /// The last one: asks only fall.
@@ -132,7 +132,7 @@ pub(super) struct Talk {
 }
 
 #[derive(Clone, Hash, Debug)]
-pub(super) enum TalkState {
+pub(super) enum NegotiationState {
     /// An offer is waited for.
     Asked,
     Offered {
@@ -175,16 +175,16 @@ impl Job {
             since: now,
             until,
             phase: Phase::Searching { window: None },
-            talks: BTreeMap::new(),
+            negotiations: BTreeMap::new(),
             unaffordable: None,
             last_out: None,
             attempts: 0,
             tries: 0,
             before: 0,
-            run: Run::default(),
+            transcript: Transcript::default(),
             forgot_run: false,
             stale: 0,
-            how: TakeOver::Spliced,
+            take_over: TakeOver::Spliced,
             lift: Lift::Nothing,
             busy: None,
             rounds: 0,
@@ -228,7 +228,7 @@ impl Job {
     /// Bytes of the body as it is priced.
     pub(super) const fn body_bytes(&self) -> u64 {
         match &self.goal {
-            Goal::Answer(answer) => answer.prompt.len() as u64 + self.run.bytes(),
+            Goal::Answer(answer) => answer.prompt.len() as u64 + self.transcript.bytes(),
             Goal::Quote { body_bytes } => *body_bytes,
             Goal::Discover => 0,
         }
@@ -267,10 +267,10 @@ impl Job {
 
     /// When the last of the offers expires.
     pub(super) fn last_expiry(&self) -> Option<Instant> {
-        self.talks
+        self.negotiations
             .values()
-            .filter_map(|talk| match talk.state {
-                TalkState::Offered { expires, .. } => Some(expires),
+            .filter_map(|negotiation| match negotiation.state {
+                NegotiationState::Offered { expires, .. } => Some(expires),
                 _ => None,
             })
             .max()
@@ -304,20 +304,29 @@ impl core::fmt::Debug for Answer {
     }
 }
 
-impl Talk {
+impl Negotiation {
     pub(super) const fn new(stream: StreamId, rfq: u64) -> Self {
-        Self { stream, rfq, state: TalkState::Asked, first: None, last: None, rounds: 0, failed: false, stale: 0 }
+        Self {
+            stream,
+            rfq,
+            state: NegotiationState::Asked,
+            first: None,
+            last: None,
+            rounds: 0,
+            failed: false,
+            stale: 0,
+        }
     }
 
     /// Whether an answer is waited for.
     pub(super) const fn is_open(&self) -> bool {
-        matches!(self.state, TalkState::Asked)
+        matches!(self.state, NegotiationState::Asked)
     }
 
     /// The offer, as long as it binds.
     pub(super) fn offered(&self, now: Instant) -> Option<&Quote> {
         match &self.state {
-            TalkState::Offered { quote, expires } if now < *expires => Some(quote),
+            NegotiationState::Offered { quote, expires } if now < *expires => Some(quote),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@
 //! and says what follows. `inbox` finds out whose step it is, and does what follows. The steps read from file to file: `search`
 //! (who serves it) → `negotiation`, `offers` (what does it cost) → `award`, with `selection` (who gets it, and the money for it)
 //! → `stream` (what arrives) → `resume` (after a cut) → `failover` (after a loss). `release` lets go who was talked to, `settle`
-//! closes an attempt, `farewell` makes sure that a Cancel arrives, `explain` tells why a choice fell as it did. State is in
-//! `job`, `attempt` and `run`; what waits to be told in `events`; answers that ended, until they are stored, in `concluded`.
+//! closes an attempt, `pending_cancel` makes sure that a Cancel arrives, `explain` tells why a choice fell as it did. State is in
+//! `job`, `attempt` and `transcript`; what waits to be told in `events`; answers that ended, until they are stored, in `concluded`.
 
 mod attempt;
 mod award;
@@ -15,19 +15,19 @@ mod context;
 mod events;
 mod explain;
 mod failover;
-mod farewell;
 mod inbox;
 mod job;
 mod negotiation;
 mod offers;
+mod pending_cancel;
 mod release;
 mod resume;
-mod run;
 mod search;
 mod selection;
 mod settle;
 mod snapshot;
 mod stream;
+mod transcript;
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -37,7 +37,7 @@ use crate::{
     id::{JobId, PeerId},
     limits::{ConfigError, Limits, Policy},
     money::{Account, Amount},
-    peers::{bans::BanRecord, book::Reliability},
+    peers::{bans::BanRecord, table::Reliability},
     refusal::Refusal,
     spec::{Criteria, Haggle, JobSpec, QuoteSpec},
     time::{Instant, Millis},
@@ -252,7 +252,15 @@ impl Requester {
         Digester::new(now)
             .with(&(&cx.policy, &cx.limits, &cx.rng))
             .with(&(self.jobs.values().collect::<Vec<_>>(), &cx.searching, &cx.streams, &cx.directory))
-            .with(&(&cx.describing, &cx.to_describe, &cx.peers, &cx.quota, &cx.farewells, &cx.endings, &cx.account))
+            .with(&(
+                &cx.describing,
+                &cx.to_describe,
+                &cx.peers,
+                &cx.quota,
+                &cx.pending_cancels,
+                &cx.endings,
+                &cx.account,
+            ))
             .with(&(cx.held, cx.next_stream, cx.next_query))
             .done()
     }

@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     context::{Context, Role},
-    job::{self, Job, Next, Phase, Talk, TalkState},
+    job::{self, Job, Negotiation, NegotiationState, Next, Phase},
     search::Survey,
     selection,
 };
@@ -41,7 +41,7 @@ impl Job {
             let stream = cx.open_stream(candidate.peer, Role::Job(self.id));
             let body_bytes = money::quoted_size(self.body_bytes_for(cx, &candidate.peer));
             let rfq = Rfq { rfq: cx.rng.bits().max(1), model: self.criteria.model.clone(), body_bytes, max_tokens };
-            self.talks.insert(candidate.peer, Talk::new(stream, rfq.rfq));
+            self.negotiations.insert(candidate.peer, Negotiation::new(stream, rfq.rfq));
             cx.outbox.send(stream, &Message::Rfq(rfq));
             cx.tell(Event::Asked { job: self.id, peer: candidate.peer });
         }
@@ -49,13 +49,16 @@ impl Job {
     }
 
     /// A message of somebody who is not awarded.
-    pub(super) fn on_talk_message(
+    pub(super) fn on_negotiation_message(
         &mut self,
         cx: &mut Context,
         peer: PeerId,
         message: &Message<'_>,
     ) -> Result<Next, Violation> {
-        debug_assert!(self.talks.contains_key(&peer), "a stream of a job that carries no attempt carries a talk");
+        debug_assert!(
+            self.negotiations.contains_key(&peer),
+            "a stream of a job that carries no attempt carries a negotiation"
+        );
         match message {
             Message::Offer(offer) => self.on_offer(cx, peer, offer, false),
             Message::Decline(Decline { offer: Some(offer), .. }) => self.on_offer(cx, peer, offer, true),
@@ -70,19 +73,22 @@ impl Job {
     /// An offer, or a final one inside a refusal of a bid.
     fn on_offer(&mut self, cx: &mut Context, peer: PeerId, offer: &Offer, is_final: bool) -> Result<Next, Violation> {
         let left = self.left();
-        let talk = self.talks.get_mut(&peer).filter(|talk| talk.is_open() && talk.rfq == offer.rfq);
-        let talk = talk.ok_or(Violation::Unexpected)?;
-        if talk.last.is_some_and(|last| !job::within(&offer.tariff, &last)) {
+        let negotiation = self
+            .negotiations
+            .get_mut(&peer)
+            .filter(|negotiation| negotiation.is_open() && negotiation.rfq == offer.rfq);
+        let negotiation = negotiation.ok_or(Violation::Unexpected)?;
+        if negotiation.last.is_some_and(|last| !job::within(&offer.tariff, &last)) {
             return Err(Violation::Terms);
         }
-        let first = *talk.first.get_or_insert(offer.tariff);
-        talk.last = Some(offer.tariff);
+        let first = *negotiation.first.get_or_insert(offer.tariff);
+        negotiation.last = Some(offer.tariff);
         if let Haggle::Bid(permille) = self.haggle {
-            let bid = job::bid(&first, permille, talk.rounds);
-            if !is_final && talk.rounds < ROUNDS && !job::within(&offer.tariff, &bid) {
-                talk.rounds += 1;
-                let counter = Counter { rfq: talk.rfq, offer: offer.offer, tariff: bid };
-                cx.outbox.send(talk.stream, &Message::Counter(counter));
+            let bid = job::bid(&first, permille, negotiation.rounds);
+            if !is_final && negotiation.rounds < ROUNDS && !job::within(&offer.tariff, &bid) {
+                negotiation.rounds += 1;
+                let counter = Counter { rfq: negotiation.rfq, offer: offer.offer, tariff: bid };
+                cx.outbox.send(negotiation.stream, &Message::Counter(counter));
                 return Ok(Next::Stay);
             }
         }
@@ -94,7 +100,7 @@ impl Job {
             eta: offer.eta.min(MAX_ETA),
         };
         let expires = cx.now.after(offer.expires_in.clamped(Millis(1), cx.policy.offer_expiry));
-        talk.state = TalkState::Offered { quote: quote.clone(), expires };
+        negotiation.state = NegotiationState::Offered { quote: quote.clone(), expires };
         cx.tell(Event::Offered { job: self.id, quote });
         Ok(self.check_offers(cx))
     }
@@ -105,8 +111,8 @@ impl Job {
         if matches!(decline.reason, DeclineReason::Busy | DeclineReason::PeerLimit) {
             let after = decline.retry_after.unwrap_or(Millis::ZERO).clamped(backoff::FLOOR, LONGEST_PUSHBACK);
             self.busy = Some(self.busy.map_or(after, |known| known.min(after)));
-            if let Some(talk) = self.talks.get_mut(&peer) {
-                talk.failed = false;
+            if let Some(negotiation) = self.negotiations.get_mut(&peer) {
+                negotiation.failed = false;
             }
         }
     }
@@ -117,15 +123,15 @@ impl Job {
     /// But that is taken from it so often only, or terms that are stale whenever they are awarded would hold the job up until
     /// its deadline.
     pub(super) fn on_stale(&mut self, cx: &mut Context, peer: PeerId, offer: &Offer) -> Result<Next, Violation> {
-        let talk = self.talks.get_mut(&peer).ok_or(Violation::Unexpected)?;
-        talk.stale += 1;
-        if talk.stale > STALE {
+        let negotiation = self.negotiations.get_mut(&peer).ok_or(Violation::Unexpected)?;
+        negotiation.stale += 1;
+        if negotiation.stale > STALE {
             self.pass_over(cx, peer, PassedOver::Declined(DeclineReason::Stale));
             return Ok(Next::Choose);
         }
-        talk.rfq = offer.rfq;
-        talk.state = TalkState::Asked;
-        (talk.first, talk.last) = (None, None);
+        negotiation.rfq = offer.rfq;
+        negotiation.state = NegotiationState::Asked;
+        (negotiation.first, negotiation.last) = (None, None);
         self.phase = Phase::Asking { until: cx.now.after(cx.policy.offer_timeout), window: None };
         self.on_offer(cx, peer, offer, true)
     }

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     context::Context,
-    job::{Job, Next, Phase, Talk, TalkState},
+    job::{Job, Negotiation, NegotiationState, Next, Phase},
 };
 
 impl Job {
@@ -19,7 +19,7 @@ impl Job {
         if !matches!(self.phase, Phase::Asking { .. }) {
             return Next::Stay;
         }
-        if !self.talks.values().any(Talk::is_open) {
+        if !self.negotiations.values().any(Negotiation::is_open) {
             return Next::Choose;
         }
         let acceptable = !self.acceptable(cx).is_empty();
@@ -33,7 +33,8 @@ impl Job {
 
     /// Enough time was given to offers: who has not answered is late.
     pub(super) fn on_offer_window(&mut self, cx: &mut Context) -> Next {
-        let late: Vec<PeerId> = self.talks.iter().filter(|(_, talk)| talk.is_open()).map(|(peer, _)| *peer).collect();
+        let late: Vec<PeerId> =
+            self.negotiations.iter().filter(|(_, negotiation)| negotiation.is_open()).map(|(peer, _)| *peer).collect();
         for peer in late {
             self.turn_down(cx, peer, ReleaseReason::Late, PassedOver::Late);
         }
@@ -41,10 +42,10 @@ impl Job {
     }
 
     /// Somebody was lost while prices were talked about.
-    pub(super) fn on_talk_lost(&mut self, cx: &mut Context, peer: PeerId, why: PassedOver) -> Next {
+    pub(super) fn on_negotiation_lost(&mut self, cx: &mut Context, peer: PeerId, why: PassedOver) -> Next {
         if matches!(self.phase, Phase::Awarded(_) | Phase::Waiting { .. }) {
             // It waited for a choice that fell elsewhere: nobody's fault.
-            self.forget_talk(cx, peer);
+            self.forget_negotiation(cx, peer);
             return Next::Stay;
         }
         self.pass_over(cx, peer, why);
@@ -57,7 +58,7 @@ impl Job {
     /// Offers that bind and fit budget and deadline. Notes the cheapest that does not fit the budget.
     pub(super) fn acceptable(&mut self, cx: &Context) -> Vec<Quote> {
         let room = self.room(cx);
-        let offered = || self.talks.values().filter_map(|talk| talk.offered(cx.now));
+        let offered = || self.negotiations.values().filter_map(|negotiation| negotiation.offered(cx.now));
         let beyond = offered().map(|quote| quote.cost).filter(|cost| room.is_some_and(|room| *cost > room)).min();
         let acceptable: Vec<Quote> = offered().filter(|quote| self.is_acceptable(cx, quote)).cloned().collect();
         if let Some(beyond) = beyond {
@@ -83,8 +84,8 @@ impl Job {
     pub(super) fn ask_others(&mut self, cx: &mut Context) -> Next {
         let room = self.room(cx);
         let is_dear = |quote: &Quote| room.is_some_and(|room| quote.cost > room);
-        let offered = self.talks.iter().filter_map(|(peer, talk)| match &talk.state {
-            TalkState::Offered { quote, .. } => Some((*peer, is_dear(quote))),
+        let offered = self.negotiations.iter().filter_map(|(peer, negotiation)| match &negotiation.state {
+            NegotiationState::Offered { quote, .. } => Some((*peer, is_dear(quote))),
             _ => None,
         });
         let offered: Vec<(PeerId, bool)> = offered.collect();

@@ -8,70 +8,71 @@ use crate::{
 
 use super::{
     context::{Context, Role},
-    job::{Job, Talk, TalkState},
+    job::{Job, Negotiation, NegotiationState},
 };
 
 impl Job {
     /// A provider is out for this job. Who is out already stays out for its first reason.
     pub(super) fn pass_over(&mut self, cx: &mut Context, peer: PeerId, why: PassedOver) {
-        let talk = self.talks.get_mut(&peer);
-        debug_assert!(talk.is_some(), "who is passed over was talked to");
-        if let Some(talk) = talk.filter(|talk| !matches!(talk.state, TalkState::Out)) {
-            talk.state = TalkState::Out;
-            talk.failed = true;
+        let negotiation = self.negotiations.get_mut(&peer);
+        debug_assert!(negotiation.is_some(), "who is passed over was talked to");
+        if let Some(negotiation) = negotiation.filter(|negotiation| !matches!(negotiation.state, NegotiationState::Out))
+        {
+            negotiation.state = NegotiationState::Out;
+            negotiation.failed = true;
             self.last_out = Some(why);
-            cx.close_talk(self.id, talk.stream);
+            cx.close_negotiation(self.id, negotiation.stream);
             cx.tell(Event::PassedOver { job: self.id, peer, why });
         }
     }
 
     /// A provider is told that nothing comes of its offer, and is out for this job.
     pub(super) fn turn_down(&mut self, cx: &mut Context, peer: PeerId, reason: ReleaseReason, why: PassedOver) {
-        if let Some(talk) = self.talks.get(&peer) {
-            talk.release(cx, reason);
+        if let Some(negotiation) = self.negotiations.get(&peer) {
+            negotiation.release(cx, reason);
         }
         self.pass_over(cx, peer, why);
     }
 
     /// Tells everybody who was asked that nothing comes of it, and closes their streams.
-    pub(super) fn release_talks(&mut self, cx: &mut Context, reason: ReleaseReason) {
-        for talk in self.talks.values_mut() {
-            talk.release(cx, reason);
-            talk.state = TalkState::Out;
-            cx.close_talk(self.id, talk.stream);
+    pub(super) fn release_negotiations(&mut self, cx: &mut Context, reason: ReleaseReason) {
+        for negotiation in self.negotiations.values_mut() {
+            negotiation.release(cx, reason);
+            negotiation.state = NegotiationState::Out;
+            cx.close_negotiation(self.id, negotiation.stream);
         }
     }
 
     /// After the choice: everybody but the winner is released, with the reason.
     pub(super) fn release_losers(&mut self, cx: &mut Context, winner: &Quote) {
-        self.talks.retain(|_, talk| {
-            if matches!(talk.state, TalkState::Out | TalkState::Awarded) {
+        self.negotiations.retain(|_, negotiation| {
+            if matches!(negotiation.state, NegotiationState::Out | NegotiationState::Awarded) {
                 return true;
             }
-            talk.release(cx, lost_by(talk, winner));
-            cx.close_stream(talk.stream);
+            negotiation.release(cx, lost_by(negotiation, winner));
+            cx.close_stream(negotiation.stream);
             // Not out: who lost by price may be asked again if the winner fails.
             false
         });
     }
 
     /// Forgets that a provider was talked to: it may be asked again.
-    pub(super) fn forget_talk(&mut self, cx: &mut Context, peer: PeerId) {
-        if let Some(talk) = self.talks.remove(&peer) {
-            cx.close_talk(self.id, talk.stream);
+    pub(super) fn forget_negotiation(&mut self, cx: &mut Context, peer: PeerId) {
+        if let Some(negotiation) = self.negotiations.remove(&peer) {
+            cx.close_negotiation(self.id, negotiation.stream);
         }
     }
 
     /// Forgets whom a new question may go to: everybody but those that were passed over.
     pub(super) fn forget_offers(&mut self) {
-        self.talks.retain(|_, talk| talk.failed);
+        self.negotiations.retain(|_, negotiation| negotiation.failed);
     }
 }
 
-impl Talk {
+impl Negotiation {
     /// Says that nothing comes of it, unless that is known already, or nobody is there to hear it.
     fn release(&self, cx: &mut Context, reason: ReleaseReason) {
-        let asked = matches!(self.state, TalkState::Asked | TalkState::Offered { .. });
+        let asked = matches!(self.state, NegotiationState::Asked | NegotiationState::Offered { .. });
         if asked && cx.streams.contains_key(&self.stream) {
             cx.outbox.send(self.stream, &Message::Release(reason));
         }
@@ -80,17 +81,17 @@ impl Talk {
 
 impl Context {
     /// Closes a conversation about prices; a stream that carries a Cancel meanwhile is not one.
-    fn close_talk(&mut self, job: JobId, stream: StreamId) {
+    fn close_negotiation(&mut self, job: JobId, stream: StreamId) {
         if self.streams.get(&stream).is_some_and(|state| state.role == Role::Job(job)) {
             self.close_stream(stream);
         }
     }
 }
 
-fn lost_by(talk: &Talk, winner: &Quote) -> ReleaseReason {
-    match &talk.state {
-        TalkState::Offered { quote, .. } if quote.cost > winner.cost => ReleaseReason::Price,
-        TalkState::Offered { .. } => ReleaseReason::Time,
+fn lost_by(negotiation: &Negotiation, winner: &Quote) -> ReleaseReason {
+    match &negotiation.state {
+        NegotiationState::Offered { quote, .. } if quote.cost > winner.cost => ReleaseReason::Price,
+        NegotiationState::Offered { .. } => ReleaseReason::Time,
         _ => ReleaseReason::Late,
     }
 }

@@ -51,8 +51,8 @@ impl Job {
         let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
         let stream = cx.open_stream(attempt.peer, Role::Job(self.id));
         // A refusal, or a fresh offer with it, comes on this stream, and so does its answer.
-        if let Some(talk) = self.talks.get_mut(&attempt.peer) {
-            talk.stream = stream;
+        if let Some(negotiation) = self.negotiations.get_mut(&attempt.peer) {
+            negotiation.stream = stream;
         }
         if attempt.is_fresh() {
             self.award_again(cx, stream);

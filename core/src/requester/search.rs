@@ -8,8 +8,8 @@ use crate::{
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
         bans::Ban,
-        book::{Excluded, Filtered, Lift},
         directory::{SearchState, Standing, serves},
+        table::{Excluded, Filtered, Lift},
     },
     spec::Criteria,
     wire::{Message, message::Advert},
@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     Requester,
-    context::{Context, Key, Role},
+    context::{Context, DeadlineKey, Role},
     job::{Goal, Job, Next, Phase},
     selection::{self, Candidate},
 };
@@ -96,7 +96,7 @@ impl Job {
         let survey = self.survey(cx);
         let served =
             |peer: &PeerId| cx.directory.advert(peer).is_some_and(|a| serves(a, &self.criteria.model).is_some());
-        self.talks.values().any(|talk| talk.offered(cx.now).is_some())
+        self.negotiations.values().any(|negotiation| negotiation.offered(cx.now).is_some())
             || !survey.fit.is_empty()
             || survey.unknown.iter().any(served)
     }
@@ -108,7 +108,7 @@ impl Job {
                 let survey = self.survey(cx);
                 self.end_discovery(cx, survey)
             }
-            (Phase::Searching { .. }, _) if self.talks.is_empty() && !self.has_delivered() => {
+            (Phase::Searching { .. }, _) if self.negotiations.is_empty() && !self.has_delivered() => {
                 let survey = self.survey(cx);
                 let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
                 self.explain_nobody(cx, &survey.left_out);
@@ -132,7 +132,7 @@ impl Job {
             (only.as_slice(), Some(QueryOutcome::Complete))
         };
         let mut survey = Survey { outcome, ..Survey::default() };
-        for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !self.talks.contains_key(peer)) {
+        for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !self.negotiations.contains_key(peer)) {
             match cx.directory.standing(cx.now, &cx.policy, peer, self.not_before, self.since) {
                 Standing::Unknown
                     if matches!(cx.peers.bans().check(cx.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
@@ -147,7 +147,7 @@ impl Job {
                 }
                 Standing::Advert(advert) => match serves(advert, model) {
                     None => {}
-                    Some(entry) if self.run.tokens() > 0 && !entry.can_continue => {
+                    Some(entry) if self.transcript.tokens() > 0 && !entry.can_continue => {
                         survey.left_out.push((*peer, LeftOut::Capability));
                     }
                     Some(entry) => {
@@ -236,7 +236,7 @@ impl Requester {
 
     pub(super) fn on_query_done(&mut self, query: QueryId, outcome: QueryOutcome) {
         if self.cx.directory.end_search(self.cx.now, query, outcome).is_some() {
-            self.cx.deadlines.set(self.cx.now, Key::Query(query), None);
+            self.cx.deadlines.set(self.cx.now, DeadlineKey::Query(query), None);
             self.advance_searching();
         }
     }
@@ -293,7 +293,7 @@ impl Context {
         let until = self.now.after(self.policy.query_timeout);
         self.directory.start_search(&self.limits, model.clone(), query, until);
         self.outbox.start_query(query, model.clone());
-        self.deadlines.set(self.now, Key::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
+        self.deadlines.set(self.now, DeadlineKey::Query(query), Some(Timeout { at: until, cause: Cause::Query }));
     }
 
     fn want_described(&mut self, peer: PeerId) {
@@ -313,13 +313,17 @@ impl Context {
             self.outbox.send(stream, &Message::Describe);
             let until = self.now.after(self.policy.describe_timeout);
             self.describing.insert(peer, (stream, until));
-            self.deadlines.set(self.now, Key::Describe(peer), Some(Timeout { at: until, cause: Cause::Describe }));
+            self.deadlines.set(
+                self.now,
+                DeadlineKey::Describe(peer),
+                Some(Timeout { at: until, cause: Cause::Describe }),
+            );
         }
     }
 
     fn end_describe(&mut self, peer: PeerId) {
         self.describing.remove(&peer);
-        self.deadlines.set(self.now, Key::Describe(peer), None);
+        self.deadlines.set(self.now, DeadlineKey::Describe(peer), None);
         self.start_describes();
     }
 }

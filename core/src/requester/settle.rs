@@ -44,7 +44,7 @@ impl Job {
             let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
             self.close_attempt(cx, attempt, verdict);
         }
-        self.release_talks(cx, ReleaseReason::NoJob);
+        self.release_negotiations(cx, ReleaseReason::NoJob);
         cx.unindex(self.id);
         if matches!(self.goal, Goal::Answer(_)) {
             cx.held = cx.held.saturating_sub(self.body_bytes());
@@ -62,7 +62,7 @@ impl Job {
         match stream {
             Some(stream) if ended => cx.close_stream(stream),
             _ if ended => {}
-            _ => cx.say_farewell((self.id, number), peer, stream),
+            _ => cx.begin_cancel((self.id, number), peer, stream),
         }
     }
 

@@ -12,12 +12,12 @@ use crate::{
 };
 
 use super::{
-    attempt::{Attempt, Stage},
+    attempt::{Attempt, AttemptState},
     award::Body,
     context::Context,
     job::{Answer, Goal, Job, Next, Phase},
-    run::Run,
     settle::Verdict,
+    transcript::Transcript,
 };
 
 /// Tokens that the application has not seen.
@@ -41,23 +41,23 @@ impl Job {
         message: Message<'_>,
     ) -> Result<Next, Violation> {
         let (Goal::Answer(answer), Phase::Awarded(attempt)) = (&self.goal, &mut self.phase) else {
-            return self.on_talk_message(cx, peer, &message);
+            return self.on_negotiation_message(cx, peer, &message);
         };
         if attempt.stream() != Some(stream) {
-            return self.on_talk_message(cx, peer, &message);
+            return self.on_negotiation_message(cx, peer, &message);
         }
         attempt.heard(cx.now);
         match message {
             Message::Accepted(accepted) => {
                 let number = attempt.number;
-                if let Some(quote) = attempt.on_accepted(cx, answer, &self.run, &accepted)? {
+                if let Some(quote) = attempt.on_accepted(cx, answer, &self.transcript, &accepted)? {
                     self.on_negotiated(cx, number, &quote);
                 }
                 Ok(Next::Stay)
             }
             Message::Decline(decline) if attempt.is_fresh() => self.on_award_declined(cx, &decline),
             Message::Chunk { seq, n, text, ids } => {
-                let fresh = attempt.on_chunk(cx, &mut self.run, (seq, n), text, ids)?;
+                let fresh = attempt.on_chunk(cx, &mut self.transcript, (seq, n), text, ids)?;
                 if attempt.differs {
                     return Ok(Next::Broken(Interrupted::Differs));
                 }
@@ -67,7 +67,7 @@ impl Job {
                 Ok(Next::Stay)
             }
             Message::Keepalive => cx.charge_idle_frame(stream).map(|()| Next::Stay),
-            Message::End(end) => attempt.on_end(cx, &end, self.run.tokens()),
+            Message::End(end) => attempt.on_end(cx, &end, self.transcript.tokens()),
             Message::Resumed { next } => attempt.on_resumed(cx, self.id, next),
             Message::Gone(_) => attempt.on_gone(),
             _ => Err(Violation::Unexpected),
@@ -114,30 +114,30 @@ impl Job {
 
     /// Keeps what was delivered for whoever may have to go on, as long as the node may hold so much.
     pub(super) fn keep_run(&mut self, cx: &mut Context, n: u32, text: &str, ids: Option<&[u8]>) {
-        let before = self.run.bytes();
-        self.run.push(n, text, ids);
+        let before = self.transcript.bytes();
+        self.transcript.push(n, text, ids);
         // Only who continues it, or a process that comes back, reads it again.
         let is_read = matches!(&self.goal, Goal::Answer(answer) if answer.failover == Failover::Continue);
         if !is_read && cx.endings.is_none() {
             self.forgot_run = true;
         }
-        let full = cx.held.saturating_add(self.run.bytes()) > cx.limits.node_bytes.saturating_add(before);
+        let full = cx.held.saturating_add(self.transcript.bytes()) > cx.limits.node_bytes.saturating_add(before);
         if full || self.body_bytes() > cx.limits.body_bytes {
             self.forgot_run = true;
         }
         if self.forgot_run {
-            self.run.forget_text();
+            self.transcript.forget_text();
         }
-        cx.held = cx.held.saturating_sub(before).saturating_add(self.run.bytes());
+        cx.held = cx.held.saturating_sub(before).saturating_add(self.transcript.bytes());
     }
 
     /// The application has taken tokens. Says whether anything may be due earlier now.
     pub(super) fn consume(&mut self, cx: &mut Context, tokens: u64) -> bool {
         let stale = self.stale.min(tokens);
         self.stale -= stale;
-        self.run.consume(tokens - stale);
+        self.transcript.consume(tokens - stale);
         let Phase::Awarded(attempt) = &mut self.phase else { return false };
-        attempt.consume(cx.now, self.run.consumed());
+        attempt.consume(cx.now, self.transcript.consumed());
         attempt.acknowledge(cx);
         true
     }
@@ -146,10 +146,10 @@ impl Job {
         debug_assert!(self.attempt().is_some(), "only an attempt waits for a provider");
         let now = cx.now;
         let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
-        match attempt.stage {
+        match attempt.state {
             _ if attempt.is_resume_over(now) => Next::Broken(Interrupted::Lost),
-            Stage::Sent { until } if until <= now => Next::Broken(Interrupted::Request),
-            Stage::Accepted { until } if until <= now => Next::Broken(Interrupted::FirstToken),
+            AttemptState::Sent { until } if until <= now => Next::Broken(Interrupted::Request),
+            AttemptState::Accepted { until } if until <= now => Next::Broken(Interrupted::FirstToken),
             _ if attempt.is_resume_due(now) => self.resume(cx),
             _ if attempt.is_idle(now) => self.on_silence(cx),
             _ if attempt.has_token_gap(now) => Next::Broken(Interrupted::TokenGap),
@@ -165,13 +165,13 @@ impl Job {
         if self.attempt().is_some_and(|attempt| attempt.peer == peer) {
             return Next::Broken(Interrupted::Violation(violation));
         }
-        self.on_talk_lost(cx, peer, PassedOver::Violation(violation))
+        self.on_negotiation_lost(cx, peer, PassedOver::Violation(violation))
     }
 
     /// One of the job's streams is over without a word.
     pub(super) fn on_stream_lost(&mut self, cx: &mut Context, peer: PeerId, why: PassedOver) -> Next {
         let Some(attempt) = self.attempt_mut().filter(|attempt| attempt.peer == peer) else {
-            return self.on_talk_lost(cx, peer, why);
+            return self.on_negotiation_lost(cx, peer, why);
         };
         match why {
             PassedOver::Stream(failure) if attempt.was_never_sent() => self.on_award_not_sent(cx, failure),
@@ -200,10 +200,10 @@ impl Attempt {
         &mut self,
         cx: &mut Context,
         answer: &Answer,
-        run: &Run,
+        transcript: &Transcript,
         accepted: &Accepted,
     ) -> Result<Option<Quote>, Violation> {
-        let body = Body::of(answer, run, &self.prefix);
+        let body = Body::of(answer, transcript, &self.prefix);
         // After a cut, none says that the body is there already.
         let is_there = accepted.body_credit == 0 && self.epoch > 1;
         if accepted.body_credit < body.len() && !is_there {
@@ -219,7 +219,7 @@ impl Attempt {
     fn on_chunk<'a>(
         &mut self,
         cx: &mut Context,
-        run: &mut Run,
+        transcript: &mut Transcript,
         (seq, n): (u64, u32),
         text: &'a str,
         ids: Option<&'a [u8]>,
@@ -229,12 +229,12 @@ impl Attempt {
             return Ok(None);
         }
         if new == 0 {
-            self.consume(cx.now, run.consumed());
+            self.consume(cx.now, transcript.consumed());
             return Ok(None);
         }
         let first = self.tokens() == u64::from(new);
         if first {
-            self.on_first_token(cx, run);
+            self.on_first_token(cx, transcript);
         }
         let text = text.get(text.len() - bytes..).unwrap_or_default();
         let ids = ids.and_then(|ids| ids.get(ids.len().saturating_sub(4 * new as usize)..));
@@ -243,14 +243,14 @@ impl Attempt {
     }
 
     /// The provider has shown that it lives; and the run's class follows from everybody who wrote a token of it.
-    pub(super) fn on_first_token(&mut self, cx: &mut Context, run: &mut Run) {
+    pub(super) fn on_first_token(&mut self, cx: &mut Context, transcript: &mut Transcript) {
         cx.peers.first_token(cx.now, &mut self.permit);
-        run.is_written_by(self.class);
+        transcript.is_written_by(self.class);
     }
 
     /// The provider says that it is done; `tokens` were delivered by all attempts.
     fn on_end(&mut self, cx: &mut Context, end: &End, tokens: u64) -> Result<Next, Violation> {
-        if matches!(self.stage, Stage::Sent { .. }) {
+        if matches!(self.state, AttemptState::Sent { .. }) {
             return Err(Violation::Unexpected);
         }
         self.check_end(end)?;

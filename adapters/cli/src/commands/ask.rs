@@ -38,7 +38,7 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     let folder = state.as_ref().map(|state| state.path().to_owned());
     folder.as_deref().map_or(Ok(()), Journal::check)?;
     let criteria = buyer::criteria(&args.wanted)?;
-    let past = Past { tape: Some(&args.record), state, stored: Vec::new() };
+    let past = Past { recorder: Some(&args.record), state, stored: Vec::new() };
     let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
     let model = criteria.model.clone();
     let (is_text, order) = (matches!(prompt, Prompt::Raw(_)), &args.order);
@@ -102,7 +102,7 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
     let ledger = ledger(global, &args.node, args.order.ledger.as_deref())?;
     let path = state.path().display().to_string();
     let model = buyer::criteria(&args.wanted)?.model;
-    let past = Past { tape: None, state: Some(state), stored: journal.stored() };
+    let past = Past { recorder: None, state: Some(state), stored: journal.stored() };
     let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
     let mut restored = buyer.node.restored();
     let at = restored.iter().position(|job| journal.job == Some(job.id()));

@@ -8,7 +8,7 @@ use haggle::{
         Limits, PeerId as CorePeerId, Refusal,
         peers::{
             bans::{BanCause, BanRecord},
-            book::Reliability,
+            table::Reliability,
         },
         time::Millis,
     },

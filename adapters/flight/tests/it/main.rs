@@ -20,7 +20,7 @@ use haggle_core::{
         message::{EndReason, Exactness, ModelAdvert},
     },
 };
-use haggle_flight::{Damage, Recorded, ReplayError, Tape, What, Who, replay};
+use haggle_flight::{Damage, Recorded, Recorder, ReplayError, What, Who, replay};
 use proptest::prelude::*;
 
 const SECRET: &str = "the secret prompt";
@@ -74,10 +74,10 @@ fn accept(provider: &mut Recorded<Provider>, now: Instant, peer: PeerId) -> Stre
 
 /// Both machines of one node, wired to each other: a job from its submission to its bill. Returns what was written.
 fn fly(path: &Path, redacted: bool) -> String {
-    let tape = Tape::create(path, redacted).unwrap();
+    let recorder = Recorder::create(path, redacted).unwrap();
     let (buyer, seller) = (PeerId::new(&[1]).unwrap(), PeerId::new(&[2]).unwrap());
-    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&tape)).unwrap();
-    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&tape)).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&recorder)).unwrap();
+    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&recorder)).unwrap();
     let mut spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(SECRET.into()), 50);
     (spec.budget, spec.explain) = (Some(1_000_000), true);
     let mut now = 0;
@@ -141,7 +141,7 @@ fn fly(path: &Path, redacted: bool) -> String {
             requester.handle_input(at, Input::Received(here, &bytes));
         }
     }
-    assert!(tape.take_error().is_none());
+    assert!(recorder.take_error().is_none());
     assert_eq!(requester.open_jobs(), 0, "the job came to its end");
     text
 }
@@ -246,20 +246,20 @@ fn a_line_that_was_left_out_or_put_in_is_reported() {
     }
 }
 
-/// A tape on which the machine is said to have done what it does not do.
+/// A recorder on which the machine is said to have done what it does not do.
 #[test]
 fn a_core_that_decides_otherwise_is_found_out() {
     let file = Scratch::new();
-    let tape = Tape::create(&file.0, false).unwrap();
+    let recorder = Recorder::create(&file.0, false).unwrap();
     let limits = Limits::default();
-    let mut requester = Recorded::requester(Policy::default(), limits.clone(), [3; 32], Some(&tape)).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), limits.clone(), [3; 32], Some(&recorder)).unwrap();
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 0);
     assert!(submit(&mut requester, Instant::ZERO, spec).is_err());
     replay(&file.0, u64::MAX, |_| {}).unwrap();
     // The same steps, but as if the first machine had had another seed.
     let other = Scratch::new();
-    let tape = Tape::create(&other.0, false).unwrap();
-    let mut requester = Recorded::requester(Policy::default(), limits, [5; 32], Some(&tape)).unwrap();
+    let recorder = Recorder::create(&other.0, false).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), limits, [5; 32], Some(&recorder)).unwrap();
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw("p".into()), 1);
     submit(&mut requester, Instant::ZERO, spec).unwrap();
     let text = fs::read_to_string(&other.0).unwrap();
@@ -337,9 +337,9 @@ fn commands() -> (Vec<requester::Command>, Vec<provider::Command<'static>>) {
 #[test]
 fn every_command_is_carried_through_and_told_without_contents() {
     let file = Scratch::new();
-    let tape = Tape::create(&file.0, false).unwrap();
-    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&tape)).unwrap();
-    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&tape)).unwrap();
+    let recorder = Recorder::create(&file.0, false).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), Limits::default(), [3; 32], Some(&recorder)).unwrap();
+    let mut provider = Recorded::provider(service(), Limits::default(), [4; 32], Some(&recorder)).unwrap();
     let (to_requester, to_provider) = commands();
     let mut given: Vec<String> = Vec::new();
     for (at, command) in (1..).zip(to_requester) {
@@ -352,7 +352,7 @@ fn every_command_is_carried_through_and_told_without_contents() {
         let _refused = provider.command(Instant::from_millis(at), command);
         while provider.poll_output().is_some() {}
     }
-    assert!(tape.take_error().is_none());
+    assert!(recorder.take_error().is_none());
     let mut told = Vec::new();
     let summary = replay(&file.0, u64::MAX, |moment| {
         if let What::Step(step) = moment.what {
@@ -431,14 +431,14 @@ where
 #[test]
 fn what_was_written_is_read_however_long_it_is() {
     let file = Scratch::new();
-    let tape = Tape::create(&file.0, false).unwrap();
+    let recorder = Recorder::create(&file.0, false).unwrap();
     let limits = Limits { body_bytes: 16 << 20, ..Limits::default() };
-    let mut requester = Recorded::requester(Policy::default(), limits, [3; 32], Some(&tape)).unwrap();
+    let mut requester = Recorded::requester(Policy::default(), limits, [3; 32], Some(&recorder)).unwrap();
     let prompt = "a".repeat(9 << 20);
     let spec = JobSpec::new(Model::new(b"tales").unwrap(), Prompt::Raw(prompt), 50);
     submit(&mut requester, Instant::ZERO, spec).unwrap();
     drop(requester);
-    assert!(tape.take_error().is_none());
+    assert!(recorder.take_error().is_none());
     assert!(fs::metadata(&file.0).unwrap().len() > 9 << 20);
     replay(&file.0, u64::MAX, |_| {}).unwrap();
 }
@@ -448,7 +448,7 @@ fn what_was_written_is_read_however_long_it_is() {
 fn a_recording_is_for_its_owner_and_never_overwrites() {
     use std::os::unix::fs::PermissionsExt;
     let file = Scratch::new();
-    let _tape = Tape::create(&file.0, false).unwrap();
+    let _tape = Recorder::create(&file.0, false).unwrap();
     assert_eq!(fs::metadata(&file.0).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(Tape::create(&file.0, false).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(Recorder::create(&file.0, false).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
 }

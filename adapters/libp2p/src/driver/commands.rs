@@ -10,13 +10,13 @@ use haggle_core::{
 
 use super::{
     Driver, Order,
-    buyer::{Buyer, Own},
-    desk::{Desk, Waits},
+    job_table::{JobTable, Waiter},
+    requester_api::{LocalRequester, RequesterApi},
 };
 use crate::{
     ConfigError, Error, Sale,
     command::{Command, Start},
-    feed::Note,
+    feed::JobSignal,
     id,
     sale::servings,
 };
@@ -31,21 +31,21 @@ pub(super) struct Stop {
 /// What a stopping node still has to say has so long to leave.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
-impl Desk {
+impl JobTable {
     /// Has the requester do what a handle asks for. What is not for the requester comes back.
-    pub(crate) fn on_command(&mut self, command: Command, buyer: &mut impl Buyer) -> Option<Command> {
+    pub(crate) fn on_command(&mut self, command: Command, requester: &mut impl RequesterApi) -> Option<Command> {
         match command {
-            Command::Start(command, start) => match buyer.command(command) {
+            Command::Start(command, start) => match requester.command(command) {
                 Ok(Reply::Job(job)) => self.start(job, start),
                 Ok(_) => debug_assert!(false, "it starts a job"),
                 Err(refusal) => start.refuse(refusal.into()),
             },
             Command::Do(command, reply) => {
-                let done = buyer.command(command);
+                let done = requester.command(command);
                 let _ = reply.send(done.map(drop).map_err(Error::from));
             }
             Command::Reliability(peer, reply) => {
-                let known = id::to_core(&peer).and_then(|peer| buyer.reliability(&peer));
+                let known = id::to_core(&peer).and_then(|peer| requester.reliability(&peer));
                 let _ = reply.send(known);
             }
             other => return Some(other),
@@ -56,30 +56,30 @@ impl Desk {
     fn start(&mut self, job: JobId, start: Start) {
         match start {
             Start::Job(reply) => drop(reply.send(Ok(self.open_job(job)))),
-            Start::Quote(reply) => self.open(job, Waits::Quote(reply)),
-            Start::Discovery(reply) => self.open(job, Waits::Discovery(reply)),
+            Start::Quote(reply) => self.open(job, Waiter::Quote(reply)),
+            Start::Discovery(reply) => self.open(job, Waiter::Discovery(reply)),
         }
     }
 
     /// Tells the requester what the handle of a job says.
-    pub(crate) fn on_note(&mut self, note: Note, buyer: &mut impl Buyer) {
+    pub(crate) fn on_note(&mut self, note: JobSignal, requester: &mut impl RequesterApi) {
         let command = match note {
-            Note::Consumed(job) => Ask::Consumed { job, tokens: self.take_consumed(job) },
-            Note::Cancel(job) => Ask::Cancel(job),
-            Note::Concluded(job) => Ask::Concluded(job),
+            JobSignal::Consumed(job) => Ask::Consumed { job, tokens: self.take_consumed(job) },
+            JobSignal::Cancel(job) => Ask::Cancel(job),
+            JobSignal::Concluded(job) => Ask::Concluded(job),
             // Nobody will take what waits in the channel.
-            Note::Detach(job) => Ask::Consumed { job, tokens: self.detach(job) },
+            JobSignal::Detach(job) => Ask::Consumed { job, tokens: self.detach(job) },
         };
         // A job that is over needs none of it.
-        let _ = buyer.command(command);
+        let _ = requester.command(command);
     }
 }
 
 impl Driver {
-    pub(super) fn on_note(&mut self, note: Note) {
-        let is_concluded = matches!(note, Note::Concluded(_));
+    pub(super) fn on_note(&mut self, note: JobSignal) {
+        let is_concluded = matches!(note, JobSignal::Concluded(_));
         let now = self.now();
-        self.desk.on_note(note, &mut Own(&mut self.requester, now));
+        self.job_table.on_note(note, &mut LocalRequester(&mut self.requester, now));
         if is_concluded {
             self.keep_later();
         }
@@ -99,7 +99,7 @@ impl Driver {
         if matches!(command, Command::Start(_, Start::Job(_)) | Command::Do(..)) {
             self.keep_at_once();
         }
-        match self.desk.on_command(command, &mut Own(&mut self.requester, now)) {
+        match self.job_table.on_command(command, &mut LocalRequester(&mut self.requester, now)) {
             Some(Command::AddAddress(peer, address)) => self.orders.push_back(Order::AddAddress(peer, address)),
             Some(Command::Sell(sales, reply)) => drop(reply.send(self.sell(now, sales))),
             Some(Command::Serve(command, reply)) => {
@@ -144,7 +144,7 @@ impl Driver {
     /// Ends every job, typed, on both sides.
     pub(super) fn shut_down(&mut self, now: Instant) {
         self.stop.until = Some(Clock::now() + GOODBYE);
-        for job in self.desk.open_jobs().collect::<Vec<_>>() {
+        for job in self.job_table.open_jobs().collect::<Vec<_>>() {
             let _ = self.requester.command(now, Ask::Cancel(job));
         }
         if let Some(provider) = &mut self.provider {

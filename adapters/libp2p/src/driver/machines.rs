@@ -3,7 +3,7 @@
 use haggle_core::{
     Instant, Limits, Millis, Policy, Provider, Requester, SnapshotError, provider::Service, requester::Command,
 };
-use haggle_flight::{Recorded, Tape};
+use haggle_flight::{Recorded, Recorder};
 
 use super::Parts;
 use crate::{
@@ -23,7 +23,7 @@ pub(super) struct Machines {
 
 impl Machines {
     pub(super) fn start(parts: &mut Parts) -> Result<Self, Error> {
-        if parts.tape.is_some() && parts.state.is_some() {
+        if parts.recorder.is_some() && parts.state.is_some() {
             let problem = "cannot be together with a state directory: a recording begins without a past".into();
             return Err(ConfigError { path: "record".into(), problem }.into());
         }
@@ -31,11 +31,11 @@ impl Machines {
         let (limits, stored) = (parts.limits.clone(), std::mem::take(&mut parts.stored));
         let provider = match (service.models.is_empty(), &parts.state) {
             (true, _) => None,
-            (false, None) => Some(fresh_provider(service, limits.clone(), parts.tape.as_ref())?),
+            (false, None) => Some(fresh_provider(service, limits.clone(), parts.recorder.as_ref())?),
             (false, Some(state)) => Some(kept_provider(state, service, limits.clone())?),
         };
         let mut requester = match &parts.state {
-            None => fresh_requester(policy, limits, parts.tape.as_ref())?,
+            None => fresh_requester(policy, limits, parts.recorder.as_ref())?,
             Some(state) => kept_requester(state, &stored, policy, limits)?,
         };
         // Before anything that was restored goes on.
@@ -47,8 +47,8 @@ impl Machines {
     }
 }
 
-fn fresh_requester(policy: Policy, limits: Limits, tape: Option<&Tape>) -> Result<Recorded<Requester>, Error> {
-    Ok(Recorded::requester(policy, limits, seed()?, tape).map_err(field("limits."))?)
+fn fresh_requester(policy: Policy, limits: Limits, recorder: Option<&Recorder>) -> Result<Recorded<Requester>, Error> {
+    Ok(Recorded::requester(policy, limits, seed()?, recorder).map_err(field("limits."))?)
 }
 
 fn kept_requester(
@@ -68,8 +68,8 @@ fn kept_requester(
     Ok(Recorded::unrecorded(restored.map_err(|error| damaged(state, REQUESTER, error))?))
 }
 
-fn fresh_provider(service: Service, limits: Limits, tape: Option<&Tape>) -> Result<Recorded<Provider>, Error> {
-    Ok(Recorded::provider(service, limits, seed()?, tape).map_err(field(""))?)
+fn fresh_provider(service: Service, limits: Limits, recorder: Option<&Recorder>) -> Result<Recorded<Provider>, Error> {
+    Ok(Recorded::provider(service, limits, seed()?, recorder).map_err(field(""))?)
 }
 
 fn kept_provider(state: &State, service: Service, limits: Limits) -> Result<Recorded<Provider>, Error> {

@@ -13,17 +13,17 @@
 //! }
 //! ```
 
-pub(crate) mod buyer;
 pub(crate) mod commands;
-pub(crate) mod desk;
 pub(crate) mod engines;
 mod host;
-mod keeper;
+pub(crate) mod job_table;
 mod machines;
 mod parts;
+mod persistence;
 pub(crate) mod pieces;
+pub(crate) mod requester_api;
 pub(crate) mod serving;
-mod shovel;
+mod stream_task;
 mod streams;
 
 use std::{
@@ -42,21 +42,21 @@ use futures::{
 use haggle_core::{
     Input, Instant, Machine, Millis, Model, Output, Provider, QueryId, Requester, machine::QueryOutcome,
 };
-use haggle_flight::{Recorded, Tape};
+use haggle_flight::{Recorded, Recorder};
 use libp2p::{Multiaddr, PeerId};
 
 use self::{
     commands::Stop,
-    desk::Desk,
     engines::Engines,
-    keeper::Keeper,
+    job_table::JobTable,
     machines::Machines,
-    shovel::FromStream,
+    persistence::Persistence,
+    stream_task::FromStream,
     streams::{Key, Streams},
 };
 use crate::{
-    Error, Node, NodeEvent, Scope, clockwork::Clockwork, command::Command, feed::Note, handle::Handle, id, sessions,
-    shared::Shared, timers::Alarm,
+    Error, Node, NodeEvent, Scope, command::Command, feed::JobSignal, handle::Handle, id, sessions, shared::Shared,
+    time_source::TimeSource, timers::Alarm,
 };
 
 pub(crate) use self::host::hang_up;
@@ -89,16 +89,16 @@ pub struct Driver {
     /// What the core's clock showed when this one was read.
     started: Millis,
     /// Before the commands: fields are dropped in this order, and who waits for a reply hears of it when they are.
-    keeper: Option<Keeper>,
+    persistence: Option<Persistence>,
     requester: Recorded<Requester>,
     provider: Option<Recorded<Provider>>,
-    tape: Option<Tape>,
+    recorder: Option<Recorder>,
     engines: Engines,
     streams: Streams,
-    desk: Desk,
+    job_table: JobTable,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    notes: mpsc::UnboundedReceiver<Note>,
+    notes: mpsc::UnboundedReceiver<JobSignal>,
     orders: VecDeque<Order>,
     alarm: Alarm,
     /// Who waits for the last job of others.
@@ -114,19 +114,19 @@ impl Driver {
     pub fn new(mut parts: Parts) -> Result<(Self, Node), Error> {
         let Machines { started, requester, provider } = Machines::start(&mut parts)?;
         let window = parts.limits.window_tokens as usize;
-        let shared = Arc::new(Shared::new(parts.me, parts.network, Clockwork::default()));
+        let shared = Arc::new(Shared::new(parts.me, parts.network, TimeSource::default()));
         let (handle, commands) = Handle::new(shared.clone());
         let (note, notes) = mpsc::unbounded();
         let mut driver = Driver {
             clock: Clock::now(),
             started,
-            keeper: parts.state.map(Keeper::new),
+            persistence: parts.state.map(Persistence::new),
             requester,
             provider,
-            tape: parts.tape,
+            recorder: parts.recorder,
             engines: Engines::start(parts.engines).map_err(Error::Runtime)?,
             streams: Streams::new(parts.spawn),
-            desk: Desk::new(shared.clone(), window, note),
+            job_table: JobTable::new(shared.clone(), window, note),
             shared,
             commands,
             notes,
@@ -136,7 +136,7 @@ impl Driver {
             stop: Stop::default(),
         };
         let restored: Vec<_> = driver.requester.jobs().collect();
-        let restored: Vec<_> = restored.into_iter().map(|job| driver.desk.open_job(job)).collect();
+        let restored: Vec<_> = restored.into_iter().map(|job| driver.job_table.open_job(job)).collect();
         driver.shared.restored().extend(restored);
         driver.keep(false);
         Ok((driver, Node::new(handle)))
@@ -150,7 +150,7 @@ impl Driver {
         self.pump_requester(sessions);
         self.pump_provider(sessions);
         self.keep(false);
-        if let Some(error) = self.tape.as_ref().and_then(Tape::take_error) {
+        if let Some(error) = self.recorder.as_ref().and_then(Recorder::take_error) {
             self.on_failure("record", format!("nothing is recorded any more: {error}"));
         }
         if self.provider.as_ref().is_none_or(|provider| provider.is_drained()) {
@@ -159,24 +159,24 @@ impl Driver {
             }
         }
         let serving = self.provider.as_ref().map_or(0, |provider| provider.open_jobs());
-        if self.stop.until.is_some() && self.desk.len() == 0 && serving == 0 {
+        if self.stop.until.is_some() && self.job_table.len() == 0 && serving == 0 {
             self.streams.close_all();
         }
         let unended = self.provider.as_ref().map_or(0, |provider| provider.unended_jobs());
         self.shared.serving.store(unended, Ordering::Relaxed);
-        self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
+        self.shared.jobs.store(self.job_table.len(), Ordering::Relaxed);
         self.shared.streams_in.store(sessions.inbound_streams() as usize, Ordering::Relaxed);
         self.orders.pop_front()
     }
 
-    /// Waits until something happened inside the node and takes it in.
+    /// Waiter until something happened inside the node and takes it in.
     pub async fn next(&mut self) {
         let requester = self.requester.poll_timeout();
         let provider = self.provider.as_ref().and_then(Machine::poll_timeout);
         let due = requester.into_iter().chain(provider).map(|timeout| timeout.at).chain(self.renewal()).min();
         let due = due.map(|at| at.since(Instant::from_millis(self.started.0)));
         let due = due.and_then(|after| self.clock.checked_add(Duration::from_millis(after.0)));
-        let kept = self.keeper.as_ref().and_then(|keeper| keeper.due);
+        let kept = self.persistence.as_ref().and_then(|persistence| persistence.due);
         let due = due.into_iter().chain(self.stop.until).chain(kept).min();
         select! {
             from = self.streams.received().next() => from.into_iter().for_each(|from| self.on_stream(from)),
@@ -337,10 +337,10 @@ impl Driver {
                 }
                 Output::CancelQuery(query) => self.orders.push_back(Order::CancelQuery(query)),
                 Output::Event(event) => {
-                    if let Some(keeper) = &mut self.keeper {
-                        keeper.heard(&event);
+                    if let Some(persistence) = &mut self.persistence {
+                        persistence.heard(&event);
                     }
-                    after = self.desk.on_event(event);
+                    after = self.job_table.on_event(event);
                 }
             }
             if let Some(input) = failed {
@@ -418,6 +418,9 @@ impl Driver {
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("me", &self.shared.me).field("jobs", &self.desk.len()).finish_non_exhaustive()
+        f.debug_struct("Driver")
+            .field("me", &self.shared.me)
+            .field("jobs", &self.job_table.len())
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use haggle_core::{Limits, Model, Policy, money::Amount, provider::Service};
 use haggle_engine::Engine;
-use haggle_flight::Tape;
+use haggle_flight::Recorder;
 use libp2p::PeerId;
 
 use super::Spawn;
@@ -32,7 +32,7 @@ pub struct Parts {
     /// How tasks are started.
     pub spawn: Spawn,
     /// Where every step is recorded, if anywhere.
-    pub tape: Option<Tape>,
+    pub recorder: Option<Recorder>,
     /// Where the node's state is kept, if it is; what is there is restored.
     pub state: Option<State>,
     /// What the application has stored of answers.
@@ -52,7 +52,7 @@ impl Parts {
             service: Service::default(),
             engines: Vec::new(),
             spawn: Arc::new(move |task| spawner.spawn(task)),
-            tape: None,
+            recorder: None,
             state: None,
             stored: Vec::new(),
         }

@@ -14,8 +14,8 @@ use crate::{NodeEvent, config::millis, id, sessions, shared::Shared};
 
 impl Driver {
     pub(super) fn on_provider(&mut self, now: Instant, event: ProviderEvent) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.served(&event);
+        if let Some(persistence) = &mut self.persistence {
+            persistence.served(&event);
         }
         match event {
             ProviderEvent::Start { attempt, work } => {

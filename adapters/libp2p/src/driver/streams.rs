@@ -6,7 +6,7 @@ use futures::channel::mpsc;
 use haggle_core::{StreamId, machine::StreamFailure};
 use libp2p::PeerId;
 
-use super::shovel::{FromStream, Outbox, Shovel};
+use super::stream_task::{FromStream, SendBuffer, StreamTask};
 use crate::{
     runtime::Task,
     sessions::{self, OpenError, OpenId, SessionStream},
@@ -25,7 +25,7 @@ pub type Spawn = Arc<dyn Fn(Task) + Send + Sync>;
 pub(super) struct Streams {
     spawn: Spawn,
     /// Streams that a machine knows, open or being opened.
-    live: BTreeMap<Key, Arc<Outbox>>,
+    live: BTreeMap<Key, Arc<SendBuffer>>,
     opening: BTreeMap<OpenId, Opening>,
     /// Shared with every task that runs.
     tasks: Arc<()>,
@@ -35,7 +35,7 @@ pub(super) struct Streams {
 
 struct Opening {
     key: Key,
-    outbox: Arc<Outbox>,
+    send_buffer: Arc<SendBuffer>,
 }
 
 impl Streams {
@@ -51,16 +51,16 @@ impl Streams {
     /// Why it cannot even be tried.
     pub(super) fn open(&mut self, key: Key, peer: PeerId, sessions: &mut sessions::Behaviour) -> Result<(), OpenError> {
         let open = sessions.open(peer)?;
-        let outbox = Arc::new(Outbox::default());
-        self.live.insert(key, outbox.clone());
-        self.opening.insert(open, Opening { key, outbox });
+        let send_buffer = Arc::new(SendBuffer::default());
+        self.live.insert(key, send_buffer.clone());
+        self.opening.insert(open, Opening { key, send_buffer });
         Ok(())
     }
 
     /// The stream is open. Its name, if a machine still wants it; what was told to be sent is sent in any case.
     pub(super) fn opened(&mut self, open: OpenId, stream: SessionStream) -> Option<Key> {
-        let Opening { key, outbox } = self.opening.remove(&open)?;
-        self.run(key, stream, outbox);
+        let Opening { key, send_buffer } = self.opening.remove(&open)?;
+        self.run(key, stream, send_buffer);
         self.live.contains_key(&key).then_some(key)
     }
 
@@ -71,35 +71,35 @@ impl Streams {
 
     /// Takes up a stream that a peer opened.
     pub(super) fn accept(&mut self, key: Key, stream: SessionStream) {
-        let outbox = Arc::new(Outbox::default());
-        self.live.insert(key, outbox.clone());
-        self.run(key, stream, outbox);
+        let send_buffer = Arc::new(SendBuffer::default());
+        self.live.insert(key, send_buffer.clone());
+        self.run(key, stream, send_buffer);
     }
 
-    fn run(&self, key: Key, stream: SessionStream, outbox: Arc<Outbox>) {
-        (self.spawn)(Box::pin(Shovel::new(key, stream, outbox, self.inbox.clone(), self.tasks.clone())));
+    fn run(&self, key: Key, stream: SessionStream, send_buffer: Arc<SendBuffer>) {
+        (self.spawn)(Box::pin(StreamTask::new(key, stream, send_buffer, self.inbox.clone(), self.tasks.clone())));
     }
 
     /// False if the stream had to be cut: more waits than any credit allows.
     pub(super) fn transmit(&mut self, key: Key, bytes: &[u8]) -> bool {
-        let Some(outbox) = self.live.get(&key) else { return true };
-        let taken = outbox.push(bytes);
+        let Some(send_buffer) = self.live.get(&key) else { return true };
+        let taken = send_buffer.push(bytes);
         if !taken {
-            outbox.reset();
+            send_buffer.reset();
             self.live.remove(&key);
         }
         taken
     }
 
     pub(super) fn close(&mut self, key: Key) {
-        if let Some(outbox) = self.live.remove(&key) {
-            outbox.close();
+        if let Some(send_buffer) = self.live.remove(&key) {
+            send_buffer.close();
         }
     }
 
     pub(super) fn reset(&mut self, key: Key, sessions: &mut sessions::Behaviour) {
-        let Some(outbox) = self.live.remove(&key) else { return };
-        outbox.reset();
+        let Some(send_buffer) = self.live.remove(&key) else { return };
+        send_buffer.reset();
         let open = self.opening.iter().find(|(_, opening)| opening.key == key).map(|(open, _)| *open);
         if let Some(open) = open {
             self.opening.remove(&open);
@@ -127,8 +127,8 @@ impl Streams {
     }
 
     pub(super) fn close_all(&mut self) {
-        for outbox in std::mem::take(&mut self.live).into_values() {
-            outbox.close();
+        for send_buffer in std::mem::take(&mut self.live).into_values() {
+            send_buffer.close();
         }
     }
 }

@@ -14,14 +14,14 @@ use std::{
 use futures::{Stream, StreamExt, channel::mpsc};
 use haggle_core::JobId;
 
-use crate::clockwork::Clockwork;
+use crate::time_source::TimeSource;
 
 pub(crate) use self::event::JobItem;
 pub use self::event::{Found, JobEvent, Offer, Receipt};
 
 /// What the handle of a job tells the node. Each job has at most one of each waiting.
 #[derive(Debug)]
-pub(crate) enum Note {
+pub(crate) enum JobSignal {
     /// Look at [`Consumed`].
     Consumed(JobId),
     Cancel(JobId),
@@ -51,8 +51,8 @@ pub(crate) struct JobFeed {
     job: JobId,
     items: mpsc::Receiver<JobItem>,
     consumed: Arc<Consumed>,
-    notes: mpsc::UnboundedSender<Note>,
-    clockwork: Clockwork,
+    notes: mpsc::UnboundedSender<JobSignal>,
+    time_source: TimeSource,
     /// Tokens that were handed out last: they count as taken when more is asked for.
     taken: u32,
     over: bool,
@@ -63,10 +63,10 @@ impl JobFeed {
         job: JobId,
         items: mpsc::Receiver<JobItem>,
         consumed: Arc<Consumed>,
-        notes: mpsc::UnboundedSender<Note>,
-        clockwork: Clockwork,
+        notes: mpsc::UnboundedSender<JobSignal>,
+        time_source: TimeSource,
     ) -> Self {
-        JobFeed { job, items, consumed, notes, clockwork, taken: 0, over: false }
+        JobFeed { job, items, consumed, notes, time_source, taken: 0, over: false }
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -78,20 +78,20 @@ impl JobFeed {
     }
 
     pub(crate) fn cancel(&self) {
-        self.note(Note::Cancel(self.job));
+        self.note(JobSignal::Cancel(self.job));
     }
 
     /// Lets the job go on with nobody listening.
     pub(crate) fn detach(mut self) -> JobId {
         self.over = true;
-        self.note(Note::Detach(self.job));
+        self.note(JobSignal::Detach(self.job));
         self.job
     }
 
-    fn note(&self, note: Note) {
+    fn note(&self, note: JobSignal) {
         // A node that is gone has ended its jobs.
         let _ = self.notes.unbounded_send(note);
-        self.clockwork.stir();
+        self.time_source.stir();
     }
 }
 
@@ -104,10 +104,10 @@ impl Stream for JobFeed {
         }
         let taken = std::mem::take(&mut self.taken);
         if self.consumed.add(taken) {
-            self.note(Note::Consumed(self.job));
+            self.note(JobSignal::Consumed(self.job));
         }
-        let JobFeed { items, clockwork, .. } = &mut *self;
-        let item = ready!(clockwork.poll(cx, |cx| items.poll_next_unpin(cx)));
+        let JobFeed { items, time_source, .. } = &mut *self;
+        let item = ready!(time_source.poll(cx, |cx| items.poll_next_unpin(cx)));
         match &item {
             Some(Ok(JobEvent::Tokens { n, .. })) => self.taken = *n,
             Some(Ok(JobEvent::Finished(_)) | Err(_)) | None => self.over = true,
@@ -122,6 +122,6 @@ impl Drop for JobFeed {
         if !self.over {
             self.cancel();
         }
-        self.note(Note::Concluded(self.job));
+        self.note(JobSignal::Concluded(self.job));
     }
 }

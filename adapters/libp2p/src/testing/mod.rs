@@ -74,8 +74,8 @@
 //! - Counters of streams and searches stay at 0.
 
 mod engine;
-mod seat;
-mod stage;
+mod sim_network;
+mod sim_node;
 mod start;
 
 use std::{
@@ -98,26 +98,26 @@ pub use haggle_sim::{
 
 use self::{
     engine::Shop,
-    seat::{Place, Seat},
-    stage::Stage,
+    sim_network::SimNetwork,
+    sim_node::{NodeSpec, SimNode},
 };
 use crate::{
     Config, Error, Node,
-    clockwork::{Clockwork, Simulated as _},
     config::{field, millis},
     id,
+    time_source::{Simulated as _, TimeSource},
 };
 
 /// A simulated network and its nodes. Clones are the same market. When the last is dropped, its nodes are stopped.
 #[derive(Clone, Debug)]
 pub struct Market {
-    stage: Arc<Stage>,
+    simulation: Arc<SimNetwork>,
 }
 
 impl Market {
     /// A market without nodes. The seed is all the chance there is.
     pub fn new(seed: u64) -> Self {
-        Market { stage: Arc::new(Stage::new(seed)) }
+        Market { simulation: Arc::new(SimNetwork::new(seed)) }
     }
 
     /// Adds a node that buys.
@@ -135,10 +135,10 @@ impl Market {
     /// [`Error::Config`] for a setting that cannot work.
     pub fn provider(&self, provider: ProviderConfig) -> Result<Node, Error> {
         let requester = RequesterConfig { limits: provider.limits.clone(), ..RequesterConfig::default() };
-        self.seat(Config::default().network, requester, Some(provider), Vec::new())
+        self.add_node(Config::default().network, requester, Some(provider), Vec::new())
     }
 
-    pub(crate) fn seat(
+    pub(crate) fn add_node(
         &self,
         network: String,
         requester: RequesterConfig,
@@ -152,14 +152,14 @@ impl Market {
         if let Some(provider) = &provider {
             Provider::new(provider.service.clone(), provider.limits.clone(), [0; 32]).map_err(field(""))?;
         }
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         inner.serve();
         let node = inner.world.add_node(Some(requester), provider);
         if !engines.is_empty() {
             inner.world.set_writer(node, Shop(engines));
         }
-        let (seat, handle) = Seat::open(Place { node, network, window }, self.clockwork());
-        inner.seats.insert(node, seat);
+        let (sim_node, handle) = SimNode::open(NodeSpec { node, network, window }, self.time_source());
+        inner.sim_nodes.insert(node, sim_node);
         Ok(handle)
     }
 
@@ -183,22 +183,22 @@ impl Market {
 
     /// The virtual time since the market began.
     pub fn now(&self) -> Duration {
-        Duration::from_millis(self.stage.lock().world.now())
+        Duration::from_millis(self.simulation.lock().world.now())
     }
 
     /// Lets virtual time pass, whoever waits. What is told meanwhile is there afterwards. Fractions of a millisecond are cut.
     pub fn advance(&self, time: Duration) {
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         let at = Instant::from_millis(inner.world.now()).after(millis(time)).as_millis();
         inner.run_until(at);
     }
 
-    /// Waits in virtual time.
+    /// Waiter in virtual time.
     pub fn sleep(&self, time: Duration) -> Sleep {
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         let at = Instant::from_millis(inner.world.now()).after(millis(time)).as_millis();
         inner.slept += 1;
-        Sleep { stage: Arc::downgrade(&self.stage), clockwork: self.clockwork(), at, nth: inner.slept }
+        Sleep { simulation: Arc::downgrade(&self.simulation), time_source: self.time_source(), at, nth: inner.slept }
     }
 
     /// A node's process dies, now. Others see their connections to it end after 1 ms; its own handles are dead, and say
@@ -208,12 +208,12 @@ impl Market {
     /// If the node is none of this market.
     pub fn kill(&self, node: &Node) {
         let id = self.id(node);
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         inner.serve();
         inner.world.strike(FaultKind::Kill(id, Some(1)));
-        inner.seats.values_mut().filter(|seat| seat.node == id).for_each(|seat| seat.close(false));
+        inner.sim_nodes.values_mut().filter(|sim_node| sim_node.node == id).for_each(|sim_node| sim_node.close(false));
         drop(inner);
-        self.stage.stir();
+        self.simulation.stir();
     }
 
     /// A node's process begins anew under its old id, without memory; if it lives, it dies first. The handle to the new one.
@@ -223,11 +223,13 @@ impl Market {
     pub fn restart(&self, node: &Node) -> Node {
         self.kill(node);
         let id = self.id(node);
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         inner.world.strike(FaultKind::Restart(id));
-        let Some(place) = inner.seats.get(&id).map(|seat| seat.place.clone()) else { unreachable!("it has a seat") };
-        let (seat, handle) = Seat::open(place, self.clockwork());
-        inner.seats.insert(id, seat);
+        let Some(place) = inner.sim_nodes.get(&id).map(|sim_node| sim_node.place.clone()) else {
+            unreachable!("it has a sim_node")
+        };
+        let (sim_node, handle) = SimNode::open(place, self.time_source());
+        inner.sim_nodes.insert(id, sim_node);
         handle
     }
 
@@ -262,12 +264,12 @@ impl Market {
 
     /// Does something with the world itself: set its links, add scripted peers and adversaries, read its report.
     pub fn world<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        let mut inner = self.stage.lock();
+        let mut inner = self.simulation.lock();
         inner.serve();
         let result = change(&mut inner.world);
         inner.pump();
         drop(inner);
-        self.stage.stir();
+        self.simulation.stir();
         result
     }
 
@@ -276,25 +278,25 @@ impl Market {
     /// # Panics
     /// If the node is none of this market.
     pub fn id(&self, node: &Node) -> NodeId {
-        let own = node.shared().clockwork.is_of(&self.stage);
+        let own = node.shared().time_source.is_of(&self.simulation);
         match id::to_core(&node.peer_id()).and_then(NodeId::of).filter(|_| own) {
             Some(id) => id,
             None => panic!("{} is no node of this market", node.peer_id()),
         }
     }
 
-    fn clockwork(&self) -> Clockwork {
-        let stage = Arc::downgrade(&self.stage);
-        Clockwork::simulated(stage)
+    fn time_source(&self) -> TimeSource {
+        let simulation = Arc::downgrade(&self.simulation);
+        TimeSource::simulated(simulation)
     }
 }
 
-/// Waits in virtual time: [`Market::sleep`].
+/// Waiter in virtual time: [`Market::sleep`].
 #[derive(Debug)]
 #[must_use = "nobody sleeps unless it is awaited"]
 pub struct Sleep {
-    stage: Weak<Stage>,
-    clockwork: Clockwork,
+    simulation: Weak<SimNetwork>,
+    time_source: TimeSource,
     at: u64,
     nth: u64,
 }
@@ -303,10 +305,10 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(stage) = self.stage.upgrade() else { return Poll::Ready(()) };
-        let Sleep { clockwork, at, nth, .. } = &mut *self;
-        clockwork.poll(cx, |cx| {
-            let mut inner = stage.lock();
+        let Some(simulation) = self.simulation.upgrade() else { return Poll::Ready(()) };
+        let Sleep { time_source, at, nth, .. } = &mut *self;
+        time_source.poll(cx, |cx| {
+            let mut inner = simulation.lock();
             if inner.world.now() >= *at {
                 return Poll::Ready(());
             }
@@ -318,8 +320,8 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(stage) = self.stage.upgrade() {
-            stage.lock().sleepers.remove(&(self.at, self.nth));
+        if let Some(simulation) = self.simulation.upgrade() {
+            simulation.lock().sleepers.remove(&(self.at, self.nth));
         }
     }
 }

@@ -15,7 +15,8 @@ impl Builder {
     /// A setting that cannot work, or that a simulated node cannot have: a key, a state directory, a recording.
     pub fn start_in(self, market: &Market) -> Result<Node, Error> {
         let settings = self.config.read(self.policy)?;
-        let absent = [("key", self.key.is_some()), ("state", self.state.is_some()), ("record", self.tape.is_some())];
+        let absent =
+            [("key", self.key.is_some()), ("state", self.state.is_some()), ("record", self.recorder.is_some())];
         if let Some((path, _)) = absent.into_iter().find(|(_, is_set)| *is_set) {
             let problem = "is for real nodes: leave it out, a simulated one has no key and writes no file".into();
             return Err(ConfigError { path: path.into(), problem }.into());
@@ -31,6 +32,6 @@ impl Builder {
         });
         let (policy, account_budget) = (settings.policy, self.account_budget);
         let requester = RequesterConfig { policy, limits, account_budget, ..RequesterConfig::default() };
-        market.seat(self.config.network, requester, provider, engines)
+        market.add_node(self.config.network, requester, provider, engines)
     }
 }

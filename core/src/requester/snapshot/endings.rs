@@ -16,23 +16,23 @@ use super::{
         concluded::{Concluded, How},
         context::Context,
         job::{Goal, Job},
-        run::Run,
+        transcript::Transcript,
     },
-    lines::{KeptLine, kept_lines},
+    lines::{SavedLine, kept_lines},
     stored::{Known, Stored},
 };
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-pub(super) struct KeptEnding {
+pub(super) struct SavedEnding {
     #[n(0)]
     id: JobId,
     #[n(1)]
-    run: Run,
+    transcript: Transcript,
     #[n(2)]
     how: How,
     #[n(3)]
-    lines: Vec<KeptLine>,
+    lines: Vec<SavedLine>,
     #[n(4)]
     before: u32,
 }
@@ -48,7 +48,7 @@ impl Requester {
     /// The application has stored how a job ended, or does not care to: it is forgotten.
     pub fn concluded(&mut self, job: JobId) {
         if let Some(ending) = self.cx.endings.as_mut().and_then(|endings| endings.remove(&job)) {
-            self.cx.held = self.cx.held.saturating_sub(ending.run.bytes());
+            self.cx.held = self.cx.held.saturating_sub(ending.transcript.bytes());
         }
     }
 }
@@ -62,43 +62,48 @@ impl Context {
     /// Keeps how an answer ended.
     pub(in crate::requester) fn keep_ending(&mut self, job: Job, ending: &Ending) {
         if let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(&ending.outcome)) {
-            self.held = self.held.saturating_add(job.run.bytes());
+            self.held = self.held.saturating_add(job.transcript.bytes());
             let lines = ending.bill.lines.clone();
-            endings.insert(job.id, Concluded { run: job.run, how, lines, before: job.before });
+            endings.insert(job.id, Concluded { transcript: job.transcript, how, lines, before: job.before });
         }
     }
 
-    pub(super) fn restore_ending(&mut self, kept: KeptEnding, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
-        let KeptEnding { id, mut run, how, lines, before } = kept;
-        require(run.is_possible())?;
+    pub(super) fn restore_ending(&mut self, kept: SavedEnding, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
+        let SavedEnding { id, mut transcript, how, lines, before } = kept;
+        require(transcript.is_possible())?;
         let lines = kept_lines(lines)?;
         let known = Known::of(id, stored, &lines, None, before)?;
-        let missing = known.is_missing(&run);
-        let (true, true) = (known.agrees(&run), known.tokens <= run.tokens()) else {
+        let missing = known.is_missing(&transcript);
+        let (true, true) = (known.agrees(&transcript), known.tokens <= transcript.tokens()) else {
             return Err(SnapshotError::Disagrees { job: id });
         };
-        run.set_consumed(known.tokens);
+        transcript.set_consumed(known.tokens);
         let writer = lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
         if let Some(peer) = writer.filter(|_| !missing) {
-            self.tell_again((id, peer), &run, (known.tokens, known.text.len()), (run.tokens(), run.text().len()));
+            self.tell_again(
+                (id, peer),
+                &transcript,
+                (known.tokens, known.text.len()),
+                (transcript.tokens(), transcript.text().len()),
+            );
         }
         let outcome = match how {
             // What is missing nobody has any more.
             _ if missing => Outcome::Failed(Failure::Interrupted(Interrupted::Lost)),
-            how => how.outcome(run.tokens()),
+            how => how.outcome(transcript.tokens()),
         };
         let ending = Ending { outcome, bill: Bill::of(lines.clone()) };
         self.tell(Event::Ended { job: id, ending });
-        self.held = self.held.saturating_add(run.bytes());
-        self.endings.get_or_insert_default().insert(id, Concluded { run, how, lines, before });
+        self.held = self.held.saturating_add(transcript.bytes());
+        self.endings.get_or_insert_default().insert(id, Concluded { transcript, how, lines, before });
         Ok(())
     }
 }
 
 impl Concluded {
-    pub(super) fn keep(&self, id: JobId) -> KeptEnding {
-        let lines = self.lines.iter().map(KeptLine::of).collect();
-        KeptEnding { id, run: self.run.clone(), how: self.how, lines, before: self.before }
+    pub(super) fn keep(&self, id: JobId) -> SavedEnding {
+        let lines = self.lines.iter().map(SavedLine::of).collect();
+        SavedEnding { id, transcript: self.transcript.clone(), how: self.how, lines, before: self.before }
     }
 }
 
@@ -130,7 +135,7 @@ mod tests {
         let mut requester = Requester::new(Policy::default(), Limits::default(), [0; 32]).unwrap();
         for (n, failure) in failures.iter().enumerate() {
             let how = How::of(&Outcome::Failed(*failure)).unwrap();
-            let ended = Concluded { run: Run::default(), how, lines: Vec::new(), before: 0 };
+            let ended = Concluded { transcript: Transcript::default(), how, lines: Vec::new(), before: 0 };
             requester.cx.endings.get_or_insert_default().insert(JobId([n as u8; 16]), ended);
         }
         let bytes = requester.snapshot(Instant::ZERO);

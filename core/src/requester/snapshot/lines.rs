@@ -18,7 +18,7 @@ pub(super) const MAX_LINES: usize = 4096;
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-pub(super) struct KeptLine {
+pub(super) struct SavedLine {
     #[n(0)]
     attempt: u32,
     #[n(1)]
@@ -33,7 +33,7 @@ pub(super) struct KeptLine {
     text_bytes: u64,
 }
 
-impl KeptLine {
+impl SavedLine {
     pub(super) const fn of(line: &BillLine) -> Self {
         let BillLine { attempt, peer, tariff, reread, tokens, text_bytes, owed: _ } = *line;
         Self { attempt, peer, tariff, reread, tokens, text_bytes }
@@ -45,7 +45,7 @@ impl KeptLine {
     }
 }
 
-pub(super) fn kept_lines(kept: Vec<KeptLine>) -> Result<Vec<BillLine>, SnapshotError> {
-    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < attempt::Kept::MAX_TOKENS))?;
-    Ok(kept.into_iter().map(KeptLine::line).collect())
+pub(super) fn kept_lines(kept: Vec<SavedLine>) -> Result<Vec<BillLine>, SnapshotError> {
+    require(kept.len() <= MAX_LINES && kept.iter().all(|line| line.tokens < attempt::Saved::MAX_TOKENS))?;
+    Ok(kept.into_iter().map(SavedLine::line).collect())
 }

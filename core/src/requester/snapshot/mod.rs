@@ -4,8 +4,8 @@
 //! again. One that was awarded resumes at its provider.
 
 mod endings;
-mod kept;
 mod lines;
+mod saved;
 mod stored;
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
@@ -16,7 +16,7 @@ use crate::{
     event::{Event, Interrupted},
     id::{JobId, PeerId, StreamId},
     limits::{Limits, Policy},
-    peers::book::{KeptPeers, Peers},
+    peers::table::{Peers, SavedPeers},
     retry::RetryQuota,
     snapshot::{self, Kind, SnapshotError, Taken, require, wide},
     time::{Instant, Millis},
@@ -26,11 +26,11 @@ use super::{
     Requester,
     attempt::{self, Attempt},
     context::Context,
-    job::{Job, Next, Phase, Talk, TalkState},
-    run::Run,
+    job::{Job, Negotiation, NegotiationState, Next, Phase},
+    transcript::Transcript,
 };
 
-use self::{endings::KeptEnding, kept::KeptJob, stored::Known};
+use self::{endings::SavedEnding, saved::SavedJob, stored::Known};
 
 pub use stored::{Piece, Stored};
 
@@ -45,18 +45,18 @@ struct State {
     #[n(1)]
     quota: u32,
     #[n(2)]
-    peers: KeptPeers,
+    peers: SavedPeers,
     #[n(3)]
-    jobs: Vec<KeptJob>,
+    jobs: Vec<SavedJob>,
     #[n(4)]
-    farewells: Vec<KeptFarewell>,
+    pending_cancels: Vec<SavedCancel>,
     #[n(5)]
-    endings: Vec<KeptEnding>,
+    endings: Vec<SavedEnding>,
 }
 
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-struct KeptFarewell {
+struct SavedCancel {
     #[n(0)]
     job: JobId,
     #[n(1)]
@@ -75,17 +75,17 @@ impl Requester {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vec<u8> {
         let now = self.cx.now.max(now);
-        let Context { account, quota, peers, farewells, endings, .. } = &self.cx;
-        let farewells = farewells.iter().map(|((job, attempt), farewell)| {
-            let (peer, until) = (farewell.peer, farewell.until);
-            KeptFarewell { job: *job, attempt: *attempt, peer, until }
+        let Context { account, quota, peers, pending_cancels, endings, .. } = &self.cx;
+        let pending_cancels = pending_cancels.iter().map(|((job, attempt), pending_cancel)| {
+            let (peer, until) = (pending_cancel.peer, pending_cancel.until);
+            SavedCancel { job: *job, attempt: *attempt, peer, until }
         });
         let state = State {
             owed: account.owed(),
             quota: quota.left(),
             peers: peers.keep(now),
-            jobs: self.jobs.values().filter_map(KeptJob::of).collect(),
-            farewells: farewells.collect(),
+            jobs: self.jobs.values().filter_map(SavedJob::of).collect(),
+            pending_cancels: pending_cancels.collect(),
             endings: endings.iter().flatten().map(|(id, ending)| ending.keep(*id)).collect(),
         };
         snapshot::seal(Kind::Requester, now, &state)
@@ -125,11 +125,11 @@ impl Requester {
             requester.restore_job(kept, stored)?;
         }
         let cx = &mut requester.cx;
-        if cx.held > cx.limits.node_bytes || state.farewells.len() > cx.limits.pending_cancels as usize {
+        if cx.held > cx.limits.node_bytes || state.pending_cancels.len() > cx.limits.pending_cancels as usize {
             return Err(SnapshotError::TooLarge);
         }
-        for KeptFarewell { job, attempt, peer, until } in state.farewells {
-            cx.repeat_farewell((job, attempt), peer, until);
+        for SavedCancel { job, attempt, peer, until } in state.pending_cancels {
+            cx.repeat_cancel((job, attempt), peer, until);
         }
         Ok(requester)
     }
@@ -139,7 +139,7 @@ impl Requester {
         self.jobs.keys().chain(self.cx.endings.iter().flat_map(BTreeMap::keys)).copied()
     }
 
-    fn restore_job(&mut self, kept: KeptJob, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
+    fn restore_job(&mut self, kept: SavedJob, stored: &[Stored<'_>]) -> Result<(), SnapshotError> {
         let cx = &mut self.cx;
         let (mut job, attempt) = kept.job(cx.now, &cx.policy)?;
         let id = job.id;
@@ -161,31 +161,32 @@ impl Job {
     fn restore(
         &mut self,
         cx: &mut Context,
-        attempt: Option<attempt::Kept>,
+        attempt: Option<attempt::Saved>,
         stored: &[Stored<'_>],
     ) -> Result<Option<Next>, SnapshotError> {
         let current = attempt.as_ref().map(|attempt| attempt.peer);
         let known = Known::of(self.id, stored, &self.lines, current, self.before)?;
-        if !known.agrees(&self.run) || (attempt.is_none() && known.tokens > self.run.tokens()) {
+        if !known.agrees(&self.transcript) || (attempt.is_none() && known.tokens > self.transcript.tokens()) {
             return Err(SnapshotError::Disagrees { job: self.id });
         }
-        let missing = known.is_missing(&self.run);
-        let told = (known.tokens.min(self.run.tokens()), known.text.len().min(self.run.text().len()));
+        let missing = known.is_missing(&self.transcript);
+        let told = (known.tokens.min(self.transcript.tokens()), known.text.len().min(self.transcript.text().len()));
         cx.held = cx.held.saturating_add(self.body_bytes());
         if let Some(attempt) = attempt {
-            attempt.check(&self.run)?;
+            attempt.check(&self.transcript)?;
             require(self.account.reserve(attempt.cost) && cx.account.reserve(attempt.cost))?;
             cx.peers.readmit(&attempt.permit)?;
-            let run = &self.run;
-            let text = if run.is_forgotten() { known.before(run.tokens()) } else { Some(run.text()) };
+            let transcript = &self.transcript;
+            let text =
+                if transcript.is_forgotten() { known.before(transcript.tokens()) } else { Some(transcript.text()) };
             let Some(text) = text.filter(|_| !missing) else { return Ok(Some(self.give_up(cx, attempt))) };
-            let attempt = Attempt::restore(cx.now, &cx.policy, attempt, run, text)?;
-            let talk = Talk { state: TalkState::Awarded, ..Talk::new(LOST, 0) };
-            self.talks.insert(attempt.peer, talk);
+            let attempt = Attempt::restore(cx.now, &cx.policy, attempt, transcript, text)?;
+            let negotiation = Negotiation { state: NegotiationState::Awarded, ..Negotiation::new(LOST, 0) };
+            self.negotiations.insert(attempt.peer, negotiation);
             self.phase = Phase::Awarded(Box::new(attempt));
         }
         // What is missing is not told again as tokens without text, and does not wait to be taken.
-        self.run.set_consumed(if missing { self.run.tokens() } else { known.tokens });
+        self.transcript.set_consumed(if missing { self.transcript.tokens() } else { known.tokens });
         if !missing {
             self.retell(cx, told);
             self.catch_up(cx, &known)?;
@@ -195,8 +196,8 @@ impl Job {
 
     /// Tells what the application has not stored.
     fn retell(&self, cx: &mut Context, told: (u64, usize)) {
-        let run = &self.run;
-        let end = (run.tokens(), run.text().len());
+        let transcript = &self.transcript;
+        let end = (transcript.tokens(), transcript.text().len());
         let writer = self.lines.iter().rfind(|line| line.tokens > 0).map(|line| line.peer);
         let current = self.attempt().filter(|attempt| attempt.tokens() > 0);
         let before = current.map_or(end, |attempt| {
@@ -204,22 +205,25 @@ impl Job {
             (end.0.saturating_sub(line.tokens), end.1.saturating_sub(line.text_bytes as usize))
         });
         if let Some(peer) = writer.filter(|_| told.0 < before.0) {
-            cx.tell_again((self.id, peer), run, told, before);
+            cx.tell_again((self.id, peer), transcript, told, before);
         }
         if let Some(attempt) = current {
             if let Some(how) = self.taken_over().filter(|_| told.0 <= before.0) {
                 let (attempt, peer) = (attempt.number, attempt.peer);
                 cx.tell(Event::TakenOver { job: self.id, attempt, peer, seq: before.0, how });
             }
-            cx.tell_again((self.id, attempt.peer), run, (told.0.max(before.0), told.1.max(before.1)), end);
+            cx.tell_again((self.id, attempt.peer), transcript, (told.0.max(before.0), told.1.max(before.1)), end);
         }
     }
 
     /// Takes what the application has stored beyond the snapshot: it was accepted, and is owed.
     fn catch_up(&mut self, cx: &mut Context, known: &Known<'_>) -> Result<(), SnapshotError> {
-        let at = self.run.tokens();
-        let text_at =
-            if self.run.is_forgotten() { known.before(at).map_or(0, str::len) } else { self.run.text().len() };
+        let at = self.transcript.tokens();
+        let text_at = if self.transcript.is_forgotten() {
+            known.before(at).map_or(0, str::len)
+        } else {
+            self.transcript.text().len()
+        };
         for piece in known.after(at, text_at) {
             // Without an attempt there is nothing beyond: that was checked.
             let Phase::Awarded(attempt) = &mut self.phase else { break };
@@ -228,11 +232,11 @@ impl Job {
                 return Err(SnapshotError::Disagrees { job: self.id });
             }
             if first {
-                attempt.on_first_token(cx, &mut self.run);
+                attempt.on_first_token(cx, &mut self.transcript);
             }
             self.keep_run(cx, piece.n, piece.text, piece.ids);
         }
-        self.run.set_consumed(known.tokens);
+        self.transcript.set_consumed(known.tokens);
         Ok(())
     }
 
@@ -250,7 +254,7 @@ impl Job {
     }
 
     /// Nobody can check the answer's digest any more: what was accepted is owed, and another one goes on if it may.
-    fn give_up(&mut self, cx: &mut Context, attempt: attempt::Kept) -> Next {
+    fn give_up(&mut self, cx: &mut Context, attempt: attempt::Saved) -> Next {
         let line = attempt.line();
         self.account.settle(attempt.cost, line.owed);
         cx.account.settle(attempt.cost, line.owed);
@@ -258,8 +262,8 @@ impl Job {
         self.broken = Some(Interrupted::Lost);
         self.phase = Phase::Waiting { until: cx.now };
         // Nobody will ask for the tokens that were lost: they do not wait to be taken.
-        self.run.set_consumed(self.run.tokens());
-        cx.say_farewell((self.id, attempt.number), attempt.peer, None);
+        self.transcript.set_consumed(self.transcript.tokens());
+        cx.begin_cancel((self.id, attempt.number), attempt.peer, None);
         cx.peers.released(cx.now, attempt.permit);
         if self.can_be_taken_over() { Next::Stay } else { Next::fail(self.broken_off()) }
     }
@@ -267,9 +271,15 @@ impl Job {
 
 impl Context {
     /// Tells tokens that were told before the process died, from one place in the run to another.
-    fn tell_again(&mut self, (job, peer): (JobId, PeerId), run: &Run, from: (u64, usize), to: (u64, usize)) {
+    fn tell_again(
+        &mut self,
+        (job, peer): (JobId, PeerId),
+        transcript: &Transcript,
+        from: (u64, usize),
+        to: (u64, usize),
+    ) {
         if let Some(n) = to.0.checked_sub(from.0).filter(|n| *n > 0) {
-            let (text, ids) = run.rest(from.0, from.1);
+            let (text, ids) = transcript.rest(from.0, from.1);
             let text = text.get(..to.1.saturating_sub(from.1)).unwrap_or_default();
             let ids = ids.and_then(|ids| ids.get(..4 * n as usize));
             self.tell_tokens((job, peer), from.0, n as u32, text, ids);

@@ -8,7 +8,7 @@ use crate::{
     snapshot::SnapshotError,
 };
 
-use super::super::run::Run;
+use super::super::transcript::Transcript;
 
 /// What the application itself has stored of a job's current run: every piece as [`Event::Tokens`](crate::Event::Tokens) told it, from token 0.
 /// After [`TakeOver::Restarted`](crate::event::TakeOver::Restarted) it begins anew.
@@ -67,17 +67,17 @@ impl<'a> Known<'a> {
     }
 
     /// Whether one is the beginning of the other.
-    pub(super) fn agrees(&self, run: &Run) -> bool {
-        match self.tokens >= run.tokens() {
-            _ if run.is_forgotten() => true,
-            true => self.text.starts_with(run.text()),
-            false => run.text().starts_with(&self.text),
+    pub(super) fn agrees(&self, transcript: &Transcript) -> bool {
+        match self.tokens >= transcript.tokens() {
+            _ if transcript.is_forgotten() => true,
+            true => self.text.starts_with(transcript.text()),
+            false => transcript.text().starts_with(&self.text),
         }
     }
 
     /// Whether there are tokens that nobody holds any more.
-    pub(super) fn is_missing(&self, run: &Run) -> bool {
-        run.is_forgotten() && self.tokens < run.tokens()
+    pub(super) fn is_missing(&self, transcript: &Transcript) -> bool {
+        transcript.is_forgotten() && self.tokens < transcript.tokens()
     }
 
     /// The text of the first tokens, if a piece ends there.

@@ -16,7 +16,7 @@ use crate::timers::Delay;
 /// Bytes that wait for a stream. The driver appends, the stream's task takes all at once: what arrives while a write is
 /// under way leaves together with the next one.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(Mutex<Waiting>);
+pub(crate) struct SendBuffer(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -36,7 +36,7 @@ enum End {
 /// The core's credit keeps every stream far below this; a stream that reaches it is cut.
 const MAX_WAITING: usize = 4 << 20;
 
-impl Outbox {
+impl SendBuffer {
     /// False if so much waits already that the stream has to be cut.
     pub(crate) fn push(&self, bytes: &[u8]) -> bool {
         let mut waiting = self.lock();
@@ -104,11 +104,11 @@ const READ: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Moves bytes between a stream and the driver until either ends it. Back-pressure both ways: it reads only what the
-/// driver has room for, and the outbox is emptied only as fast as the stream takes it.
-pub(crate) struct Shovel<K, S> {
+/// driver has room for, and the send_buffer is emptied only as fast as the stream takes it.
+pub(crate) struct StreamTask<K, S> {
     key: K,
     stream: S,
-    outbox: Arc<Outbox>,
+    send_buffer: Arc<SendBuffer>,
     inbox: mpsc::Sender<FromStream<K>>,
     writing: Vec<u8>,
     written: usize,
@@ -122,18 +122,18 @@ pub(crate) struct Shovel<K, S> {
     alive: Option<Arc<()>>,
 }
 
-impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Shovel<K, S> {
+impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> StreamTask<K, S> {
     pub(crate) fn new(
         key: K,
         stream: S,
-        outbox: Arc<Outbox>,
+        send_buffer: Arc<SendBuffer>,
         inbox: mpsc::Sender<FromStream<K>>,
         alive: Arc<()>,
     ) -> Self {
-        Shovel {
+        StreamTask {
             key,
             stream,
-            outbox,
+            send_buffer,
             inbox,
             writing: Vec::new(),
             written: 0,
@@ -156,7 +156,7 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Shovel<K, S> {
                 self.written += n;
                 self.unflushed = true;
             }
-            (self.written, self.writing) = (0, self.outbox.take(mem::take(&mut self.writing)));
+            (self.written, self.writing) = (0, self.send_buffer.take(mem::take(&mut self.writing)));
             if !self.writing.is_empty() {
                 continue;
             }
@@ -200,13 +200,13 @@ impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Shovel<K, S> {
     }
 }
 
-impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Future for Shovel<K, S> {
+impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> Future for StreamTask<K, S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if this.alive.is_some() {
-            let end = this.outbox.watch(cx);
+            let end = this.send_buffer.watch(cx);
             if end.is_some() && this.linger.is_none() {
                 this.linger = Some(Delay::new(LINGER));
             }
@@ -294,33 +294,33 @@ mod tests {
     }
 
     struct Bench {
-        shovel: Shovel<u8, Handle>,
+        stream_task: StreamTask<u8, Handle>,
         stream: Handle,
-        outbox: Arc<Outbox>,
+        send_buffer: Arc<SendBuffer>,
         received: mpsc::Receiver<FromStream<u8>>,
         alive: Arc<()>,
     }
 
     impl Bench {
         fn new(room: usize) -> Self {
-            let (stream, outbox, alive) = (Handle::default(), Arc::new(Outbox::default()), Arc::new(()));
+            let (stream, send_buffer, alive) = (Handle::default(), Arc::new(SendBuffer::default()), Arc::new(()));
             stream.with(|fake| fake.room = room);
             let (inbox, received) = mpsc::channel(0);
-            let shovel = Shovel::new(7, stream.clone(), outbox.clone(), inbox, alive.clone());
-            Bench { shovel, stream, outbox, received, alive }
+            let stream_task = StreamTask::new(7, stream.clone(), send_buffer.clone(), inbox, alive.clone());
+            Bench { stream_task, stream, send_buffer, received, alive }
         }
 
         fn poll(&mut self) -> Poll<()> {
-            self.shovel.poll_unpin(&mut Context::from_waker(&noop_waker()))
+            self.stream_task.poll_unpin(&mut Context::from_waker(&noop_waker()))
         }
     }
 
     #[test]
     fn what_arrives_while_the_stream_is_busy_leaves_in_one_write() {
         let mut bench = Bench::new(0);
-        assert!(bench.outbox.push(b"first "));
+        assert!(bench.send_buffer.push(b"first "));
         assert!(bench.poll().is_pending());
-        (0..1_000).for_each(|n: u32| assert!(bench.outbox.push(&n.to_be_bytes())));
+        (0..1_000).for_each(|n: u32| assert!(bench.send_buffer.push(&n.to_be_bytes())));
         bench.stream.with(|fake| fake.room = 1 << 20);
         assert!(bench.poll().is_pending());
         let (writes, flushes) = bench.stream.with(|fake| (fake.writes, fake.flushes));
@@ -332,17 +332,17 @@ mod tests {
     #[test]
     fn closing_sends_what_waits_and_resetting_does_not() {
         let mut bench = Bench::new(1 << 20);
-        bench.outbox.push(b"last words");
-        bench.outbox.close();
+        bench.send_buffer.push(b"last words");
+        bench.send_buffer.close();
         assert!(bench.poll().is_pending(), "the peer has not taken it yet");
         assert!(bench.stream.with(|fake| fake.closed && fake.sent == b"last words"));
         bench.stream.with(|fake| (fake.to_read, fake.ended) = (b"unheard".to_vec(), true));
         assert!(bench.poll().is_ready());
 
         let mut bench = Bench::new(0);
-        bench.outbox.push(b"never");
+        bench.send_buffer.push(b"never");
         assert!(bench.poll().is_pending());
-        bench.outbox.reset();
+        bench.send_buffer.reset();
         assert!(bench.poll().is_ready(), "though the stream is stalled");
         assert_eq!(Arc::strong_count(&bench.alive), 1);
         assert!(matches!(bench.received.next().now_or_never(), Some(Some(FromStream::Closed(7)))));
@@ -372,6 +372,6 @@ mod tests {
         }
         assert_eq!(got, 10 * READ);
         let chunk = vec![0; 1 << 20];
-        assert_eq!((0..10).filter(|_| bench.outbox.push(&chunk)).count(), 4);
+        assert_eq!((0..10).filter(|_| bench.send_buffer.push(&chunk)).count(), 4);
     }
 }

@@ -2,13 +2,13 @@
 
 use haggle_core::{
     Instant, PeerId, Refusal, Requester,
-    peers::book::Reliability,
+    peers::table::Reliability,
     requester::{Command, Reply},
 };
 use haggle_flight::Recorded;
 
 /// A requester at this moment.
-pub(crate) trait Buyer {
+pub(crate) trait RequesterApi {
     /// Has it do what the core's command says.
     fn command(&mut self, command: Command) -> Result<Reply, Refusal>;
 
@@ -16,9 +16,9 @@ pub(crate) trait Buyer {
 }
 
 /// The requester of a driver, and what its clock shows.
-pub(super) struct Own<'a>(pub(super) &'a mut Recorded<Requester>, pub(super) Instant);
+pub(super) struct LocalRequester<'a>(pub(super) &'a mut Recorded<Requester>, pub(super) Instant);
 
-impl Buyer for Own<'_> {
+impl RequesterApi for LocalRequester<'_> {
     fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
         self.0.command(self.1, command)
     }

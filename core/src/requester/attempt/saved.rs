@@ -4,15 +4,15 @@ use alloc::string::String;
 
 use minicbor::{Decode, Encode};
 
-use super::{Attempt, Link, Stage, Times};
+use super::{Attempt, AttemptState, Link, Times};
 use crate::{
     digest::TextHash,
     event::{BillLine, Quote},
     id::PeerId,
     limits::Policy,
     money::Tariff,
-    peers::book::Permit,
-    requester::run::{Prefix, Run},
+    peers::table::Permit,
+    requester::transcript::{Prefix, Transcript},
     snapshot::{SnapshotError, require, wide},
     time::{Instant, Millis},
     window::Window,
@@ -25,7 +25,7 @@ const EPOCHS: u32 = 1024;
 /// An attempt as it is kept: without its stream, which is lost with the process.
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(in crate::requester) struct Kept {
+pub(in crate::requester) struct Saved {
     #[n(0)]
     pub(in crate::requester) number: u32,
     #[n(1)]
@@ -47,7 +47,7 @@ pub(in crate::requester) struct Kept {
     #[cbor(n(9), with = "minicbor::bytes")]
     terms: [u8; 32],
     #[n(10)]
-    stage: Stage,
+    state: AttemptState,
     #[n(11)]
     was_accepted: bool,
     #[n(12)]
@@ -72,18 +72,20 @@ pub(in crate::requester) struct Kept {
     asked: (u32, u32),
 }
 
-impl Kept {
+impl Saved {
     /// Nobody writes so many: sums of them, and of what they cost, do not overflow.
     pub(in crate::requester) const MAX_TOKENS: u64 = 1 << 50;
 
-    /// What is so of every attempt, whether it can go on or not: `run` is as it left it.
-    pub(in crate::requester) fn check(&self, run: &Run) -> Result<(), SnapshotError> {
+    /// What is so of every attempt, whether it can go on or not: `transcript` is as it left it.
+    pub(in crate::requester) fn check(&self, transcript: &Transcript) -> Result<(), SnapshotError> {
         let overlap = self.from.checked_sub(self.prefix.tokens).ok_or(SnapshotError::Impossible)?;
         let written = self.end.checked_sub(self.prefix.tokens).ok_or(SnapshotError::Impossible)?;
         require(self.permit.peer() == &self.peer && self.number > 0 && self.epoch > 0)?;
         require(u64::from(self.prefix.overlap) == overlap && self.new_bytes <= self.text_bytes)?;
-        require(self.end.max(self.from) == run.tokens() && written <= self.max_tokens && self.end < Self::MAX_TOKENS)?;
-        require(matches!(self.stage, Stage::Streaming) == (written > 0))
+        require(
+            self.end.max(self.from) == transcript.tokens() && written <= self.max_tokens && self.end < Self::MAX_TOKENS,
+        )?;
+        require(matches!(self.state, AttemptState::Streaming) == (written > 0))
     }
 
     /// What is owed for it if nothing more comes.
@@ -102,8 +104,8 @@ impl Kept {
 }
 
 impl Attempt {
-    pub(in crate::requester) fn keep(&self) -> Kept {
-        Kept {
+    pub(in crate::requester) fn keep(&self) -> Saved {
+        Saved {
             number: self.number,
             peer: self.peer,
             epoch: self.epoch,
@@ -114,7 +116,7 @@ impl Attempt {
             class: self.class,
             permit: self.permit.clone(),
             terms: self.terms,
-            stage: self.stage,
+            state: self.state,
             was_accepted: self.was_accepted,
             prefix: self.prefix.clone(),
             from: self.from,
@@ -129,25 +131,25 @@ impl Attempt {
         }
     }
 
-    /// The attempt that was kept and [checked](Kept::check), with its stream lost just now. `run` and its `text` are as it left them.
+    /// The attempt that was kept and [checked](Saved::check), with its stream lost just now. `transcript` and its `text` are as it left them.
     pub(in crate::requester) fn restore(
         now: Instant,
         policy: &Policy,
-        mut kept: Kept,
-        run: &Run,
+        mut kept: Saved,
+        transcript: &Transcript,
         text: &str,
     ) -> Result<Self, SnapshotError> {
-        if run.text().is_empty() || run.ids().is_empty() {
+        if transcript.text().is_empty() || transcript.ids().is_empty() {
             // The run was forgotten, or its ids were when a provider told none: nobody is given them any more.
             kept.prefix.id_bytes = 0;
         }
-        let Kept { prefix, from, end, evidence, .. } = &kept;
+        let Saved { prefix, from, end, evidence, .. } = &kept;
         let known = text.len().checked_sub(evidence.len()).and_then(|known| text.split_at_checked(known));
         let (written, due) = known.ok_or(SnapshotError::Impossible)?;
         require(
             due == evidence.as_str() && prefix.text_bytes <= written.len() && text.is_char_boundary(prefix.text_bytes),
         )?;
-        require(prefix.id_bytes <= run.ids().len() && kept.text_bytes <= text.len() as u64)?;
+        require(prefix.id_bytes <= transcript.ids().len() && kept.text_bytes <= text.len() as u64)?;
         require(evidence.is_empty() || end < from)?;
         require((1..=MAX_WINDOW_TOKENS).contains(&kept.asked.0) && (1..=MAX_WINDOW_BYTES).contains(&kept.asked.1))?;
         require((1..=kept.asked.0).contains(&kept.window_tokens) && (1..=kept.asked.1).contains(&kept.window_bytes))?;
@@ -168,7 +170,7 @@ impl Attempt {
             terms: kept.terms,
             was_accepted: kept.was_accepted,
             ended: false,
-            stage: kept.stage,
+            state: kept.state,
             body_sent: 0,
             differs: false,
             from: kept.from,
@@ -204,7 +206,7 @@ impl Attempt {
         self.window = Window::new(end, self.window.max_tokens(), self.window.max_bytes());
         self.consumed = end;
         self.was_accepted = true;
-        self.stage = Stage::Streaming;
+        self.state = AttemptState::Streaming;
         self.times.token = now;
         true
     }

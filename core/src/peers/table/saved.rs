@@ -15,16 +15,16 @@ use crate::{
 /// Everything that is known of peers.
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(crate) struct KeptPeers {
+pub(crate) struct SavedPeers {
     #[n(0)]
-    known: Vec<Kept>,
+    known: Vec<Saved>,
     #[n(1)]
     bans: Vec<BanRecord>,
 }
 
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-struct Kept {
+struct Saved {
     #[n(0)]
     peer: PeerId,
     #[n(1)]
@@ -32,16 +32,16 @@ struct Kept {
 }
 
 impl Peers {
-    pub(crate) fn keep(&self, now: Instant) -> KeptPeers {
-        let known = self.known.iter().map(|(peer, known)| Kept { peer: *peer, known: known.clone() });
-        KeptPeers { known: known.collect(), bans: self.bans.export(now) }
+    pub(crate) fn keep(&self, now: Instant) -> SavedPeers {
+        let known = self.known.iter().map(|(peer, known)| Saved { peer: *peer, known: known.clone() });
+        SavedPeers { known: known.collect(), bans: self.bans.export(now) }
     }
 
     /// The table that was kept `away` ago. Open attempts are taken up one by one, by [`Peers::readmit`].
     pub(crate) fn restore(
         (now, away): (Instant, Millis),
         (peers, bans): (u32, u32),
-        kept: KeptPeers,
+        kept: SavedPeers,
     ) -> Result<Self, SnapshotError> {
         let mut table = Self::new(Rules::default(), peers, bans);
         if kept.known.len() > table.limit {
@@ -50,7 +50,7 @@ impl Peers {
         require(kept.known.is_sorted_by(|a, b| a.peer < b.peer))?;
         // Scores are kept as they are: importing bans sets those of banned peers to the same.
         table.bans.import(now, away, &kept.bans).map_err(|_| SnapshotError::TooLarge)?;
-        for Kept { peer, known } in kept.known {
+        for Saved { peer, known } in kept.known {
             require(known.latency.is_possible() && known.counts.is_possible())?;
             table.idle.insert((known.heard, peer));
             table.known.insert(peer, known);

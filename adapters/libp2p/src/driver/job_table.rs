@@ -12,30 +12,30 @@ use tracing::Span;
 
 use crate::{
     Error, Found, JobError, JobEvent, NodeEvent, Offer, Receipt,
-    feed::{Consumed, JobFeed, JobItem, Note},
+    feed::{Consumed, JobFeed, JobItem, JobSignal},
     id,
     shared::Shared,
 };
 
-pub(crate) struct Desk {
+pub(crate) struct JobTable {
     jobs: BTreeMap<JobId, Entry>,
     shared: Arc<Shared>,
     /// Tokens that one job may have waiting.
     window: usize,
     /// What handles of jobs say.
-    note: mpsc::UnboundedSender<Note>,
+    note: mpsc::UnboundedSender<JobSignal>,
 }
 
 /// Events of a job that carry no tokens.
 const OTHER_EVENTS: usize = 1_024;
 
 struct Entry {
-    waits: Waits,
+    waiter: Waiter,
     span: Span,
 }
 
 /// Who waits for what.
-pub(super) enum Waits {
+pub(super) enum Waiter {
     Job {
         items: mpsc::Sender<JobItem>,
         /// A sender of its own, whose one place in the channel is kept for the ending.
@@ -50,9 +50,9 @@ pub(super) enum Waits {
     Discovery(oneshot::Sender<Result<Found, Error>>),
 }
 
-impl Desk {
-    pub(crate) fn new(shared: Arc<Shared>, window: usize, note: mpsc::UnboundedSender<Note>) -> Self {
-        Desk { jobs: BTreeMap::new(), shared, window, note }
+impl JobTable {
+    pub(crate) fn new(shared: Arc<Shared>, window: usize, note: mpsc::UnboundedSender<JobSignal>) -> Self {
+        JobTable { jobs: BTreeMap::new(), shared, window, note }
     }
 
     /// The place where a job's events wait for its handle.
@@ -60,19 +60,19 @@ impl Desk {
         let (items, events) = mpsc::channel(self.window + OTHER_EVENTS);
         let consumed = Arc::new(Consumed::default());
         let ending = items.clone();
-        self.open(job, Waits::Job { items, ending, consumed: consumed.clone(), unread: 0, detached: false });
-        JobFeed::new(job, events, consumed, self.note.clone(), self.shared.clockwork.clone())
+        self.open(job, Waiter::Job { items, ending, consumed: consumed.clone(), unread: 0, detached: false });
+        JobFeed::new(job, events, consumed, self.note.clone(), self.shared.time_source.clone())
     }
 
-    pub(super) fn open(&mut self, job: JobId, waits: Waits) {
-        let kind = match waits {
-            Waits::Job { .. } => "job",
-            Waits::Quote(_) => "quote",
-            Waits::Discovery(_) => "discovery",
+    pub(super) fn open(&mut self, job: JobId, waiter: Waiter) {
+        let kind = match waiter {
+            Waiter::Job { .. } => "job",
+            Waiter::Quote(_) => "quote",
+            Waiter::Discovery(_) => "discovery",
         };
         self.shared.metrics.count("haggle_jobs_submitted_total", kind, 1);
         let span = tracing::info_span!("job", id = %job, kind);
-        self.jobs.insert(job, Entry { waits, span });
+        self.jobs.insert(job, Entry { waiter, span });
     }
 
     pub(crate) fn open_jobs(&self) -> impl Iterator<Item = JobId> + '_ {
@@ -92,7 +92,7 @@ impl Desk {
     /// Tokens that the application has taken since the last look.
     pub(super) fn take_consumed(&mut self, job: JobId) -> u64 {
         match self.jobs.get_mut(&job) {
-            Some(Entry { waits: Waits::Job { consumed, unread, .. }, .. }) => {
+            Some(Entry { waiter: Waiter::Job { consumed, unread, .. }, .. }) => {
                 let taken = consumed.take();
                 *unread = unread.saturating_sub(taken);
                 taken
@@ -104,7 +104,7 @@ impl Desk {
     /// Nobody will read a job any more. Returns the tokens that wait for a reader.
     pub(super) fn detach(&mut self, job: JobId) -> u64 {
         match self.jobs.get_mut(&job) {
-            Some(Entry { waits: Waits::Job { detached, unread, .. }, .. }) => {
+            Some(Entry { waiter: Waiter::Job { detached, unread, .. }, .. }) => {
                 *detached = true;
                 std::mem::take(unread)
             }
@@ -126,7 +126,7 @@ impl Desk {
         let (job, item) = translate(&event)?;
         self.tell_of(job, &item);
         let entry = self.jobs.get_mut(&job)?;
-        let Waits::Job { items, detached, unread, .. } = &mut entry.waits else { return None };
+        let Waiter::Job { items, detached, unread, .. } = &mut entry.waiter else { return None };
         if let JobEvent::Tokens { n, .. } = item {
             if *detached {
                 return Some(Command::Consumed { job, tokens: n.into() });
@@ -168,7 +168,7 @@ impl Desk {
 
     /// Tells how a job ended; `true` if nobody will ever say that it was taken in.
     fn on_end(&mut self, job: JobId, Ending { outcome, mut bill }: Ending) -> bool {
-        if self.shared.clockwork.is_simulated() {
+        if self.shared.time_source.is_simulated() {
             bill.settlement = Settlement::Simulated;
         }
         let code = match &outcome {
@@ -177,11 +177,11 @@ impl Desk {
         };
         self.shared.metrics.count("haggle_jobs_ended_total", code, 1);
         self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone(), bill: bill.clone() });
-        let Some(Entry { waits, span }) = self.jobs.remove(&job) else { return true };
+        let Some(Entry { waiter, span }) = self.jobs.remove(&job) else { return true };
         span.in_scope(|| tracing::info!(outcome = code, tokens = bill.tokens, owed = bill.owed as u64, "ended"));
         let failed = |failure| JobError { failure, bill: bill.clone() };
-        match (waits, outcome) {
-            (Waits::Job { mut ending, detached, .. }, outcome) => {
+        match (waiter, outcome) {
+            (Waiter::Job { mut ending, detached, .. }, outcome) => {
                 let item = match outcome {
                     Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }) => {
                         Ok(JobEvent::Finished(Receipt { reason, prompt_tokens, tokens, bill }))
@@ -192,18 +192,18 @@ impl Desk {
                 // It fails only if nobody listens any more.
                 return ending.try_send(item).is_err() || detached;
             }
-            (Waits::Quote(reply), Outcome::Finished(Finished::Quotes(quotes))) => {
+            (Waiter::Quote(reply), Outcome::Finished(Finished::Quotes(quotes))) => {
                 let _ = reply.send(Ok(quotes.iter().filter_map(Offer::from_core).collect()));
             }
-            (Waits::Discovery(reply), Outcome::Finished(Finished::Providers { found, outcome })) => {
+            (Waiter::Discovery(reply), Outcome::Finished(Finished::Providers { found, outcome })) => {
                 let named = |(peer, advert)| Some((id::to_libp2p(&peer)?, advert));
                 let providers = found.into_iter().filter_map(named).collect();
                 let _ = reply.send(Ok(Found { providers, outcome }));
             }
-            (Waits::Quote(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
-            (Waits::Discovery(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
+            (Waiter::Quote(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
+            (Waiter::Discovery(reply), Outcome::Failed(failure)) => drop(reply.send(Err(failed(failure).into()))),
             // The core ends a request in its own kind; a dropped reply says `Stopped`.
-            (Waits::Quote(_) | Waits::Discovery(_), Outcome::Finished(_)) => {}
+            (Waiter::Quote(_) | Waiter::Discovery(_), Outcome::Finished(_)) => {}
         }
         true
     }

@@ -4,7 +4,7 @@
 //! load, [`Peers::first_token`] ends what the breaker watches, and exactly one of [`Peers::verified_end`],
 //! [`Peers::failed`], [`Peers::busy`] and [`Peers::released`] takes the permit back. Violations are told apart from that.
 
-mod kept;
+mod saved;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     time::{Instant, Millis},
 };
 
-pub(crate) use self::kept::KeptPeers;
+pub(crate) use self::saved::SavedPeers;
 
 /// The longest job, in tokens, that a peer on probation gets.
 pub const PROBATION_TOKENS: u64 = 256;

@@ -19,9 +19,9 @@ const FORMAT: &str = "haggle-flight/2";
 /// Bytes of the running digest that a line shows.
 const SHOWN: usize = 8;
 
-/// Where a node's machines write down what happens to them. Cloned, it is the same tape.
+/// Where a node's machines write down what happens to them. Cloned, it is the same recorder.
 #[derive(Clone)]
-pub struct Tape {
+pub struct Recorder {
     inner: Arc<Mutex<Inner>>,
     redacted: bool,
 }
@@ -67,7 +67,7 @@ pub enum Damage {
     Line(u64, String),
 }
 
-impl Tape {
+impl Recorder {
     /// Begins a recording in a new file that only its owner can read. A redacted one holds no prompts, answers or bytes of
     /// the wire: it can be explained, but not replayed.
     ///
@@ -80,22 +80,22 @@ impl Tape {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let inner =
             Inner { out: BufWriter::new(options.open(path)?), chain: Chain::default(), broken: None, is_broken: false };
-        let tape = Self { inner: Arc::new(Mutex::new(inner)), redacted };
+        let recorder = Self { inner: Arc::new(Mutex::new(inner)), redacted };
         let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let notice = match redacted {
             true => "prompts, answers and bytes of the wire are left out",
             false => "PROMPTS AND ANSWERS ARE INSIDE",
         };
-        tape.write(&Header {
+        recorder.write(&Header {
             format: FORMAT.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             began: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
             redacted,
             notice: notice.into(),
         });
-        match tape.take_error() {
+        match recorder.take_error() {
             Some(error) => Err(error),
-            None => Ok(tape),
+            None => Ok(recorder),
         }
     }
 
@@ -133,9 +133,9 @@ impl Tape {
     }
 }
 
-impl fmt::Debug for Tape {
+impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tape").field("redacted", &self.redacted).finish_non_exhaustive()
+        f.debug_struct("Recorder").field("redacted", &self.redacted).finish_non_exhaustive()
     }
 }
 

@@ -19,15 +19,15 @@ pub(crate) trait Simulated: Send + Sync {
 
 /// The time of a node. The real one passes by itself.
 #[derive(Clone, Default)]
-pub(crate) struct Clockwork {
+pub(crate) struct TimeSource {
     simulated: Option<Weak<dyn Simulated>>,
     seen: Option<u64>,
 }
 
-impl Clockwork {
+impl TimeSource {
     #[cfg(feature = "testing")]
     pub(crate) fn simulated(time: Weak<dyn Simulated>) -> Self {
-        Clockwork { simulated: Some(time), seen: None }
+        TimeSource { simulated: Some(time), seen: None }
     }
 
     pub(crate) fn is_simulated(&self) -> bool {
@@ -63,11 +63,11 @@ impl Clockwork {
         polled
     }
 
-    /// Waits, and lets a simulated network go on meanwhile.
+    /// Waiter, and lets a simulated network go on meanwhile.
     pub(crate) async fn wait<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        let mut clockwork = self.clone();
-        poll_fn(|cx| clockwork.poll(cx, |cx| future.as_mut().poll(cx))).await
+        let mut time_source = self.clone();
+        poll_fn(|cx| time_source.poll(cx, |cx| future.as_mut().poll(cx))).await
     }
 
     /// There is something to do for a simulated network at rest.
@@ -78,8 +78,8 @@ impl Clockwork {
     }
 }
 
-impl std::fmt::Debug for Clockwork {
+impl std::fmt::Debug for TimeSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clockwork").field("is_simulated", &self.is_simulated()).finish_non_exhaustive()
+        f.debug_struct("TimeSource").field("is_simulated", &self.is_simulated()).finish_non_exhaustive()
     }
 }

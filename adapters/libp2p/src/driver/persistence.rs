@@ -15,10 +15,10 @@ const SHARE: u32 = 20;
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The state directory, and what in it is out of date.
-pub(super) struct Keeper {
+pub(super) struct Persistence {
     pub(super) state: State,
-    requester: Stale,
-    provider: Stale,
+    requester: Dirty,
+    provider: Dirty,
     /// When what can wait is written.
     pub(super) due: Option<Clock>,
     pause: Duration,
@@ -29,26 +29,26 @@ pub(super) struct Keeper {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stale {
+enum Dirty {
     No,
-    Calm,
-    Urgent,
+    Soon,
+    Now,
 }
 
-impl Stale {
+impl Dirty {
     /// What could not be written is tried again after the pause, not at once: a full disk stays full for a while.
     fn after(written: &Result<(), StateError>) -> Self {
-        if written.is_ok() { Stale::No } else { Stale::Calm }
+        if written.is_ok() { Dirty::No } else { Dirty::Soon }
     }
 }
 
-impl Keeper {
+impl Persistence {
     pub(super) fn new(state: State) -> Self {
         // What was restored goes on under new names: that is written before it is said.
-        Keeper {
+        Persistence {
             state,
-            requester: Stale::Urgent,
-            provider: Stale::Urgent,
+            requester: Dirty::Now,
+            provider: Dirty::Now,
             due: None,
             pause: PACE,
             written: Instant::ZERO,
@@ -58,18 +58,16 @@ impl Keeper {
 
     pub(super) fn heard(&mut self, event: &Event<'_>) {
         let stale = match event {
-            Event::Awarded { .. } | Event::Resumed { .. } | Event::TakenOver { .. } | Event::Ended { .. } => {
-                Stale::Urgent
-            }
-            Event::Tokens { .. } | Event::PassedOver { .. } | Event::Cut { .. } => Stale::Calm,
-            _ => Stale::No,
+            Event::Awarded { .. } | Event::Resumed { .. } | Event::TakenOver { .. } | Event::Ended { .. } => Dirty::Now,
+            Event::Tokens { .. } | Event::PassedOver { .. } | Event::Cut { .. } => Dirty::Soon,
+            _ => Dirty::No,
         };
         self.requester = self.requester.max(stale);
     }
 
     pub(super) fn served(&mut self, event: &ProviderEvent) {
         if matches!(event, ProviderEvent::Start { .. } | ProviderEvent::Served { .. }) {
-            self.provider = Stale::Urgent;
+            self.provider = Dirty::Now;
         }
     }
 }
@@ -77,56 +75,56 @@ impl Keeper {
 impl Driver {
     /// The requester was changed by its application, and that must not be lost.
     pub(super) fn keep_at_once(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.requester = Stale::Urgent;
+        if let Some(persistence) = &mut self.persistence {
+            persistence.requester = Dirty::Now;
         }
     }
 
     /// It was changed, and that can wait.
     pub(super) fn keep_later(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.requester = keeper.requester.max(Stale::Calm);
+        if let Some(persistence) = &mut self.persistence {
+            persistence.requester = persistence.requester.max(Dirty::Soon);
         }
     }
 
     /// When the provider is to be written though nothing happens; not if it waits to be written anyway.
     pub(super) fn renewal(&self) -> Option<Instant> {
-        let keeper = self.keeper.as_ref().filter(|keeper| keeper.provider == Stale::No)?;
-        self.provider.as_ref()?.snapshot_due(keeper.written)
+        let persistence = self.persistence.as_ref().filter(|persistence| persistence.provider == Dirty::No)?;
+        self.provider.as_ref()?.snapshot_due(persistence.written)
     }
 
     /// Writes down what has to be, before anything else happens.
     pub(super) fn keep(&mut self, all: bool) {
         let now = self.now();
         let is_renewed = self.renewal().is_some_and(|at| at <= now);
-        let Some(keeper) = &mut self.keeper else { return };
+        let Some(persistence) = &mut self.persistence else { return };
         if is_renewed {
-            keeper.provider = Stale::Urgent;
+            persistence.provider = Dirty::Now;
         }
         let clock = Clock::now();
-        let is_due = keeper.due.is_some_and(|due| due <= clock);
-        let write = |stale: Stale| stale == Stale::Urgent || (stale == Stale::Calm && is_due) || all;
+        let is_due = persistence.due.is_some_and(|due| due <= clock);
+        let write = |stale: Dirty| stale == Dirty::Now || (stale == Dirty::Soon && is_due) || all;
         let mut written = Ok(());
-        if write(keeper.requester) {
-            written = keeper.state.store(REQUESTER, &self.requester.snapshot(now));
-            keeper.requester = Stale::after(&written);
-            keeper.pause = PACE.max(clock.elapsed() * SHARE);
+        if write(persistence.requester) {
+            written = persistence.state.store(REQUESTER, &self.requester.snapshot(now));
+            persistence.requester = Dirty::after(&written);
+            persistence.pause = PACE.max(clock.elapsed() * SHARE);
         }
-        if let Some(provider) = self.provider.as_ref().filter(|_| write(keeper.provider)) {
-            let stored = keeper.state.store(PROVIDER, &provider.snapshot(now));
-            keeper.provider = Stale::after(&stored);
-            keeper.written = now;
+        if let Some(provider) = self.provider.as_ref().filter(|_| write(persistence.provider)) {
+            let stored = persistence.state.store(PROVIDER, &provider.snapshot(now));
+            persistence.provider = Dirty::after(&stored);
+            persistence.written = now;
             written = written.and(stored);
         }
-        let waits = [keeper.requester, keeper.provider].contains(&Stale::Calm);
-        let due = keeper.due.filter(|due| *due > clock).or_else(|| clock.checked_add(keeper.pause));
-        keeper.due = due.filter(|_| waits);
+        let waits = [persistence.requester, persistence.provider].contains(&Dirty::Soon);
+        let due = persistence.due.filter(|due| *due > clock).or_else(|| clock.checked_add(persistence.pause));
+        persistence.due = due.filter(|_| waits);
         match written {
             Ok(()) if waits => {}
-            Ok(()) => keeper.told = None,
-            Err(_) if keeper.told.is_some_and(|told| clock.duration_since(told) < TOLD_EVERY) => {}
+            Ok(()) => persistence.told = None,
+            Err(_) if persistence.told.is_some_and(|told| clock.duration_since(told) < TOLD_EVERY) => {}
             Err(error) => {
-                keeper.told = Some(clock);
+                persistence.told = Some(clock);
                 self.on_failure(error.code(), error.to_string());
             }
         }
@@ -150,7 +148,7 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::{NodeEvent, clockwork::Clockwork, driver::Parts};
+    use crate::{NodeEvent, driver::Parts, time_source::TimeSource};
 
     /// A folder of its own that is removed at the end.
     struct Folder(PathBuf);
@@ -167,7 +165,7 @@ mod tests {
 
     /// A driver that sells, and where its state is.
     fn driver(name: &str) -> (Driver, Folder) {
-        let folder = Folder(std::env::temp_dir().join(format!("haggle-keeper-{name}-{}", std::process::id())));
+        let folder = Folder(std::env::temp_dir().join(format!("haggle-persistence-{name}-{}", std::process::id())));
         let _ = fs::remove_dir_all(&folder.0);
         let advert = ModelAdvert {
             model: model(),
@@ -190,7 +188,7 @@ mod tests {
             service,
             engines: Vec::new(),
             spawn: Arc::new(drop),
-            tape: None,
+            recorder: None,
             state: Some(State::open(&folder.0).expect("a folder")),
             stored: Vec::new(),
         })
@@ -206,24 +204,30 @@ mod tests {
             fs::remove_file(&file).expect("it was written at the start");
             fs::create_dir(&in_the_way).expect("a folder");
             driver.keep(true);
-            let due = driver.keeper.as_ref().and_then(|keeper| keeper.due);
+            let due = driver.persistence.as_ref().and_then(|persistence| persistence.due);
             assert!(due.is_some_and(|due| due > Clock::now()), "{name}: not at once");
-            assert!(driver.keeper.as_ref().is_some_and(|keeper| keeper.told.is_some()), "{name}: it is told");
-            let mut events = driver.shared.subscribers.subscribe(Clockwork::default());
+            assert!(
+                driver.persistence.as_ref().is_some_and(|persistence| persistence.told.is_some()),
+                "{name}: it is told"
+            );
+            let mut events = driver.shared.subscribers.subscribe(TimeSource::default());
             driver.keep(true);
             assert_eq!(events.next().now_or_never(), None, "{name}: once a minute");
-            driver.keeper.as_mut().expect("it has one").told = Clock::now().checked_sub(TOLD_EVERY);
+            driver.persistence.as_mut().expect("it has one").told = Clock::now().checked_sub(TOLD_EVERY);
             driver.keep(true);
             let told = events.next().now_or_never().flatten();
             assert!(matches!(told, Some(NodeEvent::Failed { code: "state", .. })), "{name}: {told:?}");
             fs::remove_dir(&in_the_way).expect("out of the way");
             driver.keep(false);
             assert!(!file.exists(), "{name}: not before it is due");
-            driver.keeper.as_mut().expect("it has one").due = Some(Clock::now());
+            driver.persistence.as_mut().expect("it has one").due = Some(Clock::now());
             driver.keep(false);
             assert!(file.exists(), "{name}");
             assert!(
-                driver.keeper.as_ref().is_some_and(|keeper| keeper.due.is_none() && keeper.told.is_none()),
+                driver
+                    .persistence
+                    .as_ref()
+                    .is_some_and(|persistence| persistence.due.is_none() && persistence.told.is_none()),
                 "{name}"
             );
         }
@@ -250,7 +254,7 @@ mod tests {
         driver.keep(false);
         assert!(!file.exists(), "not before it is due");
         // As if it had been written when the clock began.
-        driver.keeper.as_mut().expect("it has one").written = Instant::ZERO;
+        driver.persistence.as_mut().expect("it has one").written = Instant::ZERO;
         driver.keep(false);
         assert!(file.exists());
         assert!(driver.renewal().is_some_and(|at| at > now), "and so on");

@@ -8,7 +8,7 @@ use futures::{
 };
 use haggle_core::{
     Event, PeerId, ProviderEvent, Refusal,
-    peers::book::Reliability,
+    peers::table::Reliability,
     requester::{Command as Ask, Reply},
 };
 use haggle_sim::{NodeId, Told, World};
@@ -16,30 +16,30 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use crate::{
     ConfigError, Node, NodeEvent,
-    clockwork::Clockwork,
     command::Command,
-    driver::{buyer::Buyer, commands::GOODBYE, desk::Desk, serving::tell_of_provider},
-    feed::Note,
+    driver::{commands::GOODBYE, job_table::JobTable, requester_api::RequesterApi, serving::tell_of_provider},
+    feed::JobSignal,
     handle::Handle,
     id,
     shared::Shared,
+    time_source::TimeSource,
 };
 
 /// What stays the same when a node's process dies and another begins.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct NodeSpec {
     pub(super) node: NodeId,
     pub(super) network: String,
     /// Tokens that one job may have waiting.
     pub(super) window: usize,
 }
 
-pub(super) struct Seat {
+pub(super) struct SimNode {
     pub(super) node: NodeId,
-    pub(super) place: Place,
+    pub(super) place: NodeSpec,
     commands: mpsc::Receiver<Command>,
-    notes: mpsc::UnboundedReceiver<Note>,
-    desk: Desk,
+    notes: mpsc::UnboundedReceiver<JobSignal>,
+    job_table: JobTable,
     shared: Arc<Shared>,
     draining: Vec<oneshot::Sender<()>>,
     /// When it is gone, in virtual ms, and who waits for that.
@@ -47,19 +47,20 @@ pub(super) struct Seat {
     is_over: bool,
 }
 
-impl Seat {
+impl SimNode {
     /// A node that has just started, and its handle.
-    pub(super) fn open(place: Place, clockwork: Clockwork) -> (Self, Node) {
+    pub(super) fn open(place: NodeSpec, time_source: TimeSource) -> (Self, Node) {
         let Some(me) = id::to_libp2p(&place.node.peer()) else { unreachable!("17 bytes are a peer id") };
-        let shared = Arc::new(Shared::new(me, place.network.clone(), clockwork));
+        let shared = Arc::new(Shared::new(me, place.network.clone(), time_source));
         let address = Multiaddr::from(Protocol::Memory(u64::from(place.node.0) + 1)).with(Protocol::P2p(me));
         shared.listening().insert(address);
         let (handle, commands) = Handle::new(shared.clone());
         let (note, notes) = mpsc::unbounded();
-        let desk = Desk::new(shared.clone(), place.window, note);
+        let job_table = JobTable::new(shared.clone(), place.window, note);
         let (draining, stopping) = (Vec::new(), None);
-        let seat = Seat { node: place.node, place, commands, notes, desk, shared, draining, stopping, is_over: false };
-        (seat, Node::new(handle))
+        let sim_node =
+            SimNode { node: place.node, place, commands, notes, job_table, shared, draining, stopping, is_over: false };
+        (sim_node, Node::new(handle))
     }
 
     /// When a node that was stopped is gone.
@@ -75,7 +76,7 @@ impl Seat {
         let mut served = false;
         loop {
             if let Some(Some(note)) = self.notes.next().now_or_never() {
-                self.desk.on_note(note, &mut At(world, self.node));
+                self.job_table.on_note(note, &mut Simulated(world, self.node));
             } else if let Some(command) = self.commands.next().now_or_never() {
                 match command {
                     Some(command) => self.obey(command, world),
@@ -96,7 +97,7 @@ impl Seat {
             }
             return;
         }
-        match self.desk.on_command(command, &mut At(world, self.node)) {
+        match self.job_table.on_command(command, &mut Simulated(world, self.node)) {
             Some(Command::AddAddress(peer, _)) => {
                 if let Some(peer) = id::to_core(&peer) {
                     world.introduce(self.node, peer);
@@ -119,7 +120,7 @@ impl Seat {
     fn stop(&mut self, world: &mut World, reply: Option<oneshot::Sender<()>>) {
         let goodbye = u64::try_from(GOODBYE.as_millis()).unwrap_or(u64::MAX);
         self.stopping = Some((world.now().saturating_add(goodbye), reply.into_iter().collect()));
-        for job in self.desk.open_jobs().collect::<Vec<_>>() {
+        for job in self.job_table.open_jobs().collect::<Vec<_>>() {
             let _ = world.cancel(job);
         }
         world.shut_down(self.node);
@@ -156,14 +157,14 @@ impl Seat {
     }
 
     fn on_event(&mut self, world: &mut World, event: Event<'_>) {
-        if let Some(command) = self.desk.on_event(event) {
+        if let Some(command) = self.job_table.on_event(event) {
             // A job that is over needs none.
             let _ = world.command(self.node, command);
         }
     }
 
     fn count(&self, world: &World) {
-        self.shared.jobs.store(self.desk.len(), Ordering::Relaxed);
+        self.shared.jobs.store(self.job_table.len(), Ordering::Relaxed);
         self.shared.serving.store(world.unended_jobs(self.node), Ordering::Relaxed);
     }
 
@@ -183,7 +184,7 @@ impl Seat {
         }
         self.commands.close();
         while let Some(Some(_)) = self.commands.next().now_or_never() {}
-        self.desk.forget();
+        self.job_table.forget();
         self.draining.clear();
         self.shared.connected().clear();
         self.shared.listening().clear();
@@ -198,9 +199,9 @@ impl Seat {
 }
 
 /// A node's requester in its world.
-struct At<'a>(&'a mut World, NodeId);
+struct Simulated<'a>(&'a mut World, NodeId);
 
-impl Buyer for At<'_> {
+impl RequesterApi for Simulated<'_> {
     fn command(&mut self, command: Ask) -> Result<Reply, Refusal> {
         self.0.command(self.1, command)
     }

@@ -1,4 +1,4 @@
-//! Where simulated nodes play: the world, the seats in it, and who waits for time to pass.
+//! Where simulated nodes play: the world, the sim_nodes in it, and who waits for time to pass.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +9,11 @@ use std::{
 
 use haggle_sim::{FaultKind, NodeId, World};
 
-use super::seat::Seat;
-use crate::clockwork::Simulated;
+use super::sim_node::SimNode;
+use crate::time_source::Simulated;
 
 /// One simulated network. Whoever waits for one of its handles moves it on.
-pub(super) struct Stage {
+pub(super) struct SimNetwork {
     inner: Mutex<Inner>,
     /// Who waits, to be asked again when there is something new to do.
     waiting: Mutex<Vec<Waker>>,
@@ -21,7 +21,7 @@ pub(super) struct Stage {
 
 pub(super) struct Inner {
     pub(super) world: World,
-    pub(super) seats: BTreeMap<NodeId, Seat>,
+    pub(super) sim_nodes: BTreeMap<NodeId, SimNode>,
     /// Who sleeps until when, in virtual ms.
     pub(super) sleepers: BTreeMap<(u64, u64), Waker>,
     pub(super) slept: u64,
@@ -29,14 +29,14 @@ pub(super) struct Inner {
     moves: u64,
 }
 
-impl Stage {
+impl SimNetwork {
     pub(super) fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
         world.listen();
         // Who waits decides how long it runs.
         world.config.max_events = u64::MAX;
-        let inner = Inner { world, seats: BTreeMap::new(), sleepers: BTreeMap::new(), slept: 0, moves: 0 };
-        Stage { inner: Mutex::new(inner), waiting: Mutex::default() }
+        let inner = Inner { world, sim_nodes: BTreeMap::new(), sleepers: BTreeMap::new(), slept: 0, moves: 0 };
+        SimNetwork { inner: Mutex::new(inner), waiting: Mutex::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -55,7 +55,7 @@ impl Stage {
     }
 }
 
-impl Simulated for Stage {
+impl Simulated for SimNetwork {
     /// What is told may be for another task, which is to do what it wants in that very moment, and a task that has just
     /// begun to wait may not be the only one: who waits goes on only after it has let the others have their turn since
     /// the last move. `seen` is the moves that it knows of.
@@ -103,7 +103,7 @@ impl Inner {
     /// Runs the next event, or rings the next alarm, if it is due by then.
     fn step(&mut self, by: u64) -> bool {
         let alarm = self.sleepers.first_key_value().map(|((at, _), _)| *at);
-        let stop = self.seats.values().filter_map(Seat::stops_at).min();
+        let stop = self.sim_nodes.values().filter_map(SimNode::stops_at).min();
         let alarm = alarm.into_iter().chain(stop).min();
         let next = self.world.next_at();
         match alarm {
@@ -118,8 +118,8 @@ impl Inner {
     /// Does what handles have asked for; `true` if they had.
     pub(super) fn serve(&mut self) -> bool {
         let mut served = false;
-        for seat in self.seats.values_mut() {
-            served |= seat.serve(&mut self.world);
+        for sim_node in self.sim_nodes.values_mut() {
+            served |= sim_node.serve(&mut self.world);
         }
         self.pump() | served
     }
@@ -128,8 +128,8 @@ impl Inner {
     pub(super) fn pump(&mut self) -> bool {
         let mut told = false;
         while let Some((node, what)) = self.world.told() {
-            if let Some(seat) = self.seats.get_mut(&node) {
-                seat.hear(&mut self.world, what);
+            if let Some(sim_node) = self.sim_nodes.get_mut(&node) {
+                sim_node.hear(&mut self.world, what);
             }
             told = true;
         }
@@ -150,18 +150,18 @@ impl Inner {
     fn finish_stops(&mut self, rests: bool) -> bool {
         let now = self.world.now();
         let mut finished = false;
-        for seat in self.seats.values_mut() {
-            seat.tell_drained(&self.world);
-            if seat.stops_at().is_some_and(|at| rests || at <= now) {
-                self.world.close_books(seat.node);
+        for sim_node in self.sim_nodes.values_mut() {
+            sim_node.tell_drained(&self.world);
+            if sim_node.stops_at().is_some_and(|at| rests || at <= now) {
+                self.world.close_books(sim_node.node);
                 // Nobody else is told anything by that.
                 while let Some((node, what)) = self.world.told() {
-                    if node == seat.node {
-                        seat.hear(&mut self.world, what);
+                    if node == sim_node.node {
+                        sim_node.hear(&mut self.world, what);
                     }
                 }
-                self.world.strike(FaultKind::Kill(seat.node, Some(1)));
-                seat.close(true);
+                self.world.strike(FaultKind::Kill(sim_node.node, Some(1)));
+                sim_node.close(true);
                 finished = true;
             }
         }
@@ -171,13 +171,13 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.seats.values_mut().for_each(|seat| seat.close(true));
+        self.sim_nodes.values_mut().for_each(|sim_node| sim_node.close(true));
         std::mem::take(&mut self.sleepers).into_values().for_each(Waker::wake);
     }
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for SimNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stage").finish_non_exhaustive()
+        f.debug_struct("SimNetwork").finish_non_exhaustive()
     }
 }

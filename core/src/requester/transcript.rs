@@ -10,7 +10,7 @@ use crate::wire::{
 /// Text and ids delivered so far, from token 0.
 #[derive(Clone, PartialEq, Eq, Hash, Default, minicbor::Encode, minicbor::Decode)]
 #[cbor(map)]
-pub(super) struct Run {
+pub(super) struct Transcript {
     #[n(0)]
     text: String,
     /// Ids of all tokens, as long as every provider told them.
@@ -44,7 +44,7 @@ pub(super) struct Prefix {
     pub(super) overlap: u32,
 }
 
-impl Run {
+impl Transcript {
     pub(super) const fn tokens(&self) -> u64 {
         self.tokens
     }
@@ -161,10 +161,13 @@ impl Run {
     }
 }
 
-impl core::fmt::Debug for Run {
+impl core::fmt::Debug for Transcript {
     // Without the text: state is printed in failing tests and logs.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Run").field("tokens", &self.tokens).field("consumed", &self.consumed).finish_non_exhaustive()
+        f.debug_struct("Transcript")
+            .field("tokens", &self.tokens)
+            .field("consumed", &self.consumed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,40 +183,40 @@ mod tests {
 
     #[test]
     fn the_evidence_begins_at_a_chunk_within_eight_tokens() {
-        let mut run = Run::default();
+        let mut transcript = Transcript::default();
         for chunk in 0..10_u32 {
-            run.push(3, "abc", Some(&[chunk as u8; 12]));
+            transcript.push(3, "abc", Some(&[chunk as u8; 12]));
         }
-        let prefix = run.prefix(true);
+        let prefix = transcript.prefix(true);
         assert_eq!((prefix.tokens, prefix.overlap), (24, 6), "the chunk at 24; the one at 21 is 9 back");
         assert_eq!((prefix.text_bytes, prefix.id_bytes), (24, 96));
-        let whole = run.prefix(false);
+        let whole = transcript.prefix(false);
         assert_eq!((whole.tokens, whole.overlap, whole.id_bytes), (30, 0, 0));
     }
 
     #[test]
     fn ids_are_all_or_none() {
-        let mut run = Run::default();
-        run.push(1, "a", Some(&[0; 4]));
-        run.push(1, "b", None);
-        run.push(1, "c", Some(&[0; 4]));
-        assert_eq!(run.ids(), b"");
-        assert_eq!(run.prefix(true).id_bytes, 0);
+        let mut transcript = Transcript::default();
+        transcript.push(1, "a", Some(&[0; 4]));
+        transcript.push(1, "b", None);
+        transcript.push(1, "c", Some(&[0; 4]));
+        assert_eq!(transcript.ids(), b"");
+        assert_eq!(transcript.prefix(true).id_bytes, 0);
     }
 
     #[test]
     fn one_class_may_be_exact_two_are_not() {
         let class = |n| Exactness { kind: ExactnessKind::Seeded, class: [n; 32] };
-        let mut run = Run::default();
-        run.is_written_by(class(1));
-        run.push(1, "a", None);
-        assert!(run.can_be_exact(class(1), 800));
-        assert!(!run.can_be_exact(class(2), 800));
+        let mut transcript = Transcript::default();
+        transcript.is_written_by(class(1));
+        transcript.push(1, "a", None);
+        assert!(transcript.can_be_exact(class(1), 800));
+        assert!(!transcript.can_be_exact(class(2), 800));
         let greedy = Exactness { kind: ExactnessKind::Greedy, class: [3; 32] };
-        let mut other = Run::default();
+        let mut other = Transcript::default();
         other.is_written_by(greedy);
         assert!(other.can_be_exact(greedy, 0) && !other.can_be_exact(greedy, 1));
-        run.is_written_by(class(2));
-        assert!(!run.can_be_exact(class(1), 800) && !run.can_be_exact(class(2), 800));
+        transcript.is_written_by(class(2));
+        assert!(!transcript.can_be_exact(class(1), 800) && !transcript.can_be_exact(class(2), 800));
     }
 }

@@ -18,16 +18,16 @@ use crate::{
 use super::{
     super::{
         attempt,
-        job::{Answer, Goal, Job, Phase, Talk, TalkState},
-        run::Run,
+        job::{Answer, Goal, Job, Negotiation, NegotiationState, Phase},
+        transcript::Transcript,
     },
     LOST,
-    lines::{KeptLine, MAX_LINES, kept_lines},
+    lines::{MAX_LINES, SavedLine, kept_lines},
 };
 
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub(super) struct KeptJob {
+pub(super) struct SavedJob {
     #[n(0)]
     pub(super) id: JobId,
     #[n(1)]
@@ -61,7 +61,7 @@ pub(super) struct KeptJob {
     #[n(15)]
     before: u32,
     #[n(16)]
-    run: Run,
+    transcript: Transcript,
     #[n(17)]
     forgot_run: bool,
     #[n(18)]
@@ -71,7 +71,7 @@ pub(super) struct KeptJob {
     #[n(20)]
     rounds: u32,
     #[n(21)]
-    lines: Vec<KeptLine>,
+    lines: Vec<SavedLine>,
     /// Providers that are not asked again.
     #[n(22)]
     out: Vec<PeerId>,
@@ -81,10 +81,10 @@ pub(super) struct KeptJob {
     #[n(24)]
     pause: Option<Instant>,
     #[n(25)]
-    attempt: Option<attempt::Kept>,
+    attempt: Option<attempt::Saved>,
 }
 
-impl KeptJob {
+impl SavedJob {
     /// Questions for prices and providers are not kept: they end with the process that asked.
     pub(super) fn of(job: &Job) -> Option<Self> {
         let Goal::Answer(answer) = &job.goal else { return None };
@@ -110,13 +110,13 @@ impl KeptJob {
             attempts: job.attempts,
             tries: job.tries,
             before: job.before,
-            run: job.run.clone(),
+            transcript: job.transcript.clone(),
             forgot_run: job.forgot_run,
-            how: job.how,
+            how: job.take_over,
             broken: job.broken,
             rounds: job.rounds,
-            lines: job.lines.iter().map(KeptLine::of).collect(),
-            out: job.talks.iter().filter(|(_, talk)| talk.failed).map(|(peer, _)| *peer).collect(),
+            lines: job.lines.iter().map(SavedLine::of).collect(),
+            out: job.negotiations.iter().filter(|(_, negotiation)| negotiation.failed).map(|(peer, _)| *peer).collect(),
             explain: job.explain,
             pause,
             attempt,
@@ -124,10 +124,10 @@ impl KeptJob {
     }
 
     /// The job, and its attempt, which is still to be taken up.
-    pub(super) fn job(self, now: Instant, policy: &Policy) -> Result<(Job, Option<attempt::Kept>), SnapshotError> {
+    pub(super) fn job(self, now: Instant, policy: &Policy) -> Result<(Job, Option<attempt::Saved>), SnapshotError> {
         let stops_fit = self.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
         require(self.stop.len() <= MAX_STOPS && stops_fit && !self.prompt.is_empty())?;
-        require(self.max_tokens > 0 && self.run.is_possible() && self.run.tokens() <= self.max_tokens)?;
+        require(self.max_tokens > 0 && self.transcript.is_possible() && self.transcript.tokens() <= self.max_tokens)?;
         require(!matches!(self.haggle, Haggle::Bid(permille) if !(1..1000).contains(&permille)))?;
         require(self.tries <= self.attempts && self.before <= self.attempts && self.attempts < MAX_ATTEMPTS)?;
         require(self.rounds < 1 << 30 && self.lines.len() <= self.attempts as usize)?;
@@ -147,16 +147,16 @@ impl KeptJob {
             failover: self.failover,
         });
         let until = self.until.min(now.after(policy.job_deadline));
-        let out = Talk { state: TalkState::Out, failed: true, ..Talk::new(LOST, 0) };
+        let out = Negotiation { state: NegotiationState::Out, failed: true, ..Negotiation::new(LOST, 0) };
         let mut job = Job {
             phase: self.pause.map_or(Phase::Searching { window: None }, |until| Phase::Waiting { until }),
-            talks: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
+            negotiations: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
             attempts: (self.attempts + SKIPPED).min(MAX_ATTEMPTS - 1),
             tries: self.tries,
             before: self.before,
-            run: self.run,
+            transcript: self.transcript,
             forgot_run: self.forgot_run,
-            how: self.how,
+            take_over: self.how,
             rounds: self.rounds,
             broken: self.broken,
             lines,
