@@ -28,13 +28,15 @@ pub struct Tariff {
 
 impl Tariff {
     /// What `tokens` written tokens cost together with reading the body. Exact: it can exceed `u64`, never wrap.
+    // [M1]
     #[must_use]
     pub const fn cost(&self, tokens: u64) -> u128 {
         let out = per_price(self.price_out as u128 * tokens as u128);
         self.fee_in as u128 + out
     }
 
-    /// What is owed for an attempt (rule M2): nothing before its first accepted token.
+    /// What is owed for an attempt: nothing before its first accepted token.
+    // [M3]
     #[must_use]
     pub const fn owed(&self, tokens: u64) -> u128 {
         if tokens == 0 { 0 } else { self.cost(tokens) }
@@ -42,6 +44,7 @@ impl Tariff {
 }
 
 /// The size under which a body is quoted and priced.
+// [M2]
 #[must_use]
 pub const fn quoted_size(body_bytes: u64) -> u64 {
     body_bytes.div_ceil(BODY_QUANTUM).saturating_mul(BODY_QUANTUM)
@@ -49,13 +52,14 @@ pub const fn quoted_size(body_bytes: u64) -> u64 {
 
 /// The fee for reading a body: its quoted size, counted at `bytes_per_token`, at `price_in`.
 /// `None` if it exceeds `u64`: no such offer can be made.
+// [M2]
 #[must_use]
 pub fn fee_in(price_in: Price, bytes_per_token: u32, body_bytes: u64) -> Option<Amount> {
     let tokens = quoted_size(body_bytes).div_ceil(u64::from(bytes_per_token.max(1)));
     u64::try_from(per_price(u128::from(price_in) * u128::from(tokens))).ok()
 }
 
-/// A budget with what is owed from it and what is reserved in it (rule M2): `owed + reserved ≤ limit` at every instant.
+/// A budget with what is owed from it and what is reserved in it: `owed + reserved ≤ limit` at every instant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Account {
     limit: Option<u128>,
@@ -94,6 +98,7 @@ impl Account {
     }
 
     /// Sets `amount` aside; `false`, and nothing changes, if there is no room.
+    // [M4]
     #[must_use]
     pub fn reserve(&mut self, amount: u128) -> bool {
         let fits = self.remaining().is_none_or(|room| amount <= room);

@@ -1,4 +1,4 @@
-//! What outlives a process: a machine's state as bytes, and back. Rule F7.
+//! What outlives a process: a machine's state as bytes, and back ("When a process dies" in `ARCHITECTURE.md`).
 //!
 //! A snapshot is an envelope (magic, version, length, SHA-256) around canonical CBOR. Its moments are relative to the one at
 //! which it was taken, so that it can be read on another clock. The checksum finds accidents, not forgers: whoever may write

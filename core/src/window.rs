@@ -19,6 +19,7 @@ pub(crate) struct Window {
 }
 
 /// What a chunk takes of the window's bytes.
+// [W3]
 pub(crate) const fn cost(text: &str, ids: Option<&[u8]>) -> u32 {
     let ids = match ids {
         Some(ids) => ids.len(),
@@ -68,6 +69,7 @@ impl Window {
     /// Takes a chunk in; `false`, and nothing changes, if it does not fit.
     #[must_use]
     pub(crate) fn take(&mut self, n: u32, cost: u32) -> bool {
+        // [W4]
         let fits = n <= self.room() && cost <= self.max_bytes.saturating_sub(self.cost);
         if fits {
             self.end += u64::from(n);
@@ -80,6 +82,7 @@ impl Window {
     /// Frees what lies before `next`, which is within `start..=end`.
     pub(crate) fn free(&mut self, next: u64) {
         self.start = next.clamp(self.start, self.end);
+        // [W4] A chunk counts until its end is acknowledged.
         while let Some((_, cost)) = self.chunks.front().filter(|(end, _)| *end <= self.start) {
             self.cost -= cost;
             self.chunks.pop_front();

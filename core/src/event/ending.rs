@@ -142,7 +142,7 @@ pub enum Interrupted {
     Accused,
 }
 
-/// What a job costs: the requester's own count (rule M2).
+/// What a job costs: the requester's own count.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub struct Bill {
@@ -158,6 +158,7 @@ pub struct Bill {
 
 impl Bill {
     /// The sums of its lines.
+    // [M5] Of what this side took, whatever the other one says.
     pub(crate) fn of(lines: Vec<BillLine>) -> Self {
         Self {
             owed: lines.iter().map(|line| line.owed).sum(),

@@ -20,11 +20,13 @@ const MAX_TEMPERATURE_MILLI: u32 = 100_000;
 
 impl Provider {
     pub(super) fn on_award(&mut self, stream: StreamId, peer: PeerId, payload: &[u8], award: Award) {
+        // [A3]
         if let Some(known) = self.by_name.get(&(peer, award.job, award.attempt)).copied() {
             return self.on_repeated_award(stream, known, payload, &award);
         }
         if let Err((reason, offer)) = self.admit(peer, &award) {
             if let Some(stream) = self.streams.get_mut(&stream) {
+                // [A7]
                 stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
             }
             self.outbox.event(ProviderEvent::Declined { peer, reason });
@@ -33,8 +35,10 @@ impl Provider {
         let id = AttemptId(self.next_attempt);
         self.next_attempt += 1;
         let accepted = Accepted {
+            // [A8] As it came over the wire.
             terms: digest::sha256(payload),
             body_credit: award.body_bytes,
+            // [A9] Never wider than awarded.
             window_tokens: award.window_tokens.min(self.limits.window_tokens),
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
             eta: (self.unended() as u64 >= u64::from(self.service.slots)).then(|| self.eta(&award.model)),
@@ -67,6 +71,7 @@ impl Provider {
             return no(DeclineReason::Conflict);
         }
         let sampling = &award.sampling;
+        // [A10] What no engine samples by.
         let senseless = sampling.temperature_milli > MAX_TEMPERATURE_MILLI
             || !(1..=1000).contains(&sampling.top_p_milli)
             || award.window_tokens == 0
@@ -110,6 +115,7 @@ impl Provider {
         if !job.is_body_complete() {
             return;
         }
+        // [A4]
         if digest::sha256(&job.body) != job.award.body_hash {
             let stream = job.stream();
             self.drop_job(id, ServedReason::Violation(Violation::Body));
@@ -140,6 +146,7 @@ impl Provider {
             match work(job, &body, own_name) {
                 None if !is_served => self.end_attempt(id, EndReason::Shutdown),
                 Some(work) => self.outbox.event(ProviderEvent::Start { attempt: id, work }),
+                // [A4] Not of its kind.
                 None => self.end_attempt(id, EndReason::BadRequest),
             }
             self.index_job(id);

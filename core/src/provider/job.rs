@@ -77,6 +77,7 @@ impl Job {
             prompt_tokens: 0,
             window: Window::new(award.prefix_tokens, accepted.window_tokens, accepted.window_bytes),
             ring: Ring::default(),
+            // [R6]
             resumes: Bucket::per_second(now, RESUMES, 1),
             text_bytes: 0,
             text_hash: TextHash::default(),
@@ -91,6 +92,7 @@ impl Job {
     }
 
     /// Its End, with what was written so far.
+    // [X1]
     pub(super) fn end(&self, reason: EndReason) -> End {
         End { reason, prompt_tokens: self.prompt_tokens, tokens: self.written(), hash: self.text_hash.value() }
     }
@@ -136,6 +138,7 @@ impl Job {
 
     /// When the body would be too slow: it has a while to begin, then a rate to keep.
     pub(super) fn body_due(&self, service: &Service) -> Instant {
+        // [A6]
         let spent = self.received.saturating_mul(1000) / service.body_rate.max(1);
         self.awarded.after(service.handshake).after(Millis(spent))
     }

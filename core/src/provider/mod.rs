@@ -151,6 +151,7 @@ impl Provider {
     pub fn accept_stream(&mut self, now: Instant, peer: PeerId) -> Result<StreamId, Refusal> {
         self.advance_clock(now);
         let load = self.peers.get(&peer).copied().unwrap_or_default();
+        // [T4] The peer's number, and the node's.
         if self.streams.len() >= self.limits.streams as usize || load.streams >= self.limits.streams_per_peer {
             return Err(Refusal::TooManyStreams);
         }
@@ -341,6 +342,7 @@ impl Provider {
                 }
                 DeadlineKey::Drain => self.on_drain_due(),
                 DeadlineKey::Stream(id) => {
+                    // [T5]
                     let silent = self.streams.get(&id).is_some_and(|s| s.job.is_none() && s.until <= self.now);
                     if silent {
                         self.close_stream(id);
@@ -372,10 +374,12 @@ impl Provider {
         stream.until = self.now.after(self.service.idle);
         if let Message::Body { bytes, .. } = message {
             // The unasked part of an award that was declined meanwhile.
+            // [A7]
             let left = stream.stray_body.checked_sub(bytes.len() as u64);
             stream.stray_body = left.ok_or(Violation::Unexpected)?;
             return Ok(());
         }
+        // [C2]
         if !stream.idle_frames.charge(self.now) {
             return Err(Violation::Flood);
         }

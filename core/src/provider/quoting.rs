@@ -104,6 +104,7 @@ impl Provider {
         self.offers.expire(self.now);
         let known = self.offers.offers.get(&counter.offer);
         let Some(open) = known.filter(|open| open.peer == peer && open.rfq.rfq == counter.rfq).cloned() else {
+            // [N5]
             return self.refuse(stream, peer, DeclineReason::Stale, None);
         };
         let Some(serving) = self.service.find(&open.rfq.model) else {
@@ -114,6 +115,7 @@ impl Provider {
         };
         let floor = serving.floor(&posted);
         let bid = counter.tariff;
+        // [N3] What was bid on binds no longer.
         self.offers.take(counter.offer);
         if bid.fee_in >= floor.fee_in && bid.price_out >= floor.price_out {
             let tariff = Tariff {
@@ -123,6 +125,7 @@ impl Provider {
             return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
         }
         // Half of the way down to the floor, which the ask never leaves.
+        // [N4] Never up.
         let down = |ask: u64, floor: u64| floor.saturating_add(ask.saturating_sub(floor) / 2).min(ask);
         let tariff = Tariff {
             fee_in: down(open.tariff.fee_in, floor.fee_in),
@@ -131,6 +134,7 @@ impl Provider {
         if open.round + 1 < ROUNDS {
             return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
         }
+        // [N4] The last offer goes with the refusal, and binds.
         let last = self.make_offer(peer, open.rfq, tariff, ROUNDS);
         self.refuse(stream, peer, DeclineReason::TooCheap, last);
     }
@@ -141,7 +145,9 @@ impl Provider {
         let posted = self.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
         let size = money::quoted_size(award.body_bytes);
         let agreed = match award.offer {
+            // [A2]
             None => posted == award.tariff,
+            // [N2] Binds towards this peer, and for no more than was asked about.
             Some(id) => self.offers.offers.get(&id).is_some_and(|open| {
                 open.peer == peer
                     && open.rfq.model == award.model
@@ -151,11 +157,13 @@ impl Provider {
             }),
         };
         if agreed {
+            // [N2] Once.
             award.offer.map(|id| self.offers.take(id));
             self.index_offers();
             return Ok(());
         }
         let rfq = Rfq { rfq: 0, model: award.model.clone(), body_bytes: size, max_tokens: award.max_tokens };
+        // [N5] [A2] With what would be taken now.
         Err((DeclineReason::Stale, self.make_offer(peer, rfq, posted, ROUNDS)))
     }
 

@@ -40,6 +40,7 @@ impl Ring {
             return Some(Vec::new());
         }
         let before: u64 = self.frames.iter().take_while(|frame| frame.start < next).map(|f| u64::from(f.bytes)).sum();
+        // [R2]
         let begins = self.frames.iter().any(|frame| frame.start == next);
         begins.then(|| self.bytes.iter().skip(before as usize).copied().collect())
     }

@@ -1,4 +1,4 @@
-//! After a cut: the job goes on without its stream, and another stream takes it over. Rules W4 and W5.
+//! After a cut: the job goes on without its stream, and another stream takes it over ([A3], [R1] to [R6]).
 
 use crate::{
     digest,
@@ -28,11 +28,13 @@ impl Provider {
 
     /// Attaches a running attempt to the stream, at the token that its requester takes next.
     pub(super) fn on_resume(&mut self, stream: StreamId, name: (PeerId, JobId, u32), epoch: u32, next: u64) {
+        // [R5] By the peer that the channel proved, too.
         let known = self.by_name.get(&name).copied();
         let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
             let reason = if self.was_lost(&name) { GoneReason::Evicted } else { GoneReason::Unknown };
             return self.gone(stream, reason);
         };
+        // [R4]
         if epoch <= job.epoch {
             return self.gone(stream, GoneReason::Stale);
         }
@@ -40,10 +42,12 @@ impl Provider {
             // Too many without progress: this stream is not worth an answer, the job is not touched.
             return self.reset_stream(stream);
         }
+        // [R2]
         let Some(frames) = job.ring.from(next, job.window.end()) else {
             return self.gone(stream, GoneReason::Evicted);
         };
         self.attach(id, stream, epoch);
+        // [R1]
         self.outbox.send(stream, &Message::Resumed { next });
         self.replay(id, stream, &frames);
     }
@@ -51,6 +55,7 @@ impl Provider {
     /// The same award again: its first token was never seen, so that it is the way to resume a job from the start.
     pub(super) fn on_repeated_award(&mut self, stream: StreamId, id: AttemptId, payload: &[u8], award: &Award) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        // [A3] The same name with another content is a conflict.
         let same = Award { epoch: award.epoch, ..job.award.clone() } == *award;
         let first = award.prefix_tokens;
         let frames = job.ring.from(first, job.window.end()).filter(|_| job.window.start() == first);
@@ -63,6 +68,7 @@ impl Provider {
         }
         let mut accepted = Accepted {
             terms: digest::sha256(payload),
+            // [R3] The body is here already.
             body_credit: 0,
             window_tokens: award.window_tokens.min(self.limits.window_tokens),
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
@@ -93,6 +99,7 @@ impl Provider {
         job.epoch = epoch;
         (job.heard, job.sent) = (self.now, self.now);
         if let Some(old) = old {
+            // [R4] The newest epoch has the job.
             self.reset_stream(old);
         }
         if let Some(stream) = self.streams.get_mut(&stream) {

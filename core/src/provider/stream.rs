@@ -32,15 +32,18 @@ impl Provider {
     pub(super) fn push_piece(&mut self, id: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
         let job = self.jobs.get_mut(&id).filter(|job| job.is_running()).ok_or(Refusal::UnknownAttempt)?;
         let Piece { n, text, ids } = piece;
+        // [W1] Dense: here it is counted.
         let seq = job.window.end();
         let tokens = seq.saturating_add(u64::from(n));
         let text_bytes = job.text_bytes.saturating_add(text.len() as u64);
         let written = job.written().saturating_add(u64::from(n));
+        // [W2]
         let counted = n >= 1 && written <= text_bytes && written <= job.award.max_tokens;
         let ids_fit = ids.is_none_or(|ids| ids.len() as u64 == 4 * u64::from(n) && ids.len() <= MAX_CHUNK_IDS);
         if !counted || !ids_fit || !(1..=MAX_CHUNK_TEXT).contains(&text.len()) || n > job.window.max_tokens() {
             return Err(Refusal::BadPiece);
         }
+        // [W4] What does not fit waits for an Ack.
         if !job.window.take(n, window::cost(text, ids)) {
             job.blocked.get_or_insert(self.now);
             return Err(Refusal::NoRoom);
@@ -76,6 +79,7 @@ impl Provider {
                 Ok(())
             }
             // The other offers were still open when this one was awarded: nothing of it matters here.
+            // [C1]
             _ => Err(Violation::Unexpected),
         }
     }
@@ -83,6 +87,7 @@ impl Provider {
     fn on_body(&mut self, id: AttemptId, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let end = offset.saturating_add(bytes.len() as u64);
+        // [A4] In order, without gap or overlap, not beyond the end.
         let fits = offset == job.body.len() as u64 && end <= job.award.body_bytes && !bytes.is_empty();
         if !matches!(job.state, JobState::Receiving) {
             return self.skip_body(id, bytes);
@@ -108,10 +113,12 @@ impl Provider {
 
     fn on_ack(&mut self, id: AttemptId, stream: StreamId, next: u64, end: bool) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
+        // [W5]
         if next < job.window.start() || next > job.window.end() {
             return Err(Violation::Seq);
         }
         if end {
+            // [X3]
             let JobState::Ended { reason, .. } = job.state else { return Err(Violation::Unexpected) };
             job.window.free(next);
             self.drop_job(id, ServedReason::Acknowledged(reason));
@@ -130,11 +137,13 @@ impl Provider {
             self.outbox.event(ProviderEvent::Room { attempt: id, tokens: room });
         }
         let now = self.now;
+        // [C2]
         let paid = progress || self.streams.get_mut(&stream).is_none_or(|stream| stream.idle_frames.charge(now));
         if paid { Ok(()) } else { Err(Violation::Flood) }
     }
 
     /// Stops computing, and confirms it: after that nobody has to be told again. The stream need not be the job's.
+    // [K1] [K2]
     pub(super) fn on_cancel(&mut self, stream: StreamId, peer: PeerId, job: JobId, attempt: u32) {
         let known = self.by_name.get(&(peer, job, attempt)).copied();
         let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get(&id)?))) else {
@@ -196,6 +205,7 @@ impl Provider {
         // What was credited of its body may be on its way.
         let credited = matches!(job.state, JobState::Receiving)
             .then(|| job.award.body_bytes.saturating_sub(job.body.len() as u64));
+        // [X2] From here no piece is taken any more. [X4] Kept until it is acknowledged, or so long.
         job.state = JobState::Ended { reason, until };
         if let Link::Attached(stream) = job.link {
             if let (Some(credited), Some(stream)) = (credited, self.streams.get_mut(&stream)) {

@@ -225,6 +225,7 @@ impl Attempt {
 
     /// Goes on over another stream: with Resume once a token was taken, else by the same award again.
     pub(super) fn take_over(&mut self, now: Instant, stream: StreamId, again: Option<Instant>) {
+        // [R4]
         self.epoch = self.epoch.saturating_add(1);
         match again {
             None => self.link = Link::Resuming(stream),
@@ -240,6 +241,7 @@ impl Attempt {
     /// The provider goes on where we are: what was consumed is told at once, the last Ack may be lost.
     pub(super) fn resumed(&mut self, now: Instant, next: u64) -> Result<(), Violation> {
         let Link::Resuming(stream) = self.link else { return Err(Violation::Unexpected) };
+        // [R1]
         if next != self.next() {
             return Err(Violation::Seq);
         }
@@ -270,6 +272,7 @@ impl Attempt {
     }
 
     /// What is owed for it if it ended now.
+    // [M3]
     pub(super) const fn owed(&self) -> u128 {
         self.quote.tariff.owed(self.tokens())
     }
@@ -302,12 +305,14 @@ impl Attempt {
         }
         let granted =
             (1..=self.asked.0).contains(&accepted.window_tokens) && (1..=self.asked.1).contains(&accepted.window_bytes);
+        // [A8] [A9]
         if accepted.terms != self.terms || !granted {
             return Err(Violation::Terms);
         }
         self.was_accepted = true;
         self.window = Window::new(self.prefix.tokens, accepted.window_tokens, accepted.window_bytes);
         self.times.heard = now;
+        // [C3]
         let eta = self.quote.eta.max(accepted.eta.unwrap_or_default().min(MAX_ETA));
         let patience = eta.times(4).max(policy.first_token);
         self.state = AttemptState::Accepted { until: now.after(patience) };
@@ -327,17 +332,21 @@ impl Attempt {
         if matches!(self.state, AttemptState::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
             return Err(Violation::Unexpected);
         }
+        // [W1]
         if seq != self.window.end() {
             return Err(Violation::Seq);
         }
         let written = (seq - self.prefix.tokens).saturating_add(u64::from(n));
+        // [W2]
         if n == 0 || written > self.max_tokens {
             return Err(Violation::TooMany);
         }
         let text_bytes = self.text_bytes.saturating_add(text.len() as u64);
+        // [W2] [B7]
         if written > text_bytes || ids.is_some_and(|ids| ids.len() as u64 != 4 * u64::from(n)) {
             return Err(Violation::Count);
         }
+        // [W4]
         if !self.window.take(n, window::cost(text, ids)) {
             return Err(Violation::Window);
         }
@@ -363,6 +372,7 @@ impl Attempt {
             return text.len();
         }
         let due = self.evidence.len().min(text.len());
+        // [R9]
         let equal = text.as_bytes().get(..due) == self.evidence.as_bytes().get(..due);
         let in_step = if all_known { due == text.len() } else { due == self.evidence.len() };
         let ends_in_step = !all_known || (self.window.end() == self.from) == (due == self.evidence.len());
@@ -377,6 +387,7 @@ impl Attempt {
     /// Checks an End against what was received.
     pub(super) fn check_end(&self, end: &End) -> Result<(), Violation> {
         let written = self.window.end() - self.prefix.tokens;
+        // [X1]
         let agrees = end.tokens == written && (end.hash == self.text_hash.value() || is_unbegun(end));
         if agrees { Ok(()) } else { Err(Violation::Digest) }
     }
@@ -384,10 +395,12 @@ impl Attempt {
     /// The application has taken the run's tokens up to `consumed`.
     pub(super) fn consume(&mut self, now: Instant, consumed: u64) {
         let before = self.consumed;
+        // [W5] What the application took, and never less than before.
         self.consumed = consumed.clamp(before, self.window.end());
         if self.consumed == before {
             return;
         }
+        // [W6]
         if self.window.is_ripe(self.consumed) {
             self.ack_due = Some(now);
         } else if self.ack_due.is_none() {
@@ -397,6 +410,7 @@ impl Attempt {
 
     /// Whether an Ack, or a sign of life, is due; with the token it names.
     pub(super) fn take_ack(&mut self, now: Instant) -> Option<u64> {
+        // [W6] Or a sign of life.
         let due = self.ack_due.is_some_and(|at| at <= now) || self.times.sent.after(self.times.keepalive) <= now;
         if !due || !self.is_heard() {
             return None;

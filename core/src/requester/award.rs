@@ -91,6 +91,7 @@ impl Job {
             self.pass_over(cx, quote.peer, PassedOver::Excluded);
             return Next::Choose;
         };
+        // [M4]
         let has_room = money::reserve_in_both(&mut self.account, &mut cx.account, quote.cost);
         debug_assert!(has_room, "an acceptable quote fits the job's and the node's account");
         if !has_room {
@@ -100,6 +101,7 @@ impl Job {
         }
         self.attempts += 1;
         self.tries += 1;
+        // [R9] The answer so far; what may be held to the same bytes begins a little earlier.
         let prefix = self.transcript.prefix(self.is_exact(class));
         if prefix.tokens > 0 {
             self.take_over = if prefix.overlap > 0 { TakeOver::Exact } else { TakeOver::Spliced };
@@ -195,7 +197,9 @@ impl Attempt {
         let mut payload = Vec::new();
         wire::encode(&award, &mut payload);
         self.terms = digest::sha256(&payload);
+        // [A1] The prompt follows the Award, and goes to nobody else.
         self.send(cx, &award);
+        // [A5] Before Accepted.
         self.send_body(cx, body, cx.limits.body_unasked);
     }
 
@@ -204,6 +208,7 @@ impl Attempt {
         let mut part_at = 0;
         for part in body.0 {
             let part_end = part_at + part.len() as u64;
+            // [A5]
             while self.body_sent < part_end.min(credit) {
                 let offset = self.body_sent;
                 let rest = part.get((offset - part_at) as usize..).unwrap_or_default();

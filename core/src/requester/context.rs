@@ -174,6 +174,7 @@ impl Context {
     /// A frame came that brings nothing on: a stream bears only so many.
     pub(super) fn charge_idle_frame(&mut self, stream: StreamId) -> Result<(), Violation> {
         let now = self.now;
+        // [C2]
         let paid = self.streams.get_mut(&stream).is_none_or(|stream| stream.idle_frames.charge(now));
         if paid { Ok(()) } else { Err(Violation::Flood) }
     }

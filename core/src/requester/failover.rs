@@ -1,4 +1,4 @@
-//! When a provider is given up: another one goes on, from the first token or from where it broke off. Rules F2 and F3.
+//! When a provider is given up: another one goes on, from the first token or from where it broke off ([R8], [R9]).
 
 use alloc::vec::Vec;
 

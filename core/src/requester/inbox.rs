@@ -85,6 +85,7 @@ impl Requester {
     }
 
     /// A stream is over without a word.
+    // [T3] Closed or cut: a job is over by an End alone.
     fn on_stream_lost(&mut self, stream: StreamId, why: PassedOver) {
         self.cx.outbox.forget(stream);
         let Some(Stream { peer, role, .. }) = self.cx.streams.remove(&stream) else { return };

@@ -40,6 +40,7 @@ impl Job {
         for candidate in asked {
             let stream = cx.open_stream(candidate.peer, Role::Job(self.id));
             let body_bytes = money::quoted_size(self.body_bytes_for(cx, &candidate.peer));
+            // [N1] Nothing of the job but how large it is.
             let rfq = Rfq { rfq: cx.rng.bits().max(1), model: self.criteria.model.clone(), body_bytes, max_tokens };
             self.negotiations.insert(candidate.peer, Negotiation::new(stream, rfq.rfq));
             cx.outbox.send(stream, &Message::Rfq(rfq));
@@ -78,6 +79,7 @@ impl Job {
             .get_mut(&peer)
             .filter(|negotiation| negotiation.is_open() && negotiation.rfq == offer.rfq);
         let negotiation = negotiation.ok_or(Violation::Unexpected)?;
+        // [N4]
         if negotiation.last.is_some_and(|last| !job::within(&offer.tariff, &last)) {
             return Err(Violation::Terms);
         }
@@ -85,6 +87,7 @@ impl Job {
         negotiation.last = Some(offer.tariff);
         if let Haggle::Bid(permille) = self.haggle {
             let bid = job::bid(&first, permille, negotiation.rounds);
+            // [N3]
             if !is_final && negotiation.rounds < ROUNDS && !job::within(&offer.tariff, &bid) {
                 negotiation.rounds += 1;
                 let counter = Counter { rfq: negotiation.rfq, offer: offer.offer, tariff: bid };
@@ -99,6 +102,7 @@ impl Job {
             cost: offer.tariff.cost(left),
             eta: offer.eta.min(MAX_ETA),
         };
+        // [C3] From its arrival on, by our clock, and no longer than we allow.
         let expires = cx.now.after(offer.expires_in.clamped(Millis(1), cx.policy.offer_expiry));
         negotiation.state = NegotiationState::Offered { quote: quote.clone(), expires };
         cx.tell(Event::Offered { job: self.id, quote });

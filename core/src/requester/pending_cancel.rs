@@ -1,4 +1,4 @@
-//! A Cancel that has to arrive: a provider that may still compute is told until it confirms. Rule W7.
+//! A Cancel that has to arrive: a provider that may still compute is told until it confirms ([K3], [R8]).
 
 use alloc::vec::Vec;
 
@@ -54,6 +54,7 @@ impl Context {
         stream: StreamId,
         message: &Message<'_>,
     ) -> Result<(), Violation> {
+        // [R8]
         if matches!(message, Message::End(_) | Message::Gone(_) | Message::Decline(_)) {
             self.end_cancel(name);
             return Ok(());
@@ -64,6 +65,7 @@ impl Context {
     pub(super) fn on_cancel_lost(&mut self, name: (JobId, u32)) {
         let Some(pending_cancel) = self.pending_cancels.get_mut(&name) else { return };
         pending_cancel.stream = None;
+        // [K3]
         let pause = backoff::pause(&mut self.rng, self.policy.retry_delay, backoff::CAP, pending_cancel.losses);
         pending_cancel.retry = self.now.after(pause);
         pending_cancel.losses = pending_cancel.losses.saturating_add(1);

@@ -1,4 +1,4 @@
-//! After a cut: the same provider first, at the exact token. Rule F1.
+//! After a cut: the same provider first, at the exact token ([R1], [R3], [R7]).
 
 use crate::{
     backoff,
@@ -25,10 +25,12 @@ impl Job {
     pub(super) fn on_cut(&mut self, cx: &mut Context) -> Next {
         debug_assert!(self.attempt().is_some(), "only an attempt can be cut");
         let others = self.knows_others(cx);
+        // [R7]
         let grace = if others { cx.policy.resume_grace } else { cx.policy.detached_ttl };
         let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
         attempt.cut(cx.now, grace);
         let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);
+        // [R7]
         if cuts > TRIES {
             return Next::Broken(Interrupted::Lost);
         }
@@ -54,6 +56,7 @@ impl Job {
         if let Some(negotiation) = self.negotiations.get_mut(&attempt.peer) {
             negotiation.stream = stream;
         }
+        // [R3] Nothing came yet: the Award again. [R1] Else Resume.
         if attempt.is_fresh() {
             self.award_again(cx, stream);
         } else {

@@ -140,6 +140,7 @@ impl Job {
                     let left = cx.peers.bans().end(cx.now, peer).map(|until| until.since(cx.now));
                     survey.left_out.push((*peer, LeftOut::Banned(left)));
                 }
+                // [D2] A hint is no provider before it has described itself.
                 Standing::Unknown => survey.unknown.push(*peer),
                 Standing::Failed(failure) => {
                     survey.failed = Some(failure);

@@ -1,4 +1,4 @@
-//! Who is asked, and who wins. Rule F5.
+//! Who is asked, and who wins ("A requester's job" in `ARCHITECTURE.md`).
 
 use alloc::vec::Vec;
 

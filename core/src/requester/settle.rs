@@ -62,6 +62,7 @@ impl Job {
         match stream {
             Some(stream) if ended => cx.close_stream(stream),
             _ if ended => {}
+            // [K1] [R8] Over for us; the provider has yet to hear of it.
             _ => cx.begin_cancel((self.id, number), peer, stream),
         }
     }

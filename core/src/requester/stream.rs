@@ -70,6 +70,7 @@ impl Job {
             Message::End(end) => attempt.on_end(cx, &end, self.transcript.tokens()),
             Message::Resumed { next } => attempt.on_resumed(cx, self.id, next),
             Message::Gone(_) => attempt.on_gone(),
+            // [C1]
             _ => Err(Violation::Unexpected),
         }
     }
@@ -206,6 +207,7 @@ impl Attempt {
         let body = Body::of(answer, transcript, &self.prefix);
         // After a cut, none says that the body is there already.
         let is_there = accepted.body_credit == 0 && self.epoch > 1;
+        // [A5] The whole body is credited, or it is there already.
         if accepted.body_credit < body.len() && !is_there {
             return Err(Violation::Terms);
         }
@@ -255,7 +257,9 @@ impl Attempt {
         }
         self.check_end(end)?;
         self.ended = true;
+        // [X3]
         self.send(cx, &Message::Ack { next: self.next(), end: true });
+        // [X2]
         Ok(match end.reason {
             // It broke off within the evidence: it promised equal bytes, and there were more.
             EndReason::Stop | EndReason::Length if self.lacks_evidence() => Next::Broken(Interrupted::Differs),
@@ -270,6 +274,7 @@ impl Attempt {
             EndReason::TooSlow => Next::Broken(Interrupted::TooSlow),
             EndReason::Violation => Next::Broken(Interrupted::Accused),
             // It is the answer to a Cancel, after which nothing is read any more.
+            // [K2]
             EndReason::Cancelled => return Err(Violation::Unexpected),
         })
     }

@@ -22,17 +22,22 @@ impl Message<'_> {
             Self::Describe | Self::Release(_) | Self::Keepalive | Self::Ack { .. } => true,
             Self::Resumed { .. } | Self::Gone(_) | Self::End(_) => true,
             Self::Advert(advert) => advert.is_in_bounds(),
+            // [B2]
             Self::Rfq(rfq) => rfq.rfq > 0 && rfq.body_bytes.is_multiple_of(BODY_QUANTUM) && rfq.max_tokens > 0,
+            // [B3]
             Self::Offer(offer) => offer.rfq > 0 && offer.offer > 0,
             Self::Counter(counter) => counter.rfq > 0 && counter.offer > 0,
             Self::Decline(decline) => decline.is_in_bounds(),
             Self::Award(award) => award.is_in_bounds(),
+            // [B6]
             Self::Body { bytes, .. } => (1..=MAX_BODY_PIECE).contains(&bytes.len()),
             Self::Accepted(accepted) => window_is_in_bounds(accepted.window_tokens, accepted.window_bytes),
             Self::Chunk { n, text, ids, .. } => {
+                // [B7]
                 let counted = ids.is_none_or(|ids| ids.len() <= MAX_CHUNK_IDS && ids.len() as u64 == 4 * u64::from(*n));
                 *n > 0 && (1..=MAX_CHUNK_TEXT).contains(&text.len()) && counted
             }
+            // [B8]
             Self::Cancel { attempt, .. } => *attempt > 0,
             Self::Resume { attempt, epoch, .. } => *attempt > 0 && *epoch > 0,
         }
@@ -41,6 +46,7 @@ impl Message<'_> {
 
 impl Advert {
     fn is_in_bounds(&self) -> bool {
+        // [B1]
         let sound = |model: &ModelAdvert| model.aliases.len() <= MAX_ALIASES && model.bytes_per_token > 0;
         self.models.len() <= MAX_MODELS && self.models.iter().all(sound)
     }
@@ -48,6 +54,7 @@ impl Advert {
 
 impl Decline {
     fn is_in_bounds(&self) -> bool {
+        // [B4]
         let sells_otherwise = matches!(self.reason, DeclineReason::Stale | DeclineReason::TooCheap);
         self.offer.as_ref().is_none_or(|offer| sells_otherwise && offer.offer > 0)
     }
@@ -55,6 +62,7 @@ impl Decline {
 
 impl Award {
     fn is_in_bounds(&self) -> bool {
+        // [B5]
         let named = self.attempt > 0 && self.epoch > 0 && self.offer != Some(0);
         let tail = self.prefix_bytes.saturating_add(self.prefix_id_bytes.unwrap_or(0));
         let prefix = tail < self.body_bytes
@@ -71,5 +79,6 @@ impl Award {
 }
 
 fn window_is_in_bounds(tokens: u32, bytes: u32) -> bool {
+    // [B5] [B6]
     (1..=MAX_WINDOW_TOKENS).contains(&tokens) && (MIN_WINDOW_BYTES..=MAX_WINDOW_BYTES).contains(&bytes)
 }

@@ -49,6 +49,7 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
     let message: Message<'_> = minicbor::decode(payload).map_err(|_| DecodeError::Malformed)?;
     // minicbor reads leniently (over-long numbers, duplicate keys, trailing bytes). Comparing with what we would
     // write closes all of that at once, without a copy.
+    // [E1] [E2] [E3] [E4] One encoding: what is not ours byte by byte is refused.
     let mut rest = Unwritten(payload);
     match minicbor::encode(&message, &mut rest) {
         Ok(()) if !rest.0.is_empty() => Err(DecodeError::NotCanonical),
@@ -72,12 +73,14 @@ pub fn encode_frame(message: &Message<'_>, out: &mut Vec<u8>) {
     encode(message, out);
     let len = out.len() - start - 2;
     debug_assert!((1..=MAX_FRAME).contains(&len), "senders keep their messages under the frame limit");
+    // [F1]
     out[start..start + 2].copy_from_slice(&(len as u16).to_be_bytes());
 }
 
 /// Walks over the items of one frame without keeping anything: what is indefinite, tagged, no integer, string, list, map or
 /// boolean, nested in more than `LEVELS - 1` others or cut off goes no further. (minicbor skips over unknown fields with a stack
 /// that grows up to sixteen times as large as they are.)
+// [E1] [E4] What no message holds, and what is nested too deep, ends here. [E5] Before anything is allocated for it.
 pub(crate) fn check_shape<const LEVELS: usize>(payload: &[u8]) -> Result<(), DecodeError> {
     let mut shape = Shape { rest: payload };
     // Items that are still to come on each level.

@@ -56,6 +56,7 @@ impl Deframer {
     ///
     /// # Errors
     /// [`FrameError`] on a length that no frame has; what follows can not be told apart. The same error comes again.
+    // [F3] How the bytes came makes no difference.
     pub fn next<'r, 'i: 'r>(&'r mut self, input: &mut &'i [u8]) -> Result<Option<&'r [u8]>, FrameError> {
         if self.held() == 0 {
             self.partial.clear();
@@ -89,6 +90,7 @@ impl Deframer {
         let (taken, rest) = input.split_at(missing.min(input.len()));
         if self.partial.capacity() < self.partial.len() + taken.len() {
             // Doubling, but never beyond the frame.
+            // [E5] Memory follows what arrived, not what was announced.
             let room = (2 * self.partial.len()).clamp(taken.len(), missing);
             self.partial.reserve_exact(room);
         }
@@ -100,6 +102,7 @@ impl Deframer {
 /// The length of the frame that `bytes` begin, its head included; `None` while the head is not whole.
 fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(head) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    // [F1] [F2] Looked at as soon as both bytes are there.
     let len = u16::from_be_bytes(*head);
     match usize::from(len) {
         payload @ 1..=MAX_FRAME => Ok(Some(HEAD + payload)),

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::id::Model;
 
 /// The protocol's id, negotiated by multistream. Any change of the messages is a new id.
+// [T2]
 pub const PROTOCOL: &str = "/haggle/1";
 /// Bytes in a frame's payload, at most.
 pub const MAX_FRAME: usize = 16 * 1024;
@@ -33,6 +34,7 @@ pub const MAX_BODY_PIECE: usize = 12 * 1024;
 pub const ANY_MODEL: &str = "*";
 
 /// The key under which providers of a model are found in the DHT of a network.
+// [D1]
 #[must_use]
 pub fn dht_key(network: &str, model: &Model) -> [u8; 32] {
     let mut hash = Sha256::new();

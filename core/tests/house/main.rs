@@ -1,8 +1,9 @@
 //! Rules of the house that no compiler checks: the core stays pure, rooms form no circles, versions
-//! with holes stay out, the seed map is true.
+//! with holes stay out, the seed map is true, every rule of the protocol has its place and its test.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not read the tree has failed")]
 
 mod circles;
+mod labels;
 mod lockfile;
 mod purity;
 mod readme;

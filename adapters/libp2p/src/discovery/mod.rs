@@ -11,6 +11,7 @@ use libp2p::{PeerId, StreamProtocol, kad};
 pub use store::{ProviderStore, StoreLimits};
 
 /// Nodes of other networks and of other uses of Kademlia are not in our tables.
+// [D1]
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/kad/1");
 
 /// How often a provider announces its models again.

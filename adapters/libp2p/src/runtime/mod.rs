@@ -169,6 +169,7 @@ where
 {
     let mut websocket = websocket::Config::new(for_websocket);
     websocket.set_max_data_size(MAX_WEBSOCKET_FRAME);
+    // [T1] Noise proves who speaks, Yamux carries the conversations.
     let mut muxer = yamux::Config::default();
     let max_streams = limits.max_streams.get().min(TransportLimits::MAX_STREAMS);
     muxer.set_max_num_streams(max_streams + UNREFUSED);

@@ -244,6 +244,7 @@ impl Behaviour {
         connection.doubted = false;
         let gone = connection.life.gone();
         let fruitless = peer.gate.take_fruitless();
+        // [T4] The stream is refused; its connection, and what runs on it, stays.
         let reason = if !peer.resets.take(fruitless, Instant::now()) {
             Some(Refusal::TooManyResets)
         } else if peer.gate.live() >= max_peer {

@@ -22,6 +22,7 @@ pub use handler::{FromHandler, Handler, ToHandler};
 pub use stream::SessionStream;
 
 /// The one protocol of version 1. Any change of the wire is a new name.
+// [T2] Every stream is opened for it, and no other is accepted.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/1");
 
 /// Names one open until it is answered.

@@ -1,0 +1,131 @@
+//! The rules of `PROTOCOL.md` and the places that hold them name each other: `[A5]` in a comment is a citation of that rule.
+//!
+//! A citation counts where it hangs on something: the line after its comment is code. Take the code away and it hangs in the
+//! air; take the test away and the rule is held by nobody. Both are told.
+
+use std::{collections::BTreeMap, fs};
+
+use super::{sources, top};
+
+/// Rooms whose comments say where a rule is kept.
+const CODE: &[&str] = &["core/src", "adapters/libp2p/src"];
+/// Rooms whose comments say what fails when it is broken.
+const TESTS: &[&str] = &["core/tests", "sim/tests", "sim/src/oracle", "adapters/libp2p/tests"];
+
+#[test]
+fn every_rule_has_a_place_and_a_test_and_every_citation_a_rule() {
+    let protocol = fs::read_to_string(top().join("core/PROTOCOL.md")).unwrap();
+    let rules = rules(&protocol);
+    assert!(rules.len() > 60, "the rules were not found: {}", rules.len());
+    let places = citations(CODE);
+    let tests = citations(TESTS);
+    let mut wrong = complaints(&rules, &places, &tests);
+    wrong.extend(
+        places
+            .iter()
+            .chain(&tests)
+            .filter(|(label, _)| !rules.contains_key(label.as_str()))
+            .map(|(label, at)| format!("{}: [{label}] is no rule of core/PROTOCOL.md", at.join(", "))),
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_missing_is_seen() {
+    let rules = rules(
+        "- [A1] A provider MUST do it.\n- [A2] A word\n  that MUST be kept.\n- [A3] So it is.\n\nMUST not count.\n",
+    );
+    assert_eq!(rules, BTreeMap::from([("A1", true), ("A2", true), ("A3", false)]));
+    let cited = |labels: &[&str]| labels.iter().map(|label| ((*label).to_owned(), vec!["x.rs".to_owned()])).collect();
+    assert_eq!(complaints(&rules, &cited(&["A1", "A2", "A3"]), &cited(&["A1", "A2"])), Vec::<String>::new());
+    assert_eq!(complaints(&rules, &cited(&["A1", "A2"]), &cited(&["A1"])).len(), 2, "a place of A3, a test of A2");
+}
+
+#[test]
+fn a_citation_hangs_on_what_follows() {
+    let found = |text: &'static str| cited(text).into_iter().map(|(_, label)| label).collect::<Vec<_>>();
+    assert_eq!(found("/// Kept here: [A1] and [W4].\nfn a() {}\n"), ["A1", "W4"]);
+    assert_eq!(found("//! A module about [R3].\n\nuse a;\n"), ["R3"]);
+    assert_eq!(found("fn a() {\n    b(); // [A1]\n}\n"), ["A1"]);
+    assert_eq!(found("    // [A1]\n}\n"), [] as [&str; 0], "what it spoke of is gone");
+    assert_eq!(found("/// [A1]\n\nfn a() {}\n"), [] as [&str; 0]);
+    assert_eq!(found("let a = [A1];\n/// A [`link`] and a [word].\nfn a() {}"), [] as [&str; 0]);
+}
+
+/// Every rule by its label, and whether it is one that a peer must keep.
+fn rules(protocol: &str) -> BTreeMap<&str, bool> {
+    let mut rules = BTreeMap::new();
+    let mut last = None;
+    for line in protocol.lines() {
+        if let Some((label, _)) = line.strip_prefix("- [").and_then(|rest| rest.split_once(']')) {
+            rules.insert(label, false);
+            last = Some(label);
+        } else if !line.starts_with("  ") {
+            last = None;
+        }
+        if let Some(label) = last
+            && (line.contains("MUST") || line.contains("violation"))
+        {
+            rules.insert(label, true);
+        }
+    }
+    rules
+}
+
+/// What has no place, and what must have a test and has none.
+fn complaints(rules: &BTreeMap<&str, bool>, places: &Citations, tests: &Citations) -> Vec<String> {
+    let missing = |cited: &Citations, label: &str| !cited.contains_key(label);
+    rules
+        .iter()
+        .flat_map(|(label, must)| {
+            let place = missing(places, label).then(|| format!("[{label}] has no place in {}", CODE.join(" or ")));
+            let test =
+                (*must && missing(tests, label)).then(|| format!("[{label}] has no test in {}", TESTS.join(" or ")));
+            place.into_iter().chain(test)
+        })
+        .collect()
+}
+
+/// Where each label is cited.
+type Citations = BTreeMap<String, Vec<String>>;
+
+fn citations(rooms: &[&str]) -> Citations {
+    let mut found = Citations::new();
+    for room in rooms {
+        for (path, text) in sources(&top().join(room)) {
+            // Its own examples are no citations.
+            if path.ends_with("house/labels.rs") {
+                continue;
+            }
+            for (line, label) in cited(&text) {
+                let at = format!("{}:{line}", path.strip_prefix(top()).unwrap_or(&path).display());
+                found.entry(label.to_owned()).or_default().push(at);
+            }
+        }
+    }
+    found
+}
+
+/// The labels in a file's comments, with their lines.
+fn cited(text: &str) -> Vec<(usize, &str)> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((before, comment)) = line.split_once("//") else { continue };
+        let next = lines[at..].iter().find(|line| !line.starts_with("//")).unwrap_or(&"");
+        let hangs = !before.is_empty() || comment.starts_with('!') || !(next.is_empty() || next.starts_with('}'));
+        if hangs {
+            let labels = comment.split('[').skip(1).filter_map(|rest| rest.split_once(']')).map(|(label, _)| label);
+            found.extend(labels.filter(|label| is_label(label)).map(|label| (at + 1, label)));
+        }
+    }
+    found
+}
+
+/// One capital letter, then a number.
+fn is_label(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| first.is_ascii_uppercase())
+        && !chars.as_str().is_empty()
+        && chars.all(|c| c.is_ascii_digit())
+}
