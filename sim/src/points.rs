@@ -265,7 +265,7 @@ const CHOICES: [ChoiceReason; 6] = [
     ChoiceReason::Posted,
     ChoiceReason::Application,
 ];
-const SERVED: [&str; 31] = [
+const SERVED: [&str; 32] = [
     "stop",
     "length",
     "context",
@@ -297,6 +297,7 @@ const SERVED: [&str; 31] = [
     "terms",
     "flood",
     "body",
+    "displaced",
 ];
 const CAUSES: [Cause; 20] = [
     Cause::Query,
@@ -441,6 +442,7 @@ pub(crate) fn served(reason: ServedReason) -> usize {
         ServedReason::Cancelled => 18,
         ServedReason::Lost => 19,
         ServedReason::Violation(violation) => 20 + at(&VIOLATIONS, &violation),
+        ServedReason::Displaced => 20 + VIOLATIONS.len(),
     }
 }
 

@@ -33,7 +33,8 @@ pub struct Sale {
     pub bytes_per_token: u32,
     /// Expected time to the first token.
     pub eta: Millis,
-    /// The lowest bid taken, in thousandths of the posted price; 1000 does not haggle.
+    /// Where the way down for bidders would end, in thousandths of the posted price: nobody is given more than three quarters of
+    /// that way. 1000 does not haggle.
     pub floor_permille: u32,
 }
 

@@ -110,6 +110,8 @@ pub enum ServedReason {
     Lost,
     /// The requester broke the protocol.
     Violation(Violation),
+    /// It had not begun, and made room for another peer's job.
+    Displaced,
 }
 
 /// What a provider computes for one attempt.

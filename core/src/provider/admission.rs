@@ -41,7 +41,7 @@ impl Provider {
             // [A9] Never wider than awarded.
             window_tokens: award.window_tokens.min(self.limits.window_tokens),
             window_bytes: award.window_bytes.min(self.limits.window_bytes),
-            eta: (self.unended() as u64 >= u64::from(self.service.slots)).then(|| self.eta(&award.model)),
+            eta: (self.holding() as u64 >= u64::from(self.service.slots)).then(|| self.eta(&award.model)),
         };
         self.held += award.body_bytes;
         self.by_name.insert((peer, award.job, award.attempt), id);
@@ -83,28 +83,19 @@ impl Provider {
         if senseless || (continues && !can_continue) {
             return no(DeclineReason::Unsupported);
         }
-        let load = self.peers.get(&peer).copied().unwrap_or_default();
-        if load.jobs >= self.limits.jobs_per_peer {
+        if self.is_over_share(&peer) {
             return no(DeclineReason::PeerLimit);
         }
-        let full = self.held.saturating_add(award.body_bytes) > self.limits.node_bytes;
-        if !self.is_closing()
-            && (self.outage(&award.model).is_some()
-                || self.is_busy()
-                || full
-                || self.jobs.len() >= self.limits.jobs as usize)
-        {
+        let crowded = self.outage(&award.model).is_some() || self.jobs.len() >= self.limits.jobs as usize;
+        if !self.is_closing() && (crowded || self.is_full_for(peer)) {
             return no(DeclineReason::Busy);
         }
-        self.check_terms(peer, award)
+        self.check_terms(peer, award)?;
+        // Nobody is displaced for an award that would be refused.
+        if self.make_room(peer, award) { Ok(()) } else { no(DeclineReason::Busy) }
     }
 
-    /// Whether every slot and every place in the queue is taken.
-    pub(super) fn is_busy(&self) -> bool {
-        self.unended() as u64 >= u64::from(self.service.slots) + u64::from(self.service.queue)
-    }
-
-    /// Jobs that hold a slot or a place in the queue.
+    /// Jobs that are not over.
     pub(super) fn unended(&self) -> usize {
         self.jobs.values().filter(|job| !job.is_ended()).count()
     }
@@ -132,8 +123,9 @@ impl Provider {
 
     /// Fills free slots from the queue.
     pub(super) fn start_queued(&mut self) {
+        self.yield_slots();
         while self.running < self.service.slots {
-            let Some(id) = self.queue.pop_front() else { return };
+            let Some(id) = self.next_queued() else { return };
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             let body = core::mem::take(&mut job.body);
             self.held -= job.award.body_bytes;

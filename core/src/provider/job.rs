@@ -16,6 +16,8 @@ use super::{Service, replay::Ring};
 
 /// Resumes in a row without progress that a provider bears; one more every second.
 const RESUMES: u32 = 5;
+/// A job without a stream keeps its slot so long while somebody waits for one.
+const YIELD_AFTER: Millis = Millis::from_secs(5);
 
 #[derive(Clone, Hash, Debug)]
 pub(super) struct Job {
@@ -42,6 +44,8 @@ pub(super) struct Job {
     pub(super) started: Instant,
     pub(super) heard: Instant,
     pub(super) sent: Instant,
+    /// It was without a stream for so long that its slot is whoever's comes to wait.
+    pub(super) may_yield: bool,
 }
 
 /// How the job's requester can be reached.
@@ -50,6 +54,7 @@ pub(super) enum Link {
     Attached(StreamId),
     /// The stream was cut. The job goes on as far as its window carries.
     Detached {
+        since: Instant,
         until: Instant,
     },
 }
@@ -87,6 +92,7 @@ impl Job {
             started: now,
             heard: now,
             sent: now,
+            may_yield: false,
             award,
         }
     }
@@ -132,6 +138,14 @@ impl Job {
         }
     }
 
+    /// When its slot is whoever's waits: it had it for a while with nobody there to hear.
+    pub(super) fn yields_at(&self) -> Instant {
+        match self.link {
+            Link::Detached { since, .. } => since.max(self.started).after(YIELD_AFTER),
+            Link::Attached(_) => Instant::from_millis(u64::MAX),
+        }
+    }
+
     pub(super) fn is_body_complete(&self) -> bool {
         matches!(self.state, JobState::Receiving) && self.body.len() as u64 == self.award.body_bytes
     }
@@ -145,8 +159,10 @@ impl Job {
 
     pub(super) fn timeout(&self, service: &Service) -> Timeout {
         let due = |at, cause| Timeout { at, cause };
-        if let Link::Detached { until } = self.link {
-            return due(until, Cause::Detached);
+        if let Link::Detached { until, .. } = self.link {
+            // From then on somebody who comes to wait takes the slot at once.
+            let waits = self.is_running() && !self.may_yield;
+            return due(if waits { self.yields_at().min(until) } else { until }, Cause::Detached);
         }
         let idle = due(self.heard.after(service.idle), Cause::Idle);
         let life = due(self.sent.after(service.keepalive), Cause::Keepalive);

@@ -1,14 +1,16 @@
 //! Who sells: offers, admits, and streams what its engine writes.
 //!
-//! A flow reads from file to file: `quoting` (what does it cost) → `admission` (is there room for it) → `stream` (body,
-//! tokens, end) → `resume` (after a cut) → `closing`. `outage`: an engine cannot compute now. `job` and `replay` hold
-//! the state.
+//! A flow reads from file to file: `quoting` (what does it cost), with `haggling` (what a bid is answered) → `admission` (may it
+//! come in), with `places` (is there room for it) → `stream` (body, tokens, end) → `resume` (after a cut) → `closing`. `outage`:
+//! an engine cannot compute now. `job` and `replay` hold the state.
 
 mod admission;
 mod closing;
 mod command;
+mod haggling;
 mod job;
 mod outage;
+mod places;
 mod quoting;
 mod replay;
 mod resume;
@@ -40,7 +42,7 @@ use crate::{
     },
 };
 
-use self::{closing::Lifecycle, job::Job, quoting::OfferBook, snapshot::Name};
+use self::{closing::Lifecycle, haggling::Bidders, job::Job, places::Conducts, quoting::OfferBook, snapshot::Name};
 
 pub use self::{
     command::{Command, Reply},
@@ -62,6 +64,8 @@ pub struct Provider {
     /// Streams and jobs of each peer that has any.
     peers: BTreeMap<PeerId, Load>,
     offers: OfferBook,
+    bidders: Bidders,
+    conducts: Conducts,
     jobs: BTreeMap<AttemptId, Job>,
     by_name: BTreeMap<Name, AttemptId>,
     /// Attempts of earlier processes, until nobody asks for them any more.
@@ -129,6 +133,8 @@ impl Provider {
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             offers: OfferBook::default(),
+            bidders: Bidders::default(),
+            conducts: Conducts::default(),
             jobs: BTreeMap::new(),
             by_name: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -231,7 +237,7 @@ impl Provider {
     /// What it says of itself now.
     #[must_use]
     pub fn advert(&self) -> Advert {
-        let busy = u32::try_from(self.unended()).unwrap_or(u32::MAX);
+        let busy = u32::try_from(self.holding()).unwrap_or(u32::MAX);
         Advert {
             models: self.able().map(|serving| serving.advert.clone()).collect(),
             slots: self.service.slots,
@@ -282,7 +288,16 @@ impl Provider {
     pub fn digest(&self, now: Instant) -> [u8; 32] {
         Digester::new(now)
             .with(&(&self.service, &self.outages, &self.limits, &self.rng, self.lifecycle))
-            .with(&(&self.streams, &self.peers, &self.offers, &self.jobs, &self.by_name, &self.lost))
+            .with(&(
+                &self.streams,
+                &self.peers,
+                &self.offers,
+                &self.bidders,
+                &self.conducts,
+                &self.jobs,
+                &self.by_name,
+                &self.lost,
+            ))
             .with(&(&self.queue, self.running, self.typical, self.held, self.next_stream, self.next_attempt))
             .done()
     }

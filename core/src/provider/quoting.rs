@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-use super::{DeadlineKey, Provider};
-
-/// Counters that a requester may make to one offer.
-const ROUNDS: u32 = 2;
+use super::{
+    DeadlineKey, Provider,
+    haggling::{self, Answer, Prices, ROUNDS},
+};
 
 /// Offers that bind. They all bind equally long, so that the oldest expires first.
 #[derive(Clone, Hash, Debug, Default)]
@@ -84,7 +84,7 @@ impl Provider {
     pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
         let model = rfq.model.clone();
         let answer = match self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens) {
-            Ok(_) if self.outage(&rfq.model).is_some() || self.is_busy() => Err(DeclineReason::Busy),
+            Ok(_) if self.outage(&rfq.model).is_some() || self.is_full_for(peer) => Err(DeclineReason::Busy),
             Ok(tariff) => self.make_offer(peer, rfq, tariff, 0).ok_or(DeclineReason::Busy),
             Err(reason) => Err(reason),
         };
@@ -96,7 +96,7 @@ impl Provider {
         }
     }
 
-    /// A bid: taken down to the floor, or answered with a lower offer, or refused with the last one.
+    /// A bid: taken, or answered with a lower offer, or refused with the last one, which binds again.
     pub(super) fn on_counter(&mut self, stream: StreamId, peer: PeerId, counter: &Counter) {
         if self.is_closing() {
             return self.refuse(stream, peer, DeclineReason::Draining, None);
@@ -114,29 +114,20 @@ impl Provider {
             return self.refuse(stream, peer, DeclineReason::Unsupported, None);
         };
         let floor = serving.floor(&posted);
-        let bid = counter.tariff;
         // [N3] What was bid on binds no longer.
         self.offers.take(counter.offer);
-        if bid.fee_in >= floor.fee_in && bid.price_out >= floor.price_out {
-            let tariff = Tariff {
-                fee_in: bid.fee_in.min(open.tariff.fee_in),
-                price_out: bid.price_out.min(open.tariff.price_out),
-            };
-            return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
+        let patience = self.bidders.bid(self.now, &self.limits, (peer, open.rfq.model.clone()));
+        let round = if patience { open.round } else { ROUNDS };
+        match haggling::answer(&Prices { posted, floor, ask: open.tariff }, counter.tariff, round) {
+            Answer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, ROUNDS),
+            // [N4] Never up.
+            Answer::Lowered(tariff) => self.offer(stream, peer, open.rfq, tariff, open.round + 1),
+            // [N4] The last offer goes with the refusal, and binds.
+            Answer::TooCheap => {
+                let last = self.make_offer(peer, open.rfq, open.tariff, ROUNDS);
+                self.refuse(stream, peer, DeclineReason::TooCheap, last);
+            }
         }
-        // Half of the way down to the floor, which the ask never leaves.
-        // [N4] Never up.
-        let down = |ask: u64, floor: u64| floor.saturating_add(ask.saturating_sub(floor) / 2).min(ask);
-        let tariff = Tariff {
-            fee_in: down(open.tariff.fee_in, floor.fee_in),
-            price_out: down(open.tariff.price_out, floor.price_out),
-        };
-        if open.round + 1 < ROUNDS {
-            return self.offer(stream, peer, open.rfq, tariff, open.round + 1);
-        }
-        // [N4] The last offer goes with the refusal, and binds.
-        let last = self.make_offer(peer, open.rfq, tariff, ROUNDS);
-        self.refuse(stream, peer, DeclineReason::TooCheap, last);
     }
 
     /// Whether an award's terms are offered; if not, why, with what would be taken now.
@@ -159,6 +150,7 @@ impl Provider {
         if agreed {
             // [N2] Once.
             award.offer.map(|id| self.offers.take(id));
+            self.bidders.awarded(&(peer, award.model.clone()));
             self.index_offers();
             return Ok(());
         }
@@ -238,7 +230,7 @@ impl Provider {
 
     /// Expected time until a job that came now would have a slot and its first token.
     fn wait(&self) -> Millis {
-        let ahead = (self.unended() as u64 + 1).saturating_sub(u64::from(self.service.slots));
+        let ahead = (self.holding() as u64 + 1).saturating_sub(u64::from(self.service.slots));
         let slowest = self.service.models.iter().map(|serving| serving.advert.eta).max().unwrap_or_default();
         Millis(slowest.max(self.typical).times(ahead).0 / u64::from(self.service.slots.max(1)))
     }

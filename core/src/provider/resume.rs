@@ -1,5 +1,7 @@
 //! After a cut: the job goes on without its stream, and another stream takes it over ([A3], [R1] to [R6]).
 
+use alloc::vec::Vec;
+
 use crate::{
     digest,
     id::{AttemptId, JobId, PeerId, StreamId},
@@ -17,12 +19,22 @@ use super::{
 impl Provider {
     /// The job's stream is gone: it computes on as far as its window carries, and waits to be resumed.
     pub(super) fn detach(&mut self, id: AttemptId) {
-        let until = self.now.after(self.service.detached_ttl);
+        let since = self.now;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Some(stream) = job.stream().and_then(|stream| self.streams.get_mut(&stream)) {
             stream.job = None;
         }
-        job.link = Link::Detached { until };
+        let patience = match job.state {
+            // Its body comes again from the start, and has as long to begin as the first time.
+            JobState::Receiving => {
+                job.body = Vec::new();
+                self.service.handshake
+            }
+            _ => self.service.detached_ttl,
+        };
+        let until = self.now.after(patience);
+        job.link = Link::Detached { since, until };
+        job.may_yield = false;
         self.index_job(id);
     }
 
@@ -96,6 +108,7 @@ impl Provider {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let old = job.stream();
         job.link = Link::Attached(stream);
+        job.may_yield = false;
         job.epoch = epoch;
         (job.heard, job.sent) = (self.now, self.now);
         if let Some(old) = old {

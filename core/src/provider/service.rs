@@ -45,7 +45,8 @@ pub struct Service {
 pub struct Serving {
     /// What the provider says of it.
     pub advert: ModelAdvert,
-    /// The lowest price taken from a bidder, as thousandths of the posted one; 1000 does not haggle.
+    /// Where the way down for bidders would end, in thousandths of the posted price: nobody is given more than three quarters of
+    /// that way. 1000 does not haggle.
     pub floor_permille: u32,
 }
 

@@ -97,7 +97,10 @@ impl Provider {
         }
         job.body.extend_from_slice(bytes);
         job.received = job.received.max(end);
-        self.on_body_complete(id);
+        // It may have been told meanwhile that there is no place for it.
+        if self.take_place(id) {
+            self.on_body_complete(id);
+        }
         Ok(())
     }
 
@@ -164,10 +167,13 @@ impl Provider {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let stream = match job.link {
             Link::Attached(stream) => stream,
-            Link::Detached { until } => {
+            Link::Detached { until, .. } => {
                 if until <= now {
                     let ended = job.ended();
                     self.drop_job(id, ended.map_or(ServedReason::Lost, ServedReason::Unacknowledged));
+                } else if job.is_running() && job.yields_at() <= now {
+                    job.may_yield = true;
+                    self.start_queued();
                 }
                 return;
             }
@@ -225,6 +231,7 @@ impl Provider {
         }
         self.vacate(id);
         let Some(job) = self.jobs.remove(&id) else { return };
+        self.note_conduct(&job, reason);
         self.deadlines.set(self.now, DeadlineKey::Job(id), None);
         self.by_name.remove(&(job.peer, job.award.job, job.award.attempt));
         if let Some(load) = self.peers.get_mut(&job.peer) {

@@ -33,14 +33,41 @@ fn refusal(seller: &mut Seller, award: &Award) -> Option<DeclineReason> {
 fn bodies_hold_no_more_than_the_node_may() {
     let limits = Limits { body_bytes: 1_000, node_bytes: 1_500, ..Limits::default() };
     let mut seller = Seller::with(service(), limits);
+    let (_, running) = seller.running(&award());
+    assert_eq!(seller.started, [running]);
+    let body = [b'x'; 1_000];
+    let waiting = |attempt, size: usize| {
+        let body_hash = sha256(&body[..size]);
+        Award { attempt, body_hash, ..priced(size as u64) }
+    };
     let first = seller.open();
-    seller.award(first, &priced(1_000));
-    assert!(matches!(seller.heard(first).one(), Message::Accepted(_)));
-    assert_eq!(refusal(&mut seller, &Award { attempt: 2, ..priced(501) }), Some(DeclineReason::Busy));
-    assert_eq!(refusal(&mut seller, &Award { attempt: 3, ..priced(500) }), None);
-    seller.say(first, &Message::Cancel { job: super::JOB, attempt: 1 });
-    assert_eq!(refusal(&mut seller, &Award { attempt: 4, ..priced(1_000) }), None);
-    assert_eq!(refusal(&mut seller, &Award { attempt: 5, ..priced(1_001) }), Some(DeclineReason::Unsupported));
+    seller.award(first, &waiting(2, 1_000));
+    seller.body(first, &body);
+    assert_eq!(refusal(&mut seller, &waiting(3, 501)), Some(DeclineReason::Busy));
+    assert_eq!(refusal(&mut seller, &waiting(4, 500)), None);
+    seller.say(first, &Message::Cancel { job: super::JOB, attempt: 2 });
+    assert_eq!(refusal(&mut seller, &waiting(5, 1_000)), None);
+    assert_eq!(refusal(&mut seller, &priced(1_001)), Some(DeclineReason::Conflict), "its name is known");
+    assert_eq!(refusal(&mut seller, &Award { attempt: 6, ..priced(1_001) }), Some(DeclineReason::Unsupported));
+}
+
+/// `node_bytes`: what was announced and did not come reserves nothing that somebody else needs.
+#[test]
+fn a_body_that_was_announced_gives_way_to_one_that_comes() {
+    let limits = Limits { body_bytes: 1_000, node_bytes: 1_500, ..Limits::default() };
+    let mut seller = Seller::with(service(), limits);
+    let words = seller.open();
+    seller.award(words, &priced(1_000));
+    seller.heard(words);
+    seller.buyer = peer("another");
+    let (_, _) = seller.running(&Award { attempt: 2, ..priced(16) });
+    assert!(!seller.heard(words).is_reset, "there was room for both");
+    assert_eq!(refusal(&mut seller, &Award { attempt: 3, ..priced(1_000) }), None);
+    let heard = seller.heard(words);
+    assert!(matches!(heard.one(), Message::Decline(Decline { reason: DeclineReason::Busy, .. })), "{heard:?}");
+    // What of it was on its way is dropped.
+    seller.body(words, &[b'x'; 1_000]);
+    assert!(!seller.heard(words).is_reset);
 }
 
 /// `jobs_per_peer`: one peer has no more than its share, another still gets in.

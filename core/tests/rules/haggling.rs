@@ -169,3 +169,58 @@ fn is_stale(seller: &mut Seller, stream: StreamId, award: &Award, case: &str) {
     assert!(matches!(heard.one(), Message::Decline(Decline { reason: DeclineReason::Stale, .. })), "{case}: {heard:?}");
     assert_eq!(seller.started.len(), 0, "{case}");
 }
+
+/// [N3] [N4] The third bid for a request has one answer: what was asked last stands, and binds.
+#[test]
+fn a_third_bid_moves_nothing() {
+    let mut seller = Seller::new();
+    let stream = seller.open();
+    let mut last = offered(&mut seller, stream);
+    let mut asked = Vec::new();
+    for _ in 1..=4 {
+        let bid = Tariff { fee_in: 160, price_out: 600_000 };
+        seller.say(stream, &Message::Counter(Counter { rfq: 9, offer: last.offer, tariff: bid }));
+        let heard = seller.heard(stream);
+        last = match heard.one() {
+            Message::Offer(offer) | Message::Decline(Decline { offer: Some(offer), .. }) => offer,
+            other => panic!("{other:?}"),
+        };
+        asked.push(last.tariff);
+    }
+    assert!(asked[0] != award().tariff, "a bid near the reserve moves something");
+    assert_eq!(asked[1..], [asked[0]; 3]);
+    seller.award(stream, &Award { offer: Some(last.offer), tariff: last.tariff, ..award() });
+    assert!(matches!(seller.heard(stream).one(), Message::Accepted(_)));
+}
+
+/// A thousand bids in as many conversations get nobody below three quarters of the way to the floor, and a peer that only
+/// bids is soon answered with the posted price.
+#[test]
+fn nobody_milks_a_provider() {
+    let bids = [(128, 500_000), (160, 600_000), (192, 750_000), (191, 749_999), (160, 625_000), (255, 999_999)];
+    let mut seller = Seller::new();
+    let mut lowest = award().tariff;
+    let mut moved = 0;
+    for n in 0..500 {
+        let stream = seller.open();
+        let mut last = offered(&mut seller, stream);
+        for round in 0..2 {
+            let (fee_in, price_out) = bids[(n + round) % bids.len()];
+            let bid = Tariff { fee_in, price_out };
+            seller.say(stream, &Message::Counter(Counter { rfq: 9, offer: last.offer, tariff: bid }));
+            let heard = seller.heard(stream);
+            let (Message::Offer(next) | Message::Decline(Decline { offer: Some(next), .. })) = heard.one() else {
+                panic!("{heard:?}")
+            };
+            moved += usize::from(next.tariff != last.tariff);
+            lowest = Tariff {
+                fee_in: lowest.fee_in.min(next.tariff.fee_in),
+                price_out: lowest.price_out.min(next.tariff.price_out),
+            };
+            last = next;
+        }
+        seller.cut(stream);
+    }
+    assert!(lowest.fee_in >= 256 - 96 && lowest.price_out >= 1_000_000 - 375_000, "{lowest:?}");
+    assert!(moved <= 8, "{moved} of a thousand bids moved something");
+}

@@ -10,6 +10,7 @@ mod buyer;
 mod choosing;
 mod damage;
 mod haggling;
+mod places;
 mod resuming;
 mod seller;
 mod streaming;

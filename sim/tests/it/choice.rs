@@ -109,7 +109,8 @@ fn haggling_lowers_the_price_down_to_the_floor_at_most() {
         let id = world.submit(me, spec).unwrap();
         tariff(&run(&mut world, id)).price_out
     };
-    assert_eq!(price(700, 800), 800_000_000, "a bid above the floor is taken");
+    assert_eq!(price(700, 850), 850_000_000, "half of the way down to the floor is taken at once");
+    assert_eq!(price(700, 700), 850_000_000, "and its second bid, half of the way up, is taken then");
     let met = price(700, 500);
     assert!((700_000_000..1_000_000_000).contains(&met), "{met}");
     assert_eq!(price(1000, 500), 1_000_000_000, "who does not haggle does not");

@@ -50,7 +50,7 @@ struct Flags {
     /// Price of 1,000,000 tokens written, in units [default: 0]
     #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
     price_out: Vec<Price>,
-    /// The lowest bid taken, in thousandths of the price; 1000 does not haggle [default: 1000]
+    /// Bids go three quarters of the way down to this at most, in thousandths of the price; 1000 does not haggle [default: 1000]
     #[arg(long, value_name = "PERMILLE")]
     floor: Vec<u32>,
     /// Jobs computed at once; those of several models add up [default: 1; with --upstream as many as the server says]

@@ -146,7 +146,10 @@ const WORDS: &[(&str, &Words)] = &[
             ("aliases", "Other names for it."),
             ("price_in", "Units for 1,000,000 tokens read, such as \"0.1\"; nothing is paid in this version."),
             ("price_out", "Units for 1,000,000 tokens written."),
-            ("floor_permille", "The lowest bid taken, in thousandths of the price; 1000 does not haggle."),
+            (
+                "floor_permille",
+                "Bids go three quarters of the way down to this at most, in thousandths of the price; 1000 does not haggle.",
+            ),
             ("slots", "Jobs computed at once."),
             ("queue", "Jobs that wait for a slot; further ones are told that this node is busy."),
             ("tokens_per_second", "Tokens written per second, all jobs together; 0 is no limit."),

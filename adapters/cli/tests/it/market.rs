@@ -116,7 +116,7 @@ fn bids_lower_the_price_down_to_the_providers_floor() {
     let ask = ["ask", "--json", "--provider", &serve.address, "--max-tokens", "10", "--budget", "1"];
     let over = run(folder.haggle(&[&ask[..], &["--haggle", "700", PROMPT]].concat()));
     over.exits(0);
-    assert_eq!(over.events("job:negotiated")[0]["price_out"], "700");
+    assert_eq!(over.events("job:negotiated")[0]["price_out"], "850");
     let quote = ["quote", "--json", "--provider", &serve.address, "--haggle", "900"];
     assert_eq!(run(folder.haggle(&quote)).json()["offers"][0]["price_out"], "900");
 }

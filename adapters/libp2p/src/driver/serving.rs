@@ -174,5 +174,6 @@ fn served(reason: ServedReason) -> &'static str {
         ServedReason::Cancelled => "cancelled",
         ServedReason::Lost => "lost",
         ServedReason::Violation(_) => "violation",
+        ServedReason::Displaced => "displaced",
     }
 }
