@@ -422,20 +422,7 @@ impl Talk {
                 self.sent += piece.len();
                 return frame(&Message::Body { offset, bytes: &piece });
             }
-            175..=214 => {
-                let next = if right {
-                    self.next - cursor.below(4).min((self.next - self.acked) as usize) as u64
-                } else {
-                    cursor.number()
-                };
-                if (self.acked..=self.next).contains(&next) {
-                    self.acked = next;
-                    while self.chunks.front().is_some_and(|(end, _)| *end <= next) {
-                        self.chunks.pop_front();
-                    }
-                }
-                Message::Ack { next, end: self.ended && cursor.bit() }
-            }
+            175..=214 => self.ack(cursor, right),
             215..=219 => Message::Cancel { job: JobId([cursor.byte() % 4; 16]), attempt: 1 },
             220..=229 => Message::Resume {
                 job: JobId([cursor.byte() % 4; 16]),
@@ -456,6 +443,21 @@ impl Talk {
                 return cursor.bytes(len).to_vec();
             }
         })
+    }
+
+    fn ack(&mut self, cursor: &mut Cursor<'_>, right: bool) -> Message<'static> {
+        let next = if right {
+            self.next - cursor.below(4).min((self.next - self.acked) as usize) as u64
+        } else {
+            cursor.number()
+        };
+        if (self.acked..=self.next).contains(&next) {
+            self.acked = next;
+            while self.chunks.front().is_some_and(|(end, _)| *end <= next) {
+                self.chunks.pop_front();
+            }
+        }
+        Message::Ack { next, end: self.ended && cursor.bit() }
     }
 
     fn award(&mut self, cursor: &mut Cursor<'_>, right: bool) -> Message<'static> {

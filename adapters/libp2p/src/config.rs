@@ -468,6 +468,10 @@ mod tests {
         let sessions = config.session_limits();
         assert_eq!((sessions.max_outbound_per_peer, sessions.max_inbound), (max_streams_to_peer, limits.streams));
         assert_eq!(config.transport_limits().max_streams.get(), 32 + 14 + 8);
+    }
+
+    #[test]
+    fn a_default_is_the_same_for_whom_it_is_for() {
         let (defaults, max_streams) = (Config::default(), TransportLimits::default().max_streams);
         assert_eq!(defaults.session_limits().max_outbound_per_peer, sessions::Config::default().max_outbound_per_peer);
         assert_eq!(defaults.transport_limits().max_streams, max_streams, "both say the same");

@@ -4,6 +4,7 @@
 //! load, [`Peers::first_token`] ends what the breaker watches, and exactly one of [`Peers::verified_end`],
 //! [`Peers::failed`], [`Peers::busy`] and [`Peers::released`] takes the permit back. Violations are told apart from that.
 
+mod reliability;
 mod saved;
 
 use alloc::{
@@ -13,9 +14,9 @@ use alloc::{
 
 use super::{
     bans::{Ban, BanRecord, Bans, BookFull},
-    breaker::{self, Blocked, Breaker, Circuit, Rules},
+    breaker::{self, Blocked, Breaker, Rules},
     latency::{self, Counts, Latency},
-    score::{self, Score, Severity, Standing},
+    score::{self, Score, Severity},
 };
 use crate::{
     id::PeerId,
@@ -23,6 +24,7 @@ use crate::{
     time::{Instant, Millis},
 };
 
+pub use self::reliability::Reliability;
 pub(crate) use self::saved::SavedPeers;
 
 /// The longest job, in tokens, that a peer on probation gets.
@@ -129,30 +131,6 @@ pub struct Filtered {
     pub allowed: Vec<PeerId>,
     /// What had to be overlooked for it.
     pub lift: Lift,
-}
-
-/// What is known of a peer, as plain data.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Reliability {
-    /// How it stands.
-    pub standing: Standing,
-    /// How long it is still banned; `None` if it is not, or for good.
-    pub banned_for: Option<Millis>,
-    /// Thousandths of a point.
-    pub score: i32,
-    /// Its breaker.
-    pub circuit: Circuit,
-    /// Attempts that have not ended.
-    pub load: u32,
-    /// What the next first token is expected to take at no load.
-    pub expected: Millis,
-    /// Half of the last first tokens came within.
-    pub p50: Option<Millis>,
-    /// 19 of 20 came within.
-    pub p95: Option<Millis>,
-    /// What was counted.
-    pub counts: Counts,
 }
 
 impl Excluded {
@@ -399,44 +377,6 @@ impl Peers {
         let each = known.map_or(latency::COLD, |known| known.latency.estimate(now)).max(eta.min(latency::LONGEST));
         let load = u64::from(load) + known.map_or(0, |known| u64::from(known.load));
         each.times(load + 1)
-    }
-
-    /// What is known of `peer`; `None` if nothing is.
-    #[must_use]
-    pub fn reliability(&self, now: Instant, peer: &PeerId) -> Option<Reliability> {
-        let nobody = Known::new(now);
-        let known = match self.known.get(peer) {
-            None if self.bans.check(now, peer).is_none() && self.bans.end(now, peer).is_none() => return None,
-            known => known.unwrap_or(&nobody),
-        };
-        let excluded = self.bans.check(now, peer);
-        Some(Reliability {
-            standing: self.standing(now, peer),
-            banned_for: match excluded {
-                Some(Ban::Fatal(until) | Ban::Score(until)) => Some(until.since(now)),
-                _ => None,
-            },
-            score: self.score(now, peer).value(now),
-            circuit: known.breaker.circuit(&self.rules, now),
-            load: known.load,
-            expected: known.latency.estimate(now),
-            p50: known.latency.percentile(50),
-            p95: known.latency.percentile(95),
-            counts: known.counts,
-        })
-    }
-
-    /// How `peer` stands.
-    #[must_use]
-    pub fn standing(&self, now: Instant, peer: &PeerId) -> Standing {
-        let heard = self.known.get(peer).is_some_and(|known| !known.latency.is_cold() || known.score != Score::Zero);
-        match () {
-            () if self.bans.check(now, peer).is_some() => Standing::Banned,
-            () if self.score(now, peer).value(now) <= score::AVOID => Standing::Avoided,
-            () if self.bans.is_on_probation(now, peer) => Standing::Probation,
-            () if heard => Standing::Healthy,
-            () => Standing::Unknown,
-        }
     }
 
     /// Everybody in the table, in the order of ids.

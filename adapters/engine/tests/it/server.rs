@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    ops::ControlFlow,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -262,51 +263,62 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// An error: the client is gone.
     fn write(mut self, does: &Does, shared: &Shared) -> io::Result<()> {
-        let max = self
-            .asked
-            .get("max_tokens")
-            .unwrap_or(&self.asked["max_completion_tokens"])
-            .as_u64()
-            .and_then(|max| usize::try_from(max).ok())
-            .expect("a number");
+        let over = self.instead(does)?.is_break() || self.begin(does, shared)?.is_break();
+        if over || self.words_then_trouble(does, shared)?.is_break() { Ok(()) } else { self.end(does) }
+    }
+
+    fn max(&self) -> usize {
+        let max = self.asked.get("max_tokens").unwrap_or(&self.asked["max_completion_tokens"]).as_u64();
+        max.and_then(|max| usize::try_from(max).ok()).expect("a number")
+    }
+
+    /// What is no stream of events.
+    fn instead(&mut self, does: &Does) -> io::Result<ControlFlow<()>> {
         match does {
-            Does::Refuses(status, retry, body) => return refuse(&mut self.out, *status, *retry, body),
-            Does::Hangs => return self.until_closed(),
-            Does::Drops => return Ok(()),
+            Does::Refuses(status, retry, body) => refuse(&mut self.out, *status, *retry, body)?,
+            Does::Hangs => self.until_closed()?,
+            Does::Drops => {}
             Does::Picky(fields) => {
                 let has = |field: &&&str| {
                     let options = self.asked.get("stream_options");
                     [Some(&self.asked), options].into_iter().flatten().any(|fields| fields.get(**field).is_some())
                 };
-                if let Some(field) = fields.iter().find(has) {
-                    let error =
-                        json!({ "error": { "message": format!("Unsupported parameter: '{field}'"), "param": field } });
-                    return refuse(&mut self.out, 400, None, &error.to_string());
-                }
+                let Some(field) = fields.iter().find(has) else { return Ok(ControlFlow::Continue(())) };
+                let error =
+                    json!({ "error": { "message": format!("Unsupported parameter: '{field}'"), "param": field } });
+                refuse(&mut self.out, 400, None, &error.to_string())?;
             }
             Does::Sends(kind, body) => {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
-                return self.out.write_all(&[head.as_bytes(), body].concat());
+                self.out.write_all(&[head.as_bytes(), body].concat())?;
             }
-            Does::SlowFirst(pause) => thread::sleep(*pause),
             Does::Whole => {
-                let text = words(max);
+                let text = words(self.max());
                 let choice = match self.chat {
                     true => {
                         json!({ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "length" })
                     }
                     false => json!({ "index": 0, "text": text, "finish_reason": "length" }),
                 };
-                let usage = json!({ "prompt_tokens": 7, "completion_tokens": max });
-                return refuse(&mut self.out, 200, None, &json!({ "choices": [choice], "usage": usage }).to_string());
+                let usage = json!({ "prompt_tokens": 7, "completion_tokens": self.max() });
+                refuse(&mut self.out, 200, None, &json!({ "choices": [choice], "usage": usage }).to_string())?;
             }
-            _ => {}
+            _ => return Ok(ControlFlow::Continue(())),
+        }
+        Ok(ControlFlow::Break(()))
+    }
+
+    /// The head, and what comes before or in place of plain words.
+    fn begin(&mut self, does: &Does, shared: &Shared) -> io::Result<ControlFlow<()>> {
+        if let Does::SlowFirst(pause) = does {
+            thread::sleep(*pause);
         }
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         self.out.write_all(head.as_bytes())?;
         if self.chat {
             self.event(&json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": null } }] }))?;
         }
+        let max = self.max();
         match does {
             Does::Heartbeats => {
                 for _ in 0..20 {
@@ -335,51 +347,56 @@ impl Writer<'_> {
                 for _ in 0..max {
                     thread::sleep(Duration::from_millis(10));
                     if shared.probes.load(Ordering::SeqCst) > probes {
-                        return Ok(());
+                        return Ok(ControlFlow::Break(()));
                     }
                     self.word(shared)?;
                 }
             }
             Does::Thinks => {
                 self.event(&json!({ "choices": [{ "index": 0, "delta": { "reasoning": "hm" } }] }))?;
-                return self.until_closed();
+                self.until_closed()?;
+                return Ok(ControlFlow::Break(()));
             }
             _ => {}
         }
-        let after = if let Does::ErrorAfter(n, _) = does { *n } else { 2 };
-        let breaks = matches!(
-            does,
-            Does::Stalls | Does::SilentEnd | Does::Cut | Does::ErrorAfter(..) | Does::GiantLine | Does::Damaged
-        );
-        let own_text = matches!(does, Does::Wide(_) | Does::Says(_) | Does::SeveralPerEvent | Does::OneAtATime);
-        for _ in 0..if own_text {
-            0
-        } else if breaks {
-            after
-        } else {
-            max
-        } {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Plain words, and what breaks an answer after some of them.
+    fn words_then_trouble(&mut self, does: &Does, shared: &Shared) -> io::Result<ControlFlow<()>> {
+        let words = match does {
+            Does::Wide(_) | Does::Says(_) | Does::SeveralPerEvent | Does::OneAtATime => 0,
+            Does::ErrorAfter(words, _) => *words,
+            Does::Stalls | Does::SilentEnd | Does::Cut | Does::GiantLine | Does::Damaged => 2,
+            _ => self.max(),
+        };
+        for _ in 0..words {
             self.word(shared)?;
         }
         match does {
-            Does::Stalls => return self.until_closed(),
-            Does::SilentEnd => return self.out.write_all(b"0\r\n\r\n"),
-            Does::Cut => return self.out.write_all(b"40\r\ndata: {\"choices\":[{\"ind"),
+            Does::Stalls => self.until_closed()?,
+            Does::SilentEnd => self.out.write_all(b"0\r\n\r\n")?,
+            Does::Cut => self.out.write_all(b"40\r\ndata: {\"choices\":[{\"ind")?,
             Does::ErrorAfter(_, error) => {
                 self.event(error)?;
-                return self.until_closed();
+                self.until_closed()?;
             }
             Does::GiantLine => loop {
                 self.raw(&[b'x'; 4096])?;
             },
             Does::Damaged => {
                 self.raw(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lost\n\n")?;
-                return self.until_closed();
+                self.until_closed()?;
             }
-            _ => {}
+            _ => return Ok(ControlFlow::Continue(())),
         }
+        Ok(ControlFlow::Break(()))
+    }
+
+    fn end(mut self, does: &Does) -> io::Result<()> {
         let delta = if self.chat { json!({}) } else { Value::Null };
         let mut last = json!({ "choices": [{ "index": 0, "delta": delta, "text": "", "finish_reason": "length" }] });
+        let max = self.max();
         let usage = json!({ "prompt_tokens": 7, "completion_tokens": max, "total_tokens": max + 7 });
         if *does == Does::UsageOnFinish {
             last["usage"] = usage;

@@ -72,6 +72,26 @@ fn accept(provider: &mut Recorded<Provider>, now: Instant, peer: PeerId) -> Stre
     }
 }
 
+/// What a provider sends, whose engine answers as soon as it is started.
+fn serve(provider: &mut Recorded<Provider>, at: Instant) -> Vec<(StreamId, Vec<u8>)> {
+    let mut sent = Vec::new();
+    let mut start = None;
+    while let Some(output) = provider.poll_output() {
+        match output {
+            Output::Transmit { stream, bytes } => sent.push((stream, bytes.to_vec())),
+            Output::Event(ProviderEvent::Start { attempt, .. }) => start = Some(attempt),
+            _ => {}
+        }
+    }
+    if let Some(attempt) = start {
+        let piece = Piece { n: 5, text: ANSWER, ids: None };
+        provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4 }).unwrap();
+        provider.command(at, provider::Command::push(attempt, piece)).unwrap();
+        provider.command(at, provider::Command::Finish { attempt, reason: EndReason::Stop }).unwrap();
+    }
+    sent
+}
+
 /// Both machines of one node, wired to each other: a job from its submission to its bill. Returns what was written.
 fn fly(path: &Path, redacted: bool) -> String {
     let recorder = Recorder::create(path, redacted).unwrap();
@@ -121,22 +141,7 @@ fn fly(path: &Path, redacted: bool) -> String {
                 }
             }
         }
-        let mut sent = Vec::new();
-        let mut start = None;
-        while let Some(output) = provider.poll_output() {
-            match output {
-                Output::Transmit { stream, bytes } => sent.push((stream, bytes.to_vec())),
-                Output::Event(ProviderEvent::Start { attempt, .. }) => start = Some(attempt),
-                _ => {}
-            }
-        }
-        if let Some(attempt) = start {
-            let piece = Piece { n: 5, text: ANSWER, ids: None };
-            provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4 }).unwrap();
-            provider.command(at, provider::Command::push(attempt, piece)).unwrap();
-            provider.command(at, provider::Command::Finish { attempt, reason: EndReason::Stop }).unwrap();
-        }
-        for (stream, bytes) in sent {
+        for (stream, bytes) in serve(&mut provider, at) {
             let here = links.iter().find(|(_, there)| *there == stream).unwrap().0;
             requester.handle_input(at, Input::Received(here, &bytes));
         }

@@ -2,6 +2,7 @@
 
 mod config;
 mod dials;
+mod finding;
 mod key;
 #[cfg(target_os = "linux")]
 mod load;

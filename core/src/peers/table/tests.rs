@@ -7,7 +7,8 @@ use crate::{
     digest::Digester,
     peers::{
         bans::{BanCause, FIRST_BAN, LONGEST_BAN},
-        score::{AFTER_BAN, HALF_LIFE},
+        breaker::Circuit,
+        score::{AFTER_BAN, HALF_LIFE, Standing},
     },
     rand::Rng,
 };
