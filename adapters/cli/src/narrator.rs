@@ -277,9 +277,11 @@ impl Narrator {
         Ok(())
     }
 
-    /// Ends the answer's last line: what people read are lines, while programs get what was written and nothing else.
+    /// Ends the answer's last line: what people read are lines, while programs get what was written and nothing else. A
+    /// person sees a pipe's end where one of the outputs is a terminal; a talk has its turns in lines.
     pub(crate) fn end_line(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.in_line) && !self.raw {
+        let is_seen = self.brief || Screen::Out.is_terminal() || Screen::Err.is_terminal();
+        if std::mem::take(&mut self.in_line) && !self.raw && is_seen {
             Screen::Out.put(b"\n")?;
         }
         Ok(())

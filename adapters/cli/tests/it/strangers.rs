@@ -30,7 +30,7 @@ fn an_answer_is_harmless_for_people_and_as_it_is_for_programs() {
     // A pipe may end in a terminal.
     let over = run(ask(&[]));
     over.exits(0);
-    assert_eq!(over.out, SEEN);
+    assert_eq!(over.out, SEEN.trim_end());
     assert!(is_harmless(&over.err), "{:?}", over.err);
     let raw = run(ask(&["--raw"]));
     raw.exits(0);
