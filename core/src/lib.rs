@@ -104,7 +104,7 @@ pub mod provider;
 pub mod rand;
 pub mod refusal;
 pub mod requester;
-pub mod retry;
+mod retry;
 pub mod snapshot;
 pub mod spec;
 pub mod time;

@@ -1,4 +1,4 @@
-//! Every bound of the core, with its source. Reaching one is a typed refusal or back-pressure, never growth.
+//! Every bound of the core that can be set, with its source. Reaching one is a typed refusal or back-pressure, never growth.
 
 use crate::{
     time::Millis,

@@ -1,6 +1,6 @@
 //! Whether a job may try again, and when.
 //!
-//! Four bounds hold together: attempts, the deadline, what the provider asked for, and a quota over all jobs of a node.
+//! Three bounds hold together: attempts, the deadline, and a quota over all jobs of a node.
 //! The quota is what keeps an outage from being answered with a multiple of the load.
 
 use crate::time::{Instant, Millis};
@@ -15,39 +15,24 @@ const RETRY: u32 = 1000;
 const RETRY_AFTER_TIMEOUT: u32 = 2000;
 
 /// The shortest pause that a provider can ask for.
-pub const SHORTEST_PUSHBACK: Millis = Millis(100);
+const SHORTEST_PUSHBACK: Millis = Millis(100);
 /// The longest.
-pub const LONGEST_PUSHBACK: Millis = Millis::from_secs(60);
+pub(crate) const LONGEST_PUSHBACK: Millis = Millis::from_secs(60);
 
-/// What a provider says about coming back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pushback {
-    /// Not before this long from now; cut to [`SHORTEST_PUSHBACK`] … [`LONGEST_PUSHBACK`].
-    After(Millis),
-    /// Not at all.
-    Never,
-}
-
-impl Pushback {
-    /// The pause, within its bounds; `None` is never.
-    #[must_use]
-    pub fn pause(self) -> Option<Millis> {
-        match self {
-            Self::After(pause) => Some(pause.clamped(SHORTEST_PUSHBACK, LONGEST_PUSHBACK)),
-            Self::Never => None,
-        }
-    }
+/// How long a provider that asked for it is left alone.
+pub(crate) fn pushback(asked: Millis) -> Millis {
+    asked.clamped(SHORTEST_PUSHBACK, LONGEST_PUSHBACK)
 }
 
 /// The bucket that bounds retries over all jobs. It starts full, only successes refill it, time never does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct RetryQuota {
+pub(crate) struct RetryQuota {
     left: u32,
 }
 
 /// What is known when an attempt has failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// Attempts of the job so far.
     pub attempts: u32,
     /// Attempts may be one more than this.
@@ -56,8 +41,6 @@ pub struct Retry {
     pub deadline: Instant,
     /// The drawn pause before the next attempt; see [`crate::backoff::pause`].
     pub pause: Millis,
-    /// What the provider said, if the next attempt would be at the same one.
-    pub pushback: Option<Pushback>,
     /// The attempt ended by a timeout.
     pub timed_out: bool,
     /// It had brought a token: then the quota is not asked.
@@ -67,11 +50,9 @@ pub struct Retry {
 /// Why a job may not try again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-pub enum NoRetry {
+pub(crate) enum NoRetry {
     /// It had all its attempts.
     Attempts,
-    /// The provider does not want to be asked again.
-    Pushback,
     /// The deadline would be over before the next attempt began.
     Deadline,
     /// Too much fails: retries would only add to it.
@@ -89,12 +70,11 @@ impl RetryQuota {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn may_retry(&mut self, now: Instant, retry: &Retry) -> Result<Instant, NoRetry> {
+    pub(crate) fn may_retry(&mut self, now: Instant, retry: &Retry) -> Result<Instant, NoRetry> {
         if retry.attempts > retry.max_retries {
             return Err(NoRetry::Attempts);
         }
-        let asked = retry.pushback.map_or(Some(Millis::ZERO), Pushback::pause).ok_or(NoRetry::Pushback)?;
-        let at = now.after(retry.pause.max(asked));
+        let at = now.after(retry.pause);
         if at >= retry.deadline {
             return Err(NoRetry::Deadline);
         }
@@ -106,7 +86,7 @@ impl RetryQuota {
     }
 
     /// A job succeeded at its first try.
-    pub fn first_try_succeeded(&mut self) {
+    pub(crate) fn first_try_succeeded(&mut self) {
         self.left = (self.left + EARNED).min(FULL);
     }
 
@@ -117,7 +97,7 @@ impl RetryQuota {
 
     /// Thousandths of a token left.
     #[must_use]
-    pub const fn left(&self) -> u32 {
+    pub(crate) const fn left(&self) -> u32 {
         self.left
     }
 }
@@ -133,7 +113,6 @@ mod tests {
         max_retries: 3,
         deadline: Instant::MAX,
         pause: Millis(250),
-        pushback: None,
         timed_out: false,
         delivered: false,
     };
@@ -172,7 +151,6 @@ mod tests {
         assert_eq!(ask(Retry { max_retries: 0, ..RETRY_NOW }), Err(NoRetry::Attempts));
         assert!(ask(Retry { deadline: Instant::from_millis(1251), ..RETRY_NOW }).is_ok());
         assert_eq!(ask(Retry { deadline: Instant::from_millis(1250), ..RETRY_NOW }), Err(NoRetry::Deadline));
-        assert_eq!(ask(Retry { pushback: Some(Pushback::Never), ..RETRY_NOW }), Err(NoRetry::Pushback));
         assert!(ask(Retry { delivered: true, timed_out: true, ..RETRY_NOW }).is_ok());
     }
 
@@ -184,14 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn pushback_is_clamped_and_never_shortens_the_pause() {
-        let table = [(0, 250), (100, 250), (251, 251), (60_000, 60_000), (60_001, 60_000), (u64::MAX, 60_000)];
-        for (asked, pause) in table {
-            let retry = Retry { pushback: Some(Pushback::After(Millis(asked))), ..RETRY_NOW };
-            assert_eq!(RetryQuota::default().may_retry(NOW, &retry), Ok(NOW.after(Millis(pause))), "{asked} ms");
+    fn pushback_is_clamped() {
+        for (asked, pause) in [(0, 100), (100, 100), (251, 251), (60_000, 60_000), (60_001, 60_000), (u64::MAX, 60_000)]
+        {
+            assert_eq!(pushback(Millis(asked)), Millis(pause), "{asked} ms");
         }
-        let retry = Retry { pause: Millis::ZERO, pushback: Some(Pushback::After(Millis::ZERO)), ..RETRY_NOW };
-        assert_eq!(RetryQuota::default().may_retry(NOW, &retry), Ok(NOW.after(SHORTEST_PUSHBACK)));
     }
 
     proptest! {
@@ -204,13 +179,12 @@ mod tests {
         }
 
         #[test]
-        fn any_figures_are_legal(now: u64, pause: u64, asked: u64, deadline: u64, attempts: u32, max_retries: u32) {
+        fn any_figures_are_legal(now: u64, pause: u64, deadline: u64, attempts: u32, max_retries: u32) {
             let retry = Retry {
                 attempts,
                 max_retries,
                 deadline: Instant::from_millis(deadline),
                 pause: Millis(pause),
-                pushback: Some(Pushback::After(Millis(asked))),
                 ..RETRY_NOW
             };
             if let Ok(at) = RetryQuota::default().may_retry(Instant::from_millis(now), &retry) {

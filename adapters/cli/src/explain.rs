@@ -3,7 +3,7 @@
 use haggle::{
     core::{
         event::explain::{Step, Verdict, Weighed, Weighing},
-        peers::table::Lift,
+        peers::Lift,
     },
     id,
     libp2p::PeerId,

@@ -1,7 +1,7 @@
 //! What the handles of a node ask for. What is for the requester is the core's command, carried through as it is.
 
 use futures::channel::oneshot;
-use haggle_core::{Millis, peers::table::Reliability, provider, requester};
+use haggle_core::{Millis, peers::Reliability, provider, requester};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use haggle_core::{
-    Criteria, JobSpec, money::Amount, peers::table::Reliability, provider, requester::Command as Ask, spec::QuoteSpec,
+    Criteria, JobSpec, money::Amount, peers::Reliability, provider, requester::Command as Ask, spec::QuoteSpec,
     time::Millis,
 };
 use libp2p::{Multiaddr, PeerId};

@@ -94,8 +94,8 @@ pub enum LeftOut {
     Banned(Option<Millis>),
     /// Its score is too low.
     Score,
-    /// Its breaker is open, or waits for a probe, for so long; `None` is until it is closed by hand.
-    Breaker(Option<Millis>),
+    /// Its breaker is open, or waits for a probe, for so long.
+    Breaker(Millis),
     /// It was banned lately, and the job is too large for it, or not the only one.
     Probation,
     /// As many peers are known as there is room for, all of them at work.
@@ -115,7 +115,7 @@ impl LeftOut {
         let left = why.until().map(|until| until.since(now));
         match why {
             Excluded::Manual | Excluded::Fatal(_) | Excluded::Banned(_) => Self::Banned(left),
-            Excluded::ForcedOpen | Excluded::Open(_) | Excluded::Probing(_) => Self::Breaker(left),
+            Excluded::Open(until) | Excluded::Probing(until) => Self::Breaker(until.since(now)),
             Excluded::Avoided => Self::Score,
             Excluded::Probation => Self::Probation,
             Excluded::TableFull => Self::TableFull,
@@ -153,8 +153,7 @@ impl fmt::Display for LeftOut {
             Self::Banned(None) => "it is banned for good",
             Self::Banned(Some(left)) => return write!(f, "it is banned for {} s", left.0.div_ceil(1000)),
             Self::Score => "its score is too low",
-            Self::Breaker(None) => "its breaker was opened by hand",
-            Self::Breaker(Some(left)) => {
+            Self::Breaker(left) => {
                 return write!(f, "it failed lately; its breaker is tried again in {} s", left.0.div_ceil(1000));
             }
             Self::Probation => "it was banned lately, and the job is too large for a first one",

@@ -15,18 +15,18 @@ use crate::{
 };
 
 /// The first ban; each further one is twice as long.
-pub const FIRST_BAN: Millis = Millis::from_secs(600);
+pub(crate) const FIRST_BAN: Millis = Millis::from_secs(600);
 /// The longest ban; a fatal violation earns it at once.
-pub const LONGEST_BAN: Millis = Millis::from_secs(24 * 3600);
+pub(crate) const LONGEST_BAN: Millis = Millis::from_secs(24 * 3600);
 /// So long after a ban one of a peer's bans is forgotten.
-pub const MEMORY: Millis = Millis::from_secs(24 * 3600);
+pub(crate) const MEMORY: Millis = Millis::from_secs(24 * 3600);
 /// Bans that are counted. The ninth is the first of the longest.
 const MOST_BANS: u64 = 9;
 const _: () = assert!(FIRST_BAN.0 << (MOST_BANS - 1) >= LONGEST_BAN.0);
 
 /// Who is banned.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Bans {
+pub(crate) struct Bans {
     limit: usize,
     by_hand: BTreeSet<PeerId>,
     entries: BTreeMap<PeerId, Entry>,
@@ -46,7 +46,7 @@ struct Entry {
 
 /// Why a peer is excluded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Ban {
+pub(crate) enum Ban {
     /// By hand, for good.
     Manual,
     /// For a violation that no honest peer commits.
@@ -95,7 +95,7 @@ pub enum BanCause {
 
 /// As many peers are banned by hand as the book holds. Allow some of them first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BookFull;
+pub(crate) struct BookFull;
 
 impl fmt::Display for BookFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,14 +108,14 @@ impl core::error::Error for BookFull {}
 impl Bans {
     /// A book of at most `limit` bans of its own, and as many by hand.
     #[must_use]
-    pub fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         let limit = limit.max(1) as usize;
         Self { limit, by_hand: BTreeSet::new(), entries: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     /// Why `peer` is excluded now, if it is.
     #[must_use]
-    pub fn check(&self, now: Instant, peer: &PeerId) -> Option<Ban> {
+    pub(crate) fn check(&self, now: Instant, peer: &PeerId) -> Option<Ban> {
         if self.by_hand.contains(peer) {
             return Some(Ban::Manual);
         }
@@ -125,18 +125,18 @@ impl Bans {
 
     /// Whether `peer` was banned and has to prove itself yet.
     #[must_use]
-    pub fn is_on_probation(&self, now: Instant, peer: &PeerId) -> bool {
+    pub(crate) fn is_on_probation(&self, now: Instant, peer: &PeerId) -> bool {
         self.entries.get(peer).is_some_and(|entry| entry.until <= now && now < entry.forgotten && !entry.proven)
     }
 
     /// When the last ban of `peer` ends or ended, while it is remembered.
     #[must_use]
-    pub fn end(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
+    pub(crate) fn end(&self, now: Instant, peer: &PeerId) -> Option<Instant> {
         self.entries.get(peer).filter(|entry| now < entry.forgotten).map(|entry| entry.until)
     }
 
     /// Bans `peer`, twice as long as the last time; or, if `fatal`, as long as can be. Says until when.
-    pub fn ban(&mut self, now: Instant, peer: PeerId, fatal: bool) -> Instant {
+    pub(crate) fn ban(&mut self, now: Instant, peer: PeerId, fatal: bool) -> Instant {
         let old = self.remove(&peer);
         let times = old.map_or(0, |old| remembered_bans(old, now)) + 1;
         let span = if fatal { LONGEST_BAN } else { FIRST_BAN.times(1 << (times.min(MOST_BANS) - 1)).min(LONGEST_BAN) };
@@ -149,7 +149,7 @@ impl Bans {
     }
 
     /// `peer` finished a job: its probation, if it is on any, is over.
-    pub fn prove(&mut self, now: Instant, peer: &PeerId) {
+    pub(crate) fn prove(&mut self, now: Instant, peer: &PeerId) {
         if let Some(entry) = self.entries.get_mut(peer).filter(|entry| entry.until <= now) {
             entry.proven = true;
         }
@@ -159,7 +159,7 @@ impl Bans {
     ///
     /// # Errors
     /// If the book holds as many already.
-    pub fn ban_by_hand(&mut self, peer: PeerId) -> Result<(), BookFull> {
+    pub(crate) fn ban_by_hand(&mut self, peer: PeerId) -> Result<(), BookFull> {
         if !self.by_hand.contains(&peer) && self.by_hand.len() >= self.limit {
             return Err(BookFull);
         }
@@ -168,26 +168,20 @@ impl Bans {
     }
 
     /// Lifts every ban of `peer`, and forgets that there were any.
-    pub fn allow(&mut self, peer: &PeerId) {
+    pub(crate) fn allow(&mut self, peer: &PeerId) {
         self.by_hand.remove(peer);
         self.remove(peer);
     }
 
     /// Entries of the core's own making, expired ones included: never more than the limit.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether nobody is in the book.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.by_hand.is_empty()
     }
 
     /// Everything that is remembered now, as plain data, in the order of peers.
     #[must_use]
-    pub fn export(&self, now: Instant) -> Vec<BanRecord> {
+    pub(crate) fn export(&self, now: Instant) -> Vec<BanRecord> {
         let by_hand = self.by_hand.iter().map(|peer| BanRecord {
             peer: *peer,
             cause: BanCause::Manual,
@@ -211,7 +205,7 @@ impl Bans {
     ///
     /// # Errors
     /// If there are too many bans by hand: the others were taken in.
-    pub fn import(&mut self, now: Instant, away: Millis, records: &[BanRecord]) -> Result<(), BookFull> {
+    pub(crate) fn import(&mut self, now: Instant, away: Millis, records: &[BanRecord]) -> Result<(), BookFull> {
         let mut outcome = Ok(());
         for record in records {
             if record.cause == BanCause::Manual {

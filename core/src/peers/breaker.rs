@@ -8,11 +8,11 @@ use crate::time::{Instant, Millis};
 
 const BUCKETS: usize = 10;
 /// The longest that a probe may be out, whatever the provider asks for.
-pub const MAX_PATIENCE: Millis = Millis::from_secs(600);
+pub(crate) const MAX_PATIENCE: Millis = Millis::from_secs(600);
 
 /// When it opens, and for how long.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Failures in a row that open it.
     pub in_a_row: u32,
     /// Results within the window before their share of failures is looked at. Half of them open it.
@@ -46,7 +46,7 @@ impl Default for Rules {
 /// A provider's circuit breaker. It starts closed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub struct Breaker {
+pub(crate) struct Breaker {
     #[n(0)]
     state: State,
     /// Permits of an older generation have no effect.
@@ -70,7 +70,7 @@ pub struct Breaker {
 /// What is known when asking: a probe has to bring its first token within `patience`; a failure keeps the breaker open for
 /// up to a tenth longer, the drawn `jitter` decides how much.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// Cut to [`MAX_PATIENCE`].
     pub patience: Millis,
     /// Uniformly drawn from all of `u32`.
@@ -80,7 +80,7 @@ pub struct Ask {
 /// Leave to ask the provider once. To be given back with [`Breaker::success`], [`Breaker::failure`] or [`Breaker::release`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(map)]
-pub struct Permit {
+pub(crate) struct Permit {
     #[n(0)]
     generation: u64,
     #[n(1)]
@@ -89,13 +89,11 @@ pub struct Permit {
 
 /// Why the provider is not asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Blocked {
+pub(crate) enum Blocked {
     /// Open until then.
     Open(Instant),
     /// A probe is out, until then at the latest.
     Probing(Instant),
-    /// Opened by hand.
-    Forced,
 }
 
 /// The state as others see it.
@@ -108,10 +106,6 @@ pub enum Circuit {
     Open,
     /// Asked by one probe at a time.
     HalfOpen,
-    /// Not asked, until somebody changes it.
-    ForcedOpen,
-    /// Asked freely, whatever comes of it, until somebody changes it.
-    Disabled,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
@@ -132,10 +126,6 @@ enum State {
         #[n(1)]
         probe: Option<u32>,
     },
-    #[n(3)]
-    ForcedOpen,
-    #[n(4)]
-    Disabled,
 }
 
 /// The generation of permits that count for nothing.
@@ -157,27 +147,26 @@ impl Default for Breaker {
 
 impl Breaker {
     /// Leave to ask the provider now. `lifted` (nobody else is left) asks an open one early, and beside a probe that is
-    /// out without counting; what was opened by hand stays open.
+    /// out without counting.
     ///
     /// # Errors
     /// Why not, and until when.
-    pub fn acquire(&mut self, rules: &Rules, now: Instant, ask: Ask, lifted: bool) -> Result<Permit, Blocked> {
+    pub(crate) fn acquire(&mut self, rules: &Rules, now: Instant, ask: Ask, lifted: bool) -> Result<Permit, Blocked> {
         self.expire(rules, now);
         match self.state {
-            State::Closed | State::Disabled => {}
+            State::Closed => {}
             State::Open { until } if now < until && !lifted => return Err(Blocked::Open(until)),
             State::HalfOpen { probe: Some(_), .. } if lifted => {
                 return Ok(Permit { generation: UNCOUNTED, jitter: ask.jitter });
             }
             State::HalfOpen { probe: Some(_), deadline } => return Err(Blocked::Probing(deadline)),
             State::Open { .. } | State::HalfOpen { probe: None, .. } => self.probe(now, ask),
-            State::ForcedOpen => return Err(Blocked::Forced),
         }
         Ok(Permit { generation: self.generation, jitter: ask.jitter })
     }
 
     /// The provider gave its first token in time.
-    pub fn success(&mut self, rules: &Rules, now: Instant, permit: Permit) {
+    pub(crate) fn success(&mut self, rules: &Rules, now: Instant, permit: Permit) {
         self.expire(rules, now);
         if permit.generation != self.generation {
             return;
@@ -201,7 +190,7 @@ impl Breaker {
     }
 
     /// The provider did not answer, reset, or sent what is no answer.
-    pub fn failure(&mut self, rules: &Rules, now: Instant, permit: Permit) {
+    pub(crate) fn failure(&mut self, rules: &Rules, now: Instant, permit: Permit) {
         self.expire(rules, now);
         if permit.generation != self.generation {
             return;
@@ -220,7 +209,7 @@ impl Breaker {
     }
 
     /// The permit was not used, or what came of it says nothing of the provider's liveness.
-    pub fn release(&mut self, rules: &Rules, now: Instant, permit: Permit) {
+    pub(crate) fn release(&mut self, rules: &Rules, now: Instant, permit: Permit) {
         self.expire(rules, now);
         if let State::HalfOpen { deadline, .. } = self.state
             && permit.generation == self.generation
@@ -229,48 +218,30 @@ impl Breaker {
         }
     }
 
-    /// Opens it by hand.
-    pub fn force_open(&mut self) {
-        self.force(State::ForcedOpen);
-    }
-
-    /// Switches it off.
-    pub fn disable(&mut self) {
-        self.force(State::Disabled);
-    }
-
-    /// Closes it. The way back from the two above.
-    pub fn reset(&mut self) {
-        self.force(State::Closed);
+    /// Closes it by hand: it begins without a past.
+    pub(crate) fn reset(&mut self) {
+        *self = Self { generation: self.generation, ..Self::default() };
+        self.enter(State::Closed);
     }
 
     /// Whether a permit would be refused now, and why.
     #[must_use]
-    pub fn blocked(&self, rules: &Rules, now: Instant) -> Option<Blocked> {
+    pub(crate) fn blocked(&self, rules: &Rules, now: Instant) -> Option<Blocked> {
         match self.settled(rules, now).state {
             State::Open { until } if now < until => Some(Blocked::Open(until)),
             State::HalfOpen { probe: Some(_), deadline } => Some(Blocked::Probing(deadline)),
-            State::ForcedOpen => Some(Blocked::Forced),
             _ => None,
         }
     }
 
     /// The state now.
     #[must_use]
-    pub fn circuit(&self, rules: &Rules, now: Instant) -> Circuit {
+    pub(crate) fn circuit(&self, rules: &Rules, now: Instant) -> Circuit {
         match self.settled(rules, now).state {
             State::Closed => Circuit::Closed,
             State::Open { .. } => Circuit::Open,
             State::HalfOpen { .. } => Circuit::HalfOpen,
-            State::ForcedOpen => Circuit::ForcedOpen,
-            State::Disabled => Circuit::Disabled,
         }
-    }
-
-    /// k: how often it opened lately.
-    #[must_use]
-    pub fn level(&self, rules: &Rules, now: Instant) -> u32 {
-        self.settled(rules, now).eased(rules, now)
     }
 
     /// What the next call will find.
@@ -326,12 +297,6 @@ impl Breaker {
         self.recent = Recent::default();
         self.proofs = 0;
         self.enter(State::Closed);
-    }
-
-    /// What somebody decides by hand begins without a past.
-    fn force(&mut self, state: State) {
-        *self = Self { generation: self.generation, ..Self::default() };
-        self.enter(state);
     }
 
     /// Every change of state, and every end of a probe, makes older permits void.

@@ -9,11 +9,11 @@ use super::decay;
 use crate::time::{Instant, Millis};
 
 /// What a provider that nobody knows is taken to need. What is known decays to it while nothing new is heard.
-pub const COLD: Millis = Millis::from_secs(1);
+pub(crate) const COLD: Millis = Millis::from_secs(1);
 /// What a failure counts as.
-pub const FAILURE: Millis = Millis::from_secs(30);
+pub(crate) const FAILURE: Millis = Millis::from_secs(30);
 /// No sample is longer.
-pub const LONGEST: Millis = Millis::from_secs(600);
+pub(crate) const LONGEST: Millis = Millis::from_secs(600);
 /// τ · ln 2 for τ = 60 s: after τ, 1/e of a sample's weight is left.
 const HALF_LIFE: Millis = Millis(41_589);
 /// Answers that the percentiles look back on.
@@ -22,7 +22,7 @@ const RECENT: usize = 64;
 /// Times to the first token of one provider.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub struct Latency {
+pub(crate) struct Latency {
     #[n(0)]
     estimate: Option<Estimate>,
     /// Milliseconds, oldest first.
@@ -41,7 +41,7 @@ struct Estimate {
 
 impl Latency {
     /// The first token took `sample`.
-    pub fn observe(&mut self, now: Instant, sample: Millis) {
+    pub(crate) fn observe(&mut self, now: Instant, sample: Millis) {
         let sample = sample.min(LONGEST);
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
@@ -51,12 +51,12 @@ impl Latency {
     }
 
     /// No answer came, or none that was one.
-    pub fn fail(&mut self, now: Instant) {
+    pub(crate) fn fail(&mut self, now: Instant) {
         self.expect(now, FAILURE);
     }
 
     /// An answer would have taken `sample` at least.
-    pub fn expect(&mut self, now: Instant, sample: Millis) {
+    pub(crate) fn expect(&mut self, now: Instant, sample: Millis) {
         let sample = sample.min(LONGEST).0 * 1000;
         let micros = match self.estimate {
             Some(Estimate { micros, at }) if sample < micros => {
@@ -76,13 +76,13 @@ impl Latency {
 
     /// Whether anything was ever observed.
     #[must_use]
-    pub const fn is_cold(&self) -> bool {
+    pub(crate) const fn is_cold(&self) -> bool {
         self.estimate.is_none()
     }
 
     /// What one answer is expected to take now.
     #[must_use]
-    pub fn estimate(&self, now: Instant) -> Millis {
+    pub(crate) fn estimate(&self, now: Instant) -> Millis {
         let Some(Estimate { micros, at }) = self.estimate else { return COLD };
         let above = micros.saturating_sub(COLD.0 * 1000);
         let faded = above - above * decay::left(now.since(at), HALF_LIFE) / decay::ONE;
@@ -91,7 +91,7 @@ impl Latency {
 
     /// The time within which `percent` of the last answers came (nearest rank); `None` if there were none.
     #[must_use]
-    pub fn percentile(&self, percent: u8) -> Option<Millis> {
+    pub(crate) fn percentile(&self, percent: u8) -> Option<Millis> {
         let mut sorted: Vec<u32> = self.recent.iter().copied().collect();
         sorted.sort_unstable();
         let rank = (sorted.len() * usize::from(percent.min(100))).div_ceil(100).max(1);

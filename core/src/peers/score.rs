@@ -7,17 +7,17 @@ use super::decay;
 use crate::time::{Instant, Millis};
 
 /// Scores lie within ± this, in thousandths.
-pub const MAX_SCORE: i32 = 100_000;
+pub(crate) const MAX_SCORE: i32 = 100_000;
 /// A peer at or below it gets no new jobs, but may finish those it has.
-pub const AVOID: i32 = -20_000;
+pub(crate) const AVOID: i32 = -20_000;
 /// A peer at or below it is banned.
-pub const BAN: i32 = -50_000;
+pub(crate) const BAN: i32 = -50_000;
 /// Where a peer stands after its ban: just above [`AVOID`].
-pub const AFTER_BAN: i32 = AVOID + 1;
+pub(crate) const AFTER_BAN: i32 = AVOID + 1;
 /// What a verified end is worth.
-pub const VERIFIED_END: i32 = 1000;
+pub(crate) const VERIFIED_END: i32 = 1000;
 /// After this time a score is half as far from zero.
-pub const HALF_LIFE: Millis = Millis::from_secs(600);
+pub(crate) const HALF_LIFE: Millis = Millis::from_secs(600);
 
 /// 2¹⁷ is the first power of two above [`MAX_SCORE`].
 const HALVINGS: u32 = 17;
@@ -69,7 +69,7 @@ pub enum Standing {
 /// A score and its fading.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
-pub enum Score {
+pub(crate) enum Score {
     /// Never moved.
     #[default]
     #[n(0)]
@@ -85,7 +85,7 @@ pub enum Score {
 impl Score {
     /// The score that is `value` thousandths now, cut to ± [`MAX_SCORE`].
     #[must_use]
-    pub fn of(now: Instant, value: i32) -> Self {
+    pub(crate) fn of(now: Instant, value: i32) -> Self {
         let value = value.clamp(-MAX_SCORE, MAX_SCORE);
         let faded = now.after(fading(value.unsigned_abs()));
         match value {
@@ -97,7 +97,7 @@ impl Score {
 
     /// Thousandths of a point.
     #[must_use]
-    pub fn value(self, now: Instant) -> i32 {
+    pub(crate) fn value(self, now: Instant) -> i32 {
         match self {
             Self::Zero => 0,
             Self::Above(faded) => magnitude(faded.since(now)),
@@ -107,28 +107,14 @@ impl Score {
 
     /// The score after a violation. Trust is no bank: what was earned above zero pays for nothing.
     #[must_use]
-    pub fn blame(self, now: Instant, severity: Severity) -> Self {
+    pub(crate) fn blame(self, now: Instant, severity: Severity) -> Self {
         Self::of(now, self.value(now).min(0) - severity.weight())
     }
 
     /// The score after a verified end.
     #[must_use]
-    pub fn praise(self, now: Instant) -> Self {
+    pub(crate) fn praise(self, now: Instant) -> Self {
         Self::of(now, self.value(now) + VERIFIED_END)
-    }
-
-    /// The score as another clock shows it, which reads `to` when this one reads `from`.
-    #[must_use]
-    pub fn moved(self, from: Instant, to: Instant) -> Self {
-        let moved = |faded: Instant| match faded.since(from) {
-            Millis::ZERO => None,
-            left => Some(to.after(left)),
-        };
-        match self {
-            Self::Zero => Self::Zero,
-            Self::Above(faded) => moved(faded).map_or(Self::Zero, Self::Above),
-            Self::Below(faded) => moved(faded).map_or(Self::Zero, Self::Below),
-        }
     }
 }
 
@@ -202,18 +188,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_cadence_of_looking_changes_nothing(value in -MAX_SCORE..=MAX_SCORE, steps in proptest::collection::vec(0_u64..3_000_000, 0..20)) {
-            // Each step carries the score over to another clock, as a restart does.
-            let (mut score, mut at) = (Score::of(NOW, value), NOW);
-            for step in &steps {
-                score = score.moved(at.after(Millis(*step)), at);
-            }
-            at = at.after(Millis(steps.iter().sum()));
-            prop_assert_eq!(score.value(NOW), Score::of(NOW, value).value(at));
-            prop_assert_eq!(score, Score::of(NOW, value).moved(at, NOW));
-        }
-
         #[test]
         fn fading_never_turns_back(value in -MAX_SCORE..=MAX_SCORE, a in 0_u64..20_000_000, b in 0_u64..20_000_000) {
             let score = Score::of(NOW, value);

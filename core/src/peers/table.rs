@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     id::PeerId,
-    retry::Pushback,
+    retry::pushback,
     time::{Instant, Millis},
 };
 
@@ -28,11 +28,11 @@ pub use self::reliability::Reliability;
 pub(crate) use self::saved::SavedPeers;
 
 /// The longest job, in tokens, that a peer on probation gets.
-pub const PROBATION_TOKENS: u64 = 256;
+pub(crate) const PROBATION_TOKENS: u64 = 256;
 
 /// All peers that something is known of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Peers {
+pub(crate) struct Peers {
     rules: Rules,
     limit: usize,
     known: BTreeMap<PeerId, Known>,
@@ -61,7 +61,7 @@ struct Known {
 
 /// What an attempt would be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// Tokens that it may write.
     pub tokens: u64,
     /// How long its first token is waited for: the deadline of a probe. Cut to [`breaker::MAX_PATIENCE`].
@@ -78,7 +78,7 @@ pub struct Ask {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
 #[must_use = "a permit that is not handed back counts as load for ever"]
-pub struct Permit {
+pub(crate) struct Permit {
     #[n(0)]
     peer: PeerId,
     #[n(1)]
@@ -90,13 +90,11 @@ pub struct Permit {
 
 /// Why a peer is not asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Excluded {
+pub(crate) enum Excluded {
     /// Banned by hand.
     Manual,
     /// Banned until then for a violation that no honest peer commits.
     Fatal(Instant),
-    /// Its breaker was opened by hand.
-    ForcedOpen,
     /// Every peer in the table has an attempt, and it is not in there.
     TableFull,
     /// Banned until then for its score.
@@ -126,7 +124,7 @@ pub enum Lift {
 
 /// Who may be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Filtered {
+pub(crate) struct Filtered {
     /// In the order of the candidates.
     pub allowed: Vec<PeerId>,
     /// What had to be overlooked for it.
@@ -136,9 +134,9 @@ pub struct Filtered {
 impl Excluded {
     /// What lifts it; `None` if nothing does.
     #[must_use]
-    pub const fn lifted_by(self) -> Option<Lift> {
+    pub(crate) const fn lifted_by(self) -> Option<Lift> {
         match self {
-            Self::Manual | Self::Fatal(_) | Self::ForcedOpen | Self::TableFull => None,
+            Self::Manual | Self::Fatal(_) | Self::TableFull => None,
             Self::Banned(_) | Self::Avoided | Self::Open(_) | Self::Probing(_) => Some(Lift::Panic),
             Self::Probation => Some(Lift::Probation),
         }
@@ -146,7 +144,7 @@ impl Excluded {
 
     /// When it ends by itself, if that is known.
     #[must_use]
-    pub const fn until(self) -> Option<Instant> {
+    pub(crate) const fn until(self) -> Option<Instant> {
         match self {
             Self::Fatal(until) | Self::Banned(until) | Self::Open(until) | Self::Probing(until) => Some(until),
             _ => None,
@@ -157,13 +155,13 @@ impl Excluded {
 impl Permit {
     /// For whom.
     #[must_use]
-    pub const fn peer(&self) -> &PeerId {
+    pub(crate) const fn peer(&self) -> &PeerId {
         &self.peer
     }
 
     /// How long ago it was given.
     #[must_use]
-    pub fn age(&self, now: Instant) -> Millis {
+    pub(crate) fn age(&self, now: Instant) -> Millis {
         now.since(self.at)
     }
 }
@@ -171,7 +169,7 @@ impl Permit {
 impl Peers {
     /// A table of at most `peers`, with a book of at most `bans`.
     #[must_use]
-    pub fn new(rules: Rules, peers: u32, bans: u32) -> Self {
+    pub(crate) fn new(rules: Rules, peers: u32, bans: u32) -> Self {
         let limit = peers.max(1) as usize;
         Self { rules, limit, known: BTreeMap::new(), idle: BTreeSet::new(), bans: Bans::new(bans) }
     }
@@ -179,7 +177,7 @@ impl Peers {
     /// Who of the candidates may be asked for `tokens`. Fewer than half left is a panic: then our own view is the likelier
     /// fault. Whom nothing can lift counts neither as candidate nor as left, or many bad peers could force the panic.
     #[must_use]
-    pub fn filter(&self, now: Instant, candidates: &[PeerId], tokens: u64) -> Filtered {
+    pub(crate) fn filter(&self, now: Instant, candidates: &[PeerId], tokens: u64) -> Filtered {
         let judge = |peer: &PeerId| self.excluded(now, peer, tokens).map_or(Some(Lift::Nothing), Excluded::lifted_by);
         let judged: Vec<Option<Lift>> = candidates.iter().map(judge).collect();
         let count = |wanted: fn(Lift) -> bool| judged.iter().flatten().filter(|lift| wanted(**lift)).count();
@@ -196,7 +194,7 @@ impl Peers {
 
     /// Why `peer` would not be asked for `tokens`, if so: what can not be lifted first.
     #[must_use]
-    pub fn excluded(&self, now: Instant, peer: &PeerId, tokens: u64) -> Option<Excluded> {
+    pub(crate) fn excluded(&self, now: Instant, peer: &PeerId, tokens: u64) -> Option<Excluded> {
         let known = self.known.get(peer);
         let ban = self.bans.check(now, peer);
         let blocked = known.and_then(|known| known.breaker.blocked(&self.rules, now));
@@ -204,7 +202,6 @@ impl Peers {
         match (ban, blocked) {
             (Some(Ban::Manual), _) => Some(Excluded::Manual),
             (Some(Ban::Fatal(until)), _) => Some(Excluded::Fatal(until)),
-            (_, Some(Blocked::Forced)) => Some(Excluded::ForcedOpen),
             (Some(Ban::Score(until)), _) => Some(Excluded::Banned(until)),
             _ if self.score(now, peer).value(now) <= score::AVOID => Some(Excluded::Avoided),
             (_, Some(Blocked::Open(until))) => Some(Excluded::Open(until)),
@@ -220,7 +217,7 @@ impl Peers {
     ///
     /// # Errors
     /// Why it is not asked.
-    pub fn permit(&mut self, now: Instant, peer: PeerId, ask: &Ask) -> Result<Permit, Excluded> {
+    pub(crate) fn permit(&mut self, now: Instant, peer: PeerId, ask: &Ask) -> Result<Permit, Excluded> {
         if let Some(why) = self.excluded(now, &peer, ask.tokens)
             && why.lifted_by().is_none_or(|needed| ask.lift < needed)
         {
@@ -240,13 +237,12 @@ impl Peers {
             Some(Ok(liveness)) => Ok(Permit { peer, at: now, liveness: Some(liveness) }),
             Some(Err(Blocked::Open(until))) => Err(Excluded::Open(until)),
             Some(Err(Blocked::Probing(until))) => Err(Excluded::Probing(until)),
-            Some(Err(Blocked::Forced)) => Err(Excluded::ForcedOpen),
             None => Err(Excluded::TableFull),
         }
     }
 
     /// The first token came. Once per permit; further calls do nothing.
-    pub fn first_token(&mut self, now: Instant, permit: &mut Permit) {
+    pub(crate) fn first_token(&mut self, now: Instant, permit: &mut Permit) {
         let Some(liveness) = permit.liveness.take() else { return };
         self.update(now, &permit.peer, |known, rules| {
             known.breaker.success(rules, now, liveness);
@@ -255,7 +251,7 @@ impl Peers {
     }
 
     /// The answer ended, with count and digest as received; `bytes` of text. It ends a probation, too.
-    pub fn verified_end(&mut self, now: Instant, mut permit: Permit, bytes: u64) {
+    pub(crate) fn verified_end(&mut self, now: Instant, mut permit: Permit, bytes: u64) {
         // An answer without a token is an answer.
         self.first_token(now, &mut permit);
         let stands_still = self.bans.check(now, &permit.peer).is_some();
@@ -271,7 +267,7 @@ impl Peers {
 
     /// The attempt broke: no answer in time, a reset, or what is no answer. After its first token that is no question of
     /// liveness any more, but still of what to expect.
-    pub fn failed(&mut self, now: Instant, permit: Permit) {
+    pub(crate) fn failed(&mut self, now: Instant, permit: Permit) {
         self.end(now, permit, |known, rules, liveness| {
             known.counts.failures += 1;
             known.latency.fail(now);
@@ -282,10 +278,10 @@ impl Peers {
     }
 
     /// The peer had no slot. No failure: it is only expected to take as long as it asked to be left alone.
-    pub fn busy(&mut self, now: Instant, permit: Permit, pushback: Pushback) {
+    pub(crate) fn busy(&mut self, now: Instant, permit: Permit, asked: Millis) {
         self.end(now, permit, |known, rules, liveness| {
             known.counts.busy += 1;
-            known.latency.expect(now, pushback.pause().unwrap_or(crate::retry::LONGEST_PUSHBACK));
+            known.latency.expect(now, pushback(asked));
             if let Some(liveness) = liveness {
                 known.breaker.release(rules, now, liveness);
             }
@@ -293,7 +289,7 @@ impl Peers {
     }
 
     /// The attempt ended without a verdict on the peer: cancelled, declined, stale, never sent.
-    pub fn released(&mut self, now: Instant, permit: Permit) {
+    pub(crate) fn released(&mut self, now: Instant, permit: Permit) {
         self.end(now, permit, |known, rules, liveness| {
             known.counts.released += 1;
             if let Some(liveness) = liveness {
@@ -303,7 +299,7 @@ impl Peers {
     }
 
     /// The peer broke the protocol. Says until when it is banned, if it is from now on; the caller closes its streams.
-    pub fn violation(&mut self, now: Instant, peer: PeerId, severity: Severity) -> Option<Instant> {
+    pub(crate) fn violation(&mut self, now: Instant, peer: PeerId, severity: Severity) -> Option<Instant> {
         // Without room for a score there is still room for a ban.
         let _full = self.know(now, peer);
         let fatal = severity == Severity::Fatal;
@@ -330,12 +326,12 @@ impl Peers {
     ///
     /// # Errors
     /// If as many are banned by hand as the book holds.
-    pub fn ban(&mut self, peer: PeerId) -> Result<(), BookFull> {
+    pub(crate) fn ban(&mut self, peer: PeerId) -> Result<(), BookFull> {
         self.bans.ban_by_hand(peer)
     }
 
     /// Lifts every ban of `peer`, forgets what it was banned for, and closes its breaker.
-    pub fn allow(&mut self, peer: &PeerId) {
+    pub(crate) fn allow(&mut self, peer: &PeerId) {
         self.bans.allow(peer);
         if let Some(known) = self.known.get_mut(peer) {
             known.score = Score::Zero;
@@ -343,14 +339,9 @@ impl Peers {
         }
     }
 
-    /// The breaker of `peer`, to be forced; `None` if nothing is known of the peer.
-    pub fn breaker(&mut self, peer: &PeerId) -> Option<&mut Breaker> {
-        self.known.get_mut(peer).map(|known| &mut known.breaker)
-    }
-
     /// The ban book.
     #[must_use]
-    pub const fn bans(&self) -> &Bans {
+    pub(crate) const fn bans(&self) -> &Bans {
         &self.bans
     }
 
@@ -358,7 +349,7 @@ impl Peers {
     ///
     /// # Errors
     /// If there are too many bans by hand: the others were taken in.
-    pub fn import_bans(&mut self, now: Instant, away: Millis, records: &[BanRecord]) -> Result<(), BookFull> {
+    pub(crate) fn import_bans(&mut self, now: Instant, away: Millis, records: &[BanRecord]) -> Result<(), BookFull> {
         let outcome = self.bans.import(now, away, records);
         for record in records {
             let until = self.bans.end(now, &record.peer).filter(|until| now < *until);
@@ -372,7 +363,7 @@ impl Peers {
     /// The time to a first token at `peer`, which says itself that it takes `eta` and has `load` jobs waiting. It is
     /// believed when it claims to be slower than it was seen to be, never when it claims to be faster.
     #[must_use]
-    pub fn expected_time(&self, now: Instant, peer: &PeerId, eta: Millis, load: u32) -> Millis {
+    pub(crate) fn expected_time(&self, now: Instant, peer: &PeerId, eta: Millis, load: u32) -> Millis {
         let known = self.known.get(peer);
         let each = known.map_or(latency::COLD, |known| known.latency.estimate(now)).max(eta.min(latency::LONGEST));
         let load = u64::from(load) + known.map_or(0, |known| u64::from(known.load));
@@ -380,7 +371,7 @@ impl Peers {
     }
 
     /// Everybody in the table, in the order of ids.
-    pub fn iter(&self) -> impl Iterator<Item = &PeerId> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PeerId> {
         self.known.keys()
     }
 

@@ -56,7 +56,6 @@ impl Job {
             max_retries: cx.policy.max_retries,
             deadline: self.until,
             pause,
-            pushback: None,
             timed_out: is_timeout(why),
             delivered,
         };

@@ -2,7 +2,6 @@
 
 use crate::{
     event::{Ending, Event, Interrupted, Outcome},
-    retry::Pushback,
     time::Millis,
     wire::message::ReleaseReason,
 };
@@ -80,7 +79,7 @@ impl Job {
                 cx.peers.verified_end(cx.now, permit, text_bytes);
             }
             Verdict::Failed => cx.peers.failed(cx.now, permit),
-            Verdict::Busy(after) => cx.peers.busy(cx.now, permit, Pushback::After(after)),
+            Verdict::Busy(after) => cx.peers.busy(cx.now, permit, after),
             Verdict::None => cx.peers.released(cx.now, permit),
         }
     }

@@ -1,7 +1,7 @@
 //! What a program of one's own needs that plays the applications of a world: it hears what nodes tell, and takes the
 //! tokens itself.
 
-use haggle_core::{Event, Instant, JobId, PeerId, ProviderEvent, peers::table::Reliability, time::Millis};
+use haggle_core::{Event, Instant, JobId, PeerId, ProviderEvent, peers::Reliability, time::Millis};
 
 use super::World;
 use crate::{job::keep, net::Role, node::NodeId, schedule::FaultKind, writer::Writer};

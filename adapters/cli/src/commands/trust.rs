@@ -6,10 +6,7 @@ use haggle::{
     Error,
     core::{
         Limits, PeerId as CorePeerId, Refusal,
-        peers::{
-            bans::{BanCause, BanRecord},
-            table::Reliability,
-        },
+        peers::{BanCause, BanRecord, Reliability},
         time::Millis,
     },
     id,

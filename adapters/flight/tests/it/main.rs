@@ -11,7 +11,7 @@ use haggle_core::{
     AttemptId, Criteria, Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Model, Output, PeerId, Policy,
     Provider, ProviderEvent, QueryId, Refusal, Requester, StreamId,
     machine::QueryOutcome,
-    peers::bans::{BanCause, BanRecord},
+    peers::{BanCause, BanRecord},
     provider::{self, Piece, Service, Serving},
     requester,
     spec::{Haggle, QuoteSpec},

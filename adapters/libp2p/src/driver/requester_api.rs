@@ -2,7 +2,7 @@
 
 use haggle_core::{
     Instant, PeerId, Refusal, Requester,
-    peers::table::Reliability,
+    peers::Reliability,
     requester::{Command, Reply},
 };
 use haggle_flight::Recorded;

@@ -8,7 +8,7 @@ use futures::{
 };
 use haggle_core::{
     Event, PeerId, ProviderEvent, Refusal,
-    peers::table::Reliability,
+    peers::Reliability,
     requester::{Command as Ask, Reply},
 };
 use haggle_sim::{NodeId, Told, World};

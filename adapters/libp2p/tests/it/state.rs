@@ -13,7 +13,7 @@ use haggle::{
     Config, Error,
     core::{
         Limits, PeerId, Refusal,
-        peers::bans::{BanCause, BanRecord},
+        peers::{BanCause, BanRecord},
         time::Millis,
     },
     state::State,

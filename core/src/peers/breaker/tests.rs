@@ -29,9 +29,14 @@ enum Op {
     Success(usize),
     Failure(usize),
     Release(usize),
-    ForceOpen,
-    Disable,
     Reset,
+}
+
+impl Breaker {
+    /// k: how often it opened lately.
+    fn level(&self, rules: &Rules, now: Instant) -> u32 {
+        self.settled(rules, now).eased(rules, now)
+    }
 }
 
 /// The breaker as its rules read: no laziness, no generations, a list of results instead of buckets.
@@ -79,10 +84,9 @@ impl Model {
         self.enter(Circuit::Closed);
     }
 
-    fn force(&mut self, circuit: Circuit) {
+    fn reset(&mut self) {
         self.close();
         self.k = 0;
-        self.enter(circuit);
     }
 
     fn wait(&mut self, rules: &Rules) {
@@ -136,8 +140,7 @@ impl Model {
             Op::Wait(millis) => (0..millis).for_each(|_| self.wait(rules)),
             Op::Acquire { lifted } => {
                 let counts = match self.circuit {
-                    Circuit::Closed | Circuit::Disabled => true,
-                    Circuit::ForcedOpen => return None,
+                    Circuit::Closed => true,
                     Circuit::Open if self.now < self.until && !lifted => return None,
                     Circuit::HalfOpen if self.probing && lifted => false,
                     Circuit::HalfOpen if self.probing => return None,
@@ -158,9 +161,7 @@ impl Model {
                     self.probing = false;
                 }
             }
-            Op::ForceOpen => self.force(Circuit::ForcedOpen),
-            Op::Disable => self.force(Circuit::Disabled),
-            Op::Reset => self.force(Circuit::Closed),
+            Op::Reset => self.reset(),
         }
         None
     }
@@ -184,7 +185,7 @@ impl World {
     }
 
     fn ops(&self, most_permits: usize) -> Vec<Op> {
-        let mut ops = Vec::from([Op::Wait(1), Op::ForceOpen, Op::Disable, Op::Reset]);
+        let mut ops = Vec::from([Op::Wait(1), Op::Reset]);
         if self.permits.len() < most_permits {
             ops.extend([false, true].map(|lifted| Op::Acquire { lifted }));
         }
@@ -216,8 +217,6 @@ impl World {
             Op::Success(permit) => self.breaker.success(rules, now, take(permit)),
             Op::Failure(permit) => self.breaker.failure(rules, now, take(permit)),
             Op::Release(permit) => self.breaker.release(rules, now, take(permit)),
-            Op::ForceOpen => self.breaker.force_open(),
-            Op::Disable => self.breaker.disable(),
             Op::Reset => self.breaker.reset(),
         }
         if late {
@@ -236,7 +235,6 @@ impl World {
         let blocked = match circuit {
             Circuit::Open if model.now < model.until => Some(Blocked::Open(at(model.until))),
             Circuit::HalfOpen if model.probing => Some(Blocked::Probing(at(model.until))),
-            Circuit::ForcedOpen => Some(Blocked::Forced),
             _ => None,
         };
         assert_eq!(self.breaker.blocked(rules, now), blocked, "{op:?} after {before:#?}");
@@ -280,7 +278,7 @@ fn agrees_with_its_rules_on_every_way_to_every_state() {
                 after.apply(op);
                 let (from, to) = (world.model.circuit, after.model.circuit);
                 circuits.insert(to);
-                if from != to && !matches!(op, Op::ForceOpen | Op::Disable | Op::Reset) {
+                if from != to && !matches!(op, Op::Reset) {
                     ways.insert((from, to));
                 }
                 most = most.max(after.model.k);
@@ -291,7 +289,7 @@ fn agrees_with_its_rules_on_every_way_to_every_state() {
         }
         worlds = next;
     }
-    assert_eq!(circuits.len(), 5, "not every state was reached: {circuits:?}");
+    assert_eq!(circuits.len(), 3, "not every state was reached: {circuits:?}");
     let (closed, open, half_open) = (Circuit::Closed, Circuit::Open, Circuit::HalfOpen);
     let expected = [(closed, open), (open, half_open), (half_open, open), (half_open, closed)];
     assert_eq!(ways, BTreeSet::from(expected), "ways that the breaker takes by itself");
@@ -307,7 +305,7 @@ fn agrees_with_its_rules_on_long_random_ways() {
         for _ in 0..2000 {
             let mut ops = world.ops(4);
             // By hand less often than by itself; long waits let what is old fade.
-            ops.retain(|op| !matches!(op, Op::ForceOpen | Op::Disable | Op::Reset) || rng.below(40) == 0);
+            ops.retain(|op| !matches!(op, Op::Reset) || rng.below(40) == 0);
             ops.push(Op::Wait(rng.below(15)));
             let op = ops[rng.below(ops.len() as u64) as usize];
             world.apply(op);

@@ -39,7 +39,7 @@ pub struct Reliability {
 impl Peers {
     /// What is known of `peer`; `None` if nothing is.
     #[must_use]
-    pub fn reliability(&self, now: Instant, peer: &PeerId) -> Option<Reliability> {
+    pub(crate) fn reliability(&self, now: Instant, peer: &PeerId) -> Option<Reliability> {
         let nobody = Known::new(now);
         let known = match self.known.get(peer) {
             None if self.bans.check(now, peer).is_none() && self.bans.end(now, peer).is_none() => return None,
@@ -64,7 +64,7 @@ impl Peers {
 
     /// How `peer` stands.
     #[must_use]
-    pub fn standing(&self, now: Instant, peer: &PeerId) -> Standing {
+    pub(crate) fn standing(&self, now: Instant, peer: &PeerId) -> Standing {
         let heard = self.known.get(peer).is_some_and(|known| !known.latency.is_cold() || known.score != Score::Zero);
         match () {
             () if self.bans.check(now, peer).is_some() => Standing::Banned,
