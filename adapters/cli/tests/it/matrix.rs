@@ -71,7 +71,7 @@ impl Play<'_> {
         let text: String =
             over.events("stream:token").iter().filter_map(|event| event["text"].as_str().map(str::to_owned)).collect();
         assert!(text == words(self.tokens as usize), "{} bytes that are not the answer: {}", text.len(), over.err);
-        assert_eq!(over.events("job:negotiated")[0]["price_out"], "700");
+        assert_eq!(over.events("job:negotiated")[0]["price_out"], "850");
         let bill = &over.events("job:ended")[0]["bill"];
         assert_eq!(bill["tokens"], self.tokens);
         assert_eq!(bill["lines"].as_array().map(Vec::len), Some(1), "one attempt wrote all of it: {bill}");

@@ -31,7 +31,7 @@ fn a_hangup_changes_prices_and_models_and_loses_no_job() {
     run(ask(&["--max-tokens", "10", "--seed", "1", PROMPT])).says(0, &["owed 0.01 units"]);
     let over = run(ask(&["--model", "talk", "--max-tokens", "4", "--chat", "Hi"]));
     over.says(0, &["owed 0.002 units"]);
-    assert_eq!(over.out, format!("{}\n", words(4)));
+    assert_eq!(over.out, words(4));
     let seen = run(folder.haggle(&["discover", "--json", "--provider", &serve.address, "--model", "words"]));
     assert!(seen.out.contains("\"slots\":4"), "{}", seen.out);
 
