@@ -49,6 +49,7 @@ impl Provider {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.job = Some(id);
             stream.stray_body = 0;
+            stream.is_displaced = false;
         }
         self.outbox.event(ProviderEvent::Accepted {
             peer,

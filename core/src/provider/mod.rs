@@ -97,6 +97,8 @@ struct Stream {
     until: Instant,
     /// Body bytes of a declined award that may still be on their way.
     stray_body: u64,
+    /// A job that was accepted here was displaced: its requester's signs of life may still be on their way.
+    is_displaced: bool,
 }
 
 /// What one peer has open here.
@@ -171,6 +173,7 @@ impl Provider {
             idle_frames: Bucket::new(self.now, self.limits.idle_frames),
             until: self.now.after(self.service.handshake),
             stray_body: 0,
+            is_displaced: false,
         };
         self.streams.insert(id, stream);
         self.index_stream(id);
@@ -400,6 +403,7 @@ impl Provider {
         }
         let peer = stream.peer;
         match message {
+            Message::Ack { end: false, .. } if stream.is_displaced => Ok(()),
             Message::Describe => {
                 let advert = self.advert();
                 self.outbox.send(id, &Message::Advert(advert));

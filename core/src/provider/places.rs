@@ -193,6 +193,7 @@ impl Provider {
             if let Some(stream) = self.streams.get_mut(&stream) {
                 // It was credited, and may be on its way.
                 stream.stray_body = to_come;
+                stream.is_displaced = true;
                 stream.until = self.now.after(self.service.idle);
             }
             self.decline(stream, reason, None);

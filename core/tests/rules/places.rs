@@ -93,6 +93,21 @@ fn who_has_most_makes_room() {
     assert_eq!(asks(&mut seller, "e", 1, true).1, Err(DeclineReason::Busy), "now nobody has clearly more");
 }
 
+/// [A7] A sign of life that crosses the Decline of a displaced job is no violation; where nothing was accepted it is one.
+#[test]
+fn an_ack_may_cross_the_decline_of_a_displaced_job() {
+    let mut seller = Seller::new();
+    let streams: Vec<StreamId> = (1..=5).map(|n| asks(&mut seller, "greedy", n, true).0).collect();
+    assert!(asks(&mut seller, "a", 1, true).1.is_ok());
+    assert!(is_displaced(&mut seller, streams[4]));
+    seller.say(streams[4], &Message::Ack { next: 0, end: false });
+    assert!(!seller.heard(streams[4]).is_reset);
+    seller.buyer = peer("greedy");
+    let fresh = seller.open();
+    seller.say(fresh, &Message::Ack { next: 0, end: false });
+    assert!(seller.heard(fresh).is_violation());
+}
+
 /// A requester that is gone keeps its slot for five seconds while somebody waits, and what it was written for longer.
 #[test]
 fn who_is_gone_yields_the_slot_to_who_waits() {
