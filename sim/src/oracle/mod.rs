@@ -27,7 +27,8 @@ use crate::{
     points::{Group, Points},
 };
 
-/// What is owed for an attempt, by the oracle's own formula ([M3] of `core/PROTOCOL.md`).
+/// What is owed for an attempt, by the oracle's own formula.
+// [M3]
 #[must_use]
 pub fn owed(tariff: Tariff, tokens: u64) -> u128 {
     if tokens == 0 { 0 } else { cost(tariff, tokens) }

@@ -29,7 +29,8 @@ impl Judge {
         }
     }
 
-    /// [M4]: the requester has room for all that it orders.
+    /// The requester has room for all that it orders.
+    // [M4]
     fn check_room(&mut self, sent: Sent, award: &Award) {
         let Some(book) = self.jobs.get(&award.job) else { return };
         let Some(spec) = &book.spec else { return };
