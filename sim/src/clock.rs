@@ -62,11 +62,11 @@ impl NodeClock {
         }
     }
 
-    /// Sets it forward or back; how much later a machine's deadlines come at worst.
+    /// Sets it forward or back; how much later, in the world's time, a machine's deadlines come at worst.
     pub(crate) fn step(&mut self, now: u64, ms: i64) -> u64 {
         let own = self.shows(now);
         (self.world, self.own) = (now, own.saturating_add_signed(ms));
-        own.saturating_sub(self.own)
+        self.when(own) - now
     }
 
     /// Lets it run fast or slow from now on; how much later a deadline within `span` comes at worst.
@@ -74,8 +74,9 @@ impl NodeClock {
         let own = self.shows(now);
         let before = self.rate();
         (self.world, self.own, self.ppm) = (now, own, ppm.clamp(-WORST, WORST));
-        // Rates are never below a half.
-        2 + (u128::from(before.saturating_sub(self.rate())) * 4 * u128::from(span) / u128::from(MILLION)) as u64
+        // A clock that was set back has to come to its latest first. Rates are never below a half.
+        let span = u128::from(span) + u128::from(self.latest.saturating_sub(own));
+        2 + (u128::from(before.saturating_sub(self.rate())) * 4 * span / u128::from(MILLION)) as u64
     }
 
     const fn rate(&self) -> u64 {
@@ -109,5 +110,17 @@ mod tests {
         assert_eq!(clock.step(5000, 10_000), 0);
         assert_eq!(clock.after(5000, 100), 5100);
         assert_eq!(clock.step(5000, i64::MIN), 12_000);
+    }
+
+    #[test]
+    fn how_late_a_clock_makes_its_machine_is_told_in_the_time_of_the_world() {
+        let mut clock = NodeClock::default();
+        clock.drift(0, -100_000, 0);
+        assert_eq!(clock.read(10_000), Instant::from_millis(9000));
+        // It needs 10,000 ms to show 9,000 more.
+        assert_eq!(clock.step(10_000, i64::MIN), 10_000);
+        let before = clock.after(10_000, 100);
+        let late = clock.drift(10_000, -200_000, 100);
+        assert!(clock.after(10_000, 100) <= before + late);
     }
 }
