@@ -25,12 +25,7 @@ impl Provider {
             return self.on_repeated_award(stream, known, payload, &award);
         }
         if let Err((reason, offer)) = self.admit(peer, &award) {
-            if let Some(stream) = self.streams.get_mut(&stream) {
-                // [A7]
-                stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
-            }
-            self.outbox.event(ProviderEvent::Declined { peer, reason });
-            return self.decline_for(&award.model, stream, reason, offer);
+            return self.decline_award(stream, peer, &award, reason, offer);
         }
         let id = AttemptId(self.next_attempt);
         self.next_attempt += 1;
@@ -62,6 +57,23 @@ impl Provider {
         self.outbox.send(stream, &Message::Accepted(accepted));
         self.on_body_complete(id);
         self.index_job(id);
+    }
+
+    /// Declines an award, whose body may be on its way: the refusal reaches its reader all the same.
+    pub(super) fn decline_award(
+        &mut self,
+        stream: StreamId,
+        peer: PeerId,
+        award: &Award,
+        reason: DeclineReason,
+        offer: Option<Offer>,
+    ) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            // [A7]
+            stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
+        }
+        self.outbox.event(ProviderEvent::Declined { peer, reason });
+        self.decline_for(&award.model, stream, reason, offer);
     }
 
     /// Everything that an award must fit, cheapest check first.

@@ -73,7 +73,7 @@ impl Provider {
         let frames = job.ring.from(first, job.window.end()).filter(|_| job.window.start() == first);
         let (true, true, Some(frames)) = (same, award.epoch > job.epoch, frames) else {
             let peer = job.peer;
-            return self.refuse(stream, peer, DeclineReason::Conflict, None);
+            return self.decline_award(stream, peer, award, DeclineReason::Conflict, None);
         };
         if !job.resumes.charge(self.now) {
             return self.reset_stream(stream);

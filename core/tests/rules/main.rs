@@ -11,6 +11,7 @@ mod choosing;
 mod damage;
 mod haggling;
 mod places;
+mod refusals;
 mod resuming;
 mod seller;
 mod streaming;
