@@ -77,6 +77,7 @@ fn bad(detail: impl Into<String>) -> Failure {
     Failure::new(Why::BadRequest, detail)
 }
 
+// [A12]
 fn check(messages: &[Message]) -> Result<(), Failure> {
     if messages.is_empty() {
         return Err(bad("the conversation is empty"));

@@ -25,6 +25,7 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
         self.held.push((id, self.bytes.len()));
         let text = self.text();
+        // [A11] In what is written here, and nowhere else.
         if let Some(at) = self.stop.iter().filter_map(|stop| text.find(stop)).min() {
             return (self.deliver(at), true);
         }

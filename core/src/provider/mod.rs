@@ -402,8 +402,10 @@ impl Provider {
             return Err(Violation::Flood);
         }
         let peer = stream.peer;
+        // [C6] In any order.
         match message {
             Message::Ack { end: false, .. } if stream.is_displaced => Ok(()),
+            // [C4]
             Message::Describe => {
                 let advert = self.advert();
                 self.outbox.send(id, &Message::Advert(advert));

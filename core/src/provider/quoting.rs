@@ -187,6 +187,7 @@ impl Provider {
     }
 
     /// The posted price of a request, or why it gets none.
+    // [N6]
     fn price(&self, model: &Model, body_bytes: u64, max_tokens: u64) -> Result<Tariff, DeclineReason> {
         if self.is_closing() {
             return Err(DeclineReason::Draining);

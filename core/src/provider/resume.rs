@@ -98,6 +98,7 @@ impl Provider {
         self.replay(id, stream, &frames);
     }
 
+    // [C5]
     pub(super) fn gone(&mut self, stream: StreamId, reason: GoneReason) {
         self.outbox.send(stream, &Message::Gone(reason));
         self.close_stream(stream);

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs};
 use super::{sources, top};
 
 /// Rooms whose comments say where a rule is kept.
-const CODE: &[&str] = &["core/src", "adapters/libp2p/src"];
+const CODE: &[&str] = &["core/src", "adapters/libp2p/src", "adapters/engine/src"];
 /// Rooms whose comments say what fails when it is broken.
 const TESTS: &[&str] = &["core/tests", "sim/tests", "sim/src/oracle", "adapters/libp2p/tests"];
 

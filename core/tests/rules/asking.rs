@@ -1,0 +1,104 @@
+//! What may be said on a stream, in which order, and who ends it.
+
+use haggle_core::{
+    Model,
+    wire::{
+        Message,
+        message::{Award, DeclineReason, EndReason, GoneReason, ReleaseReason, Rfq},
+    },
+};
+
+use super::{JOB, PROMPT, award, model, seller::Seller};
+
+fn rfq() -> Rfq {
+    Rfq { rfq: 5, model: model(), body_bytes: 256, max_tokens: 30 }
+}
+
+/// [C4] [C6]
+#[test]
+fn a_stream_without_an_attempt_takes_everything_in_any_order() {
+    let mut seller = Seller::new();
+    let stream = seller.open();
+    for _ in 0..3 {
+        seller.say(stream, &Message::Describe);
+        assert!(matches!(seller.heard(stream).one(), Message::Advert(_)));
+        seller.say(stream, &Message::Rfq(rfq()));
+        assert!(matches!(seller.heard(stream).one(), Message::Offer(_)));
+    }
+    let (running, attempt) = seller.running(&award());
+    seller.push(attempt, "a").unwrap();
+    seller.cut(running);
+    // A Resume where prices were asked for.
+    seller.say(stream, &Message::Resume { job: JOB, attempt: 1, epoch: 2, next: 0 });
+    let heard = seller.heard(stream);
+    assert!(matches!(heard.messages()[..], [Message::Resumed { next: 0 }, Message::Chunk { seq: 0, .. }]));
+    seller.finish(attempt, EndReason::Stop);
+    assert!(matches!(seller.heard(stream).one(), Message::End(_)));
+}
+
+/// [C5]
+#[test]
+fn who_ends_a_stream() {
+    let mut seller = Seller::new();
+    let stream = seller.open();
+    seller.say(stream, &Message::Rfq(rfq()));
+    assert!(matches!(seller.heard(stream).one(), Message::Offer(_)));
+    seller.say(stream, &Message::Release(ReleaseReason::Price));
+    let heard = seller.heard(stream);
+    assert!(heard.messages().is_empty() && !heard.is_closed && !heard.is_reset, "its requester closes it");
+    let ends = |message: Message<'_>| {
+        let mut seller = Seller::new();
+        let stream = seller.open();
+        seller.say(stream, &message);
+        seller.body(stream, PROMPT);
+        let heard = seller.heard(stream);
+        assert!(!heard.is_reset, "{message:?}");
+        heard.is_closed
+    };
+    assert!(ends(Message::Cancel { job: JOB, attempt: 1 }), "Gone");
+    assert!(ends(Message::Resume { job: JOB, attempt: 1, epoch: 1, next: 0 }), "Gone");
+    assert!(ends(Message::Award(Award { body_hash: [0; 32], ..award() })), "body mismatch");
+    assert!(!ends(Message::Award(Award { offer: Some(9), ..award() })), "any other Decline");
+    let (stream, attempt) = seller.running(&award());
+    seller.finish(attempt, EndReason::Stop);
+    seller.say(stream, &Message::Ack { next: 0, end: true });
+    assert!(seller.heard(stream).is_closed, "Ack {{end}}");
+    let (stream, _) = seller.running(&Award { attempt: 2, ..award() });
+    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2 });
+    assert!(seller.heard(stream).is_closed, "a confirmed Cancel");
+    let stream = seller.open();
+    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2 });
+    assert_eq!(seller.heard(stream).one(), Message::Gone(GoneReason::Unknown));
+}
+
+/// [N6]
+#[test]
+fn why_there_is_no_price() {
+    let refused = |rfq: Rfq| {
+        let mut seller = Seller::new();
+        let stream = seller.open();
+        seller.say(stream, &Message::Rfq(rfq));
+        match seller.heard(stream).one() {
+            Message::Decline(decline) => decline.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let another = Model::new(b"another").unwrap();
+    assert_eq!(refused(Rfq { model: another, ..rfq() }), DeclineReason::UnknownModel);
+    assert_eq!(refused(Rfq { max_tokens: 1_024, ..rfq() }), DeclineReason::Context);
+    assert_eq!(refused(Rfq { body_bytes: (2 << 20) + 256, ..rfq() }), DeclineReason::Unsupported);
+}
+
+/// [R3] Once a token was acknowledged, the Award is no way back to the beginning.
+#[test]
+fn an_award_is_not_repeated_after_an_acknowledged_token() {
+    let mut seller = Seller::new();
+    let (stream, attempt) = seller.running(&award());
+    seller.push(attempt, "a").unwrap();
+    seller.say(stream, &Message::Ack { next: 1, end: false });
+    seller.cut(stream);
+    let again = seller.open();
+    seller.award(again, &Award { epoch: 2, ..award() });
+    let heard = seller.heard(again);
+    assert!(matches!(heard.one(), Message::Decline(decline) if decline.reason == DeclineReason::Conflict));
+}
