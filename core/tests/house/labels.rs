@@ -1,7 +1,9 @@
 //! The rules of `PROTOCOL.md` and the places that hold them name each other: `[A5]` in a comment is a citation of that rule.
 //!
 //! A citation counts where it hangs on something: the line after its comment is code. Take the code away and it hangs in the
-//! air; take the test away and the rule is held by nobody. Both are told.
+//! air; take the test away and the rule is held by nobody. Both are told. A comment that stayed, and now stands before
+//! whatever came next, looks like any other: of each rule that must be kept the code is therefore named here, and is looked
+//! for below its citation.
 
 use std::{collections::BTreeMap, fs};
 
@@ -11,6 +13,72 @@ use super::{sources, top};
 const CODE: &[&str] = &["core/src", "adapters/libp2p/src", "adapters/engine/src"];
 /// Rooms whose comments say what fails when it is broken.
 const TESTS: &[&str] = &["core/tests", "sim/tests", "sim/src/oracle", "adapters/libp2p/tests"];
+
+/// What keeps a rule that must be kept: the code, or its beginning, in the lines below a citation.
+const KEPT_BY: &[(&str, &str)] = &[
+    ("T2", "pub const PROTOCOL"),
+    ("T4", "self.streams.len() >= self.limits.streams"),
+    ("D1", "pub fn dht_key("),
+    ("D2", "Standing::Unknown => survey.unknown.push"),
+    ("F2", "u16::from_be_bytes(*head)"),
+    ("F3", "pub fn next"),
+    ("E5", "fn check_shape"),
+    ("C1", "_ => Err(Violation::Unexpected)"),
+    ("C2", "stream.idle_frames.charge"),
+    ("M1", "pub const fn cost(&self, tokens: u64) -> u128"),
+    ("M4", "money::reserve_in_both"),
+    ("N1", "let rfq = Rfq {"),
+    ("N4", "!job::within(&offer.tariff, &last)"),
+    ("A1", "self.send(cx, &award)"),
+    ("A4", "!= job.award.body_hash"),
+    ("A5", "cx.limits.body_unasked"),
+    ("A6", "/ service.body_rate"),
+    ("A8", "accepted.terms != self.terms"),
+    ("A9", "|| !granted"),
+    ("W1", "if seq != self.window.end()"),
+    ("W2", "written > self.max_tokens"),
+    ("W4", "if !self.window.take("),
+    ("W5", "next > job.window.end()"),
+    ("X1", "end.hash == self.text_hash"),
+    ("X3", "end: true"),
+    ("K2", "fn on_cancel"),
+    ("R1", "if next != self.next()"),
+    ("R2", "frame.start == next"),
+    ("R4", "if epoch <= job.epoch"),
+    ("R9", "== self.evidence.as_bytes()"),
+];
+
+#[test]
+fn what_must_be_kept_is_kept_where_it_is_cited() {
+    let protocol = fs::read_to_string(top().join("core/PROTOCOL.md")).unwrap();
+    let mut untold: Vec<&str> =
+        rules(&protocol).into_iter().filter(|(_, must)| *must).map(|(label, _)| label).collect();
+    let sources: Vec<_> = CODE.iter().flat_map(|room| sources(&top().join(room))).collect();
+    for (label, code) in KEPT_BY {
+        assert!(sources.iter().any(|(_, text)| keeps(text, label, code)), "[{label}] is cited nowhere above `{code}`");
+        untold.retain(|untold| untold != label);
+    }
+    assert!(untold.is_empty(), "what keeps {untold:?}?");
+}
+
+#[test]
+fn a_comment_that_stayed_keeps_nothing() {
+    let text = "// [A1]\n// as ordered\nsend(\n    award,\n);\n";
+    assert!(keeps(text, "A1", "send(") && keeps(text, "A1", "award"));
+    assert!(!keeps("// [A1]\nnext();\n\nfn f() {\nlet a;\nsend(award);\n}", "A1", "send("));
+    assert!(!keeps("// [A1]\n// send(award)\nnext();\n", "A1", "send("), "a comment is no code");
+    assert!(keeps("send(award); // [A1]\n", "A1", "send("));
+}
+
+/// Whether a citation of the rule stands above the code, or beside it: the code is in the statement's first lines.
+fn keeps(text: &str, label: &str, code: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let said = format!("[{label}]");
+    let cites = |line: &str| line.split_once("//").is_some_and(|(_, comment)| comment.contains(&said));
+    lines.iter().enumerate().filter(|(_, line)| cites(line)).any(|(at, _)| {
+        lines[at..].iter().filter(|line| !line.starts_with("//")).take(3).any(|line| line.contains(code))
+    })
+}
 
 #[test]
 fn every_rule_has_a_place_and_a_test_and_every_citation_a_rule() {
