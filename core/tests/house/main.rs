@@ -1,5 +1,5 @@
-//! Rules of the house that no compiler checks: the core stays pure, rooms form no circles, versions
-//! with holes stay out, the seed map is true, every rule of the protocol has its place and its test, what grows too large is
+//! Rules of the house that no compiler checks: the core stays pure, rooms form no circles, versions with holes stay out, the
+//! seed map and the tables of rooms are true, every rule of the protocol has its place and its test, what grows too large is
 //! divided.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not read the tree has failed")]
 
@@ -8,6 +8,7 @@ mod labels;
 mod lockfile;
 mod purity;
 mod readme;
+mod rooms;
 mod seed_map;
 mod sizes;
 mod threats;

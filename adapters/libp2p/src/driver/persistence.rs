@@ -1,4 +1,6 @@
 //! When the machines' state is written down: at once where it must not be lost, else at a calm pace.
+//!
+//! What happens is judged here, by its event; what is ordered, such as a ban by hand, in [`commands`](super::commands).
 
 use std::time::{Duration, Instant as Clock};
 
