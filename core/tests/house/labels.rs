@@ -25,6 +25,9 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("E5", "fn check_shape"),
     ("C1", "_ => Err(Violation::Unexpected)"),
     ("C2", "stream.idle_frames.charge"),
+    ("C4", "Message::Describe =>"),
+    ("C5", "pub(super) fn gone("),
+    ("C6", "match message {"),
     ("M1", "pub const fn cost(&self, tokens: u64) -> u128"),
     ("M4", "money::reserve_in_both"),
     ("N1", "let rfq = Rfq {"),
@@ -44,6 +47,7 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("K2", "fn on_cancel"),
     ("R1", "if next != self.next()"),
     ("R2", "frame.start == next"),
+    ("R3", "body_credit: 0"),
     ("R4", "if epoch <= job.epoch"),
     ("R9", "== self.evidence.as_bytes()"),
 ];
