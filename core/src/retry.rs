@@ -47,16 +47,36 @@ pub(crate) struct Retry {
     pub delivered: bool,
 }
 
-/// Why a job may not try again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-pub(crate) enum NoRetry {
-    /// It had all its attempts.
+/// Why a job that failed was not tried any further.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cbor(index_only)]
+pub enum NoRetry {
+    /// It had all the attempts, or all the rounds of asking, that [`max_retries`](crate::Policy::max_retries) allows.
+    #[n(0)]
     Attempts,
-    /// The deadline would be over before the next attempt began.
+    /// Its deadline would be over before the next attempt began.
+    #[n(1)]
     Deadline,
-    /// Too much fails: retries would only add to it.
+    /// Too much fails at this node: the retries of all its jobs together are bounded.
+    #[n(2)]
     Quota,
+    /// Tokens were delivered, and its [`Failover`](crate::spec::Failover) lets nobody else go on.
+    #[n(3)]
+    Failover,
+    /// Tokens were delivered, and their text is held no more: nobody can continue what he can not be shown.
+    #[n(4)]
+    Forgotten,
+    /// Whoever could go on is beyond the budget.
+    #[n(5)]
+    Budget,
+    /// Nobody is left who could be asked.
+    #[n(6)]
+    Nobody,
+    /// All tokens were delivered: nothing is left to write.
+    #[n(7)]
+    Complete,
 }
 
 impl Default for RetryQuota {

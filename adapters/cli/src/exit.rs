@@ -7,9 +7,9 @@ use std::{
 };
 
 use haggle::{
-    Error,
+    Error, JobError,
     core::{
-        event::{Failure, PassedOver},
+        event::{Failure, NoRetry, PassedOver},
         machine::{QueryOutcome, StreamFailure},
     },
 };
@@ -139,7 +139,7 @@ impl From<Error> for Failed {
             _ => None,
         };
         let message = match &error {
-            Error::Job(job) => explain(&job.failure, job.billed(), job.tokens_delivered()),
+            Error::Job(job) => explain(job),
             Error::Unsupported { what, runtime, available, .. } => format!(
                 "there is no {what} on the {runtime} runtime: turn it off with --{} false, or take --runtime {}",
                 what.to_lowercase(),
@@ -210,8 +210,8 @@ fn outcome(failure: &Failure) -> Option<&'static str> {
 }
 
 /// The core counts micro-units; people are told units.
-fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
-    let mut text = match failure {
+fn explain(job: &JobError) -> String {
+    let mut text = match &job.failure {
         Failure::OverBudget { cheapest, budget: 0 } => format!(
             "without a budget only free providers are taken, and the cheapest offer costs at most {0} units: \
              allow it with --budget {0}",
@@ -226,7 +226,7 @@ fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
             format!("no provider was reached; the last one: {why}: {}", advice(*why))
         }
         Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 } => {
-            format!("{failure}: check that the bootstrap node runs, and try again")
+            format!("{}: check that the bootstrap node runs, and try again", job.failure)
         }
         Failure::Deadline => "the deadline passed: allow more time with --deadline".into(),
         Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit } if *unfit > 0 => {
@@ -236,8 +236,27 @@ fn explain(failure: &Failure, billed: u128, tokens: u64) -> String {
         }
         failure => failure.to_string(),
     };
+    if let Some(why) = given_up(job) {
+        text.push_str(&format!("; no further attempt: {why}"));
+    }
+    let tokens = job.tokens_delivered();
     if tokens > 0 {
-        text.push_str(&format!("; {tokens} tokens were delivered, {} units are owed", decimal(billed)));
+        text.push_str(&format!("; {tokens} tokens were delivered, {} units are owed", decimal(job.billed())));
     }
     text
+}
+
+/// Why nothing further was tried, and which flag would have it tried.
+fn given_up(job: &JobError) -> Option<String> {
+    let why = job.no_retry?;
+    let flag = match why {
+        // Who says what the last of them said has said that there are no others.
+        NoRetry::Nobody if matches!(job.failure, Failure::Declined(_)) => return None,
+        NoRetry::Attempts => ": allow more with max_retries in the settings",
+        NoRetry::Deadline => ": allow more time with --deadline",
+        NoRetry::Failover => ": let another provider go on with --failover continue",
+        NoRetry::Budget => ": raise --budget",
+        _ => "",
+    };
+    Some(format!("{why}{flag}"))
 }

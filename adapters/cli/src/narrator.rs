@@ -212,7 +212,7 @@ impl Narrator {
 
     /// Tells how the job ended; what went wrong is told by whoever prints the error.
     pub(crate) fn ended(&mut self, ending: Result<&Receipt, &JobError>) -> io::Result<()> {
-        let bill = ending.map_or_else(|error| &error.bill, |receipt| &receipt.bill);
+        let bill = ending.map_or_else(|error| &*error.bill, |receipt| &receipt.bill);
         if self.json {
             return print_json(&ended_json(ending));
         }
@@ -428,6 +428,8 @@ fn ended_json(ending: Result<&Receipt, &JobError>) -> Value {
         Err(error) => json!({
             "event": "job:ended", "outcome": error.code(), "reason": reason(&error.failure),
             "text": error.failure.to_string(), "bill": bill_json(&error.bill),
+            "no_retry": error.no_retry.map(|why| why.code()),
+            "no_retry_text": error.no_retry.map(|why| why.to_string()),
         }),
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, io};
 
 use haggle_core::{
     Refusal,
-    event::{Bill, Failure},
+    event::{Bill, Failure, NoRetry},
 };
 
 use crate::{config::ConfigError, id, key::KeyFileError, runtime::MdnsError, state::StateError};
@@ -168,8 +168,10 @@ impl From<JobError> for Error {
 pub struct JobError {
     /// Why.
     pub failure: Failure,
+    /// Why nothing further was tried; `None` where the failure says it itself.
+    pub no_retry: Option<NoRetry>,
     /// What is owed for what was delivered; nothing is paid in this version.
-    pub bill: Bill,
+    pub bill: Box<Bill>,
 }
 
 impl JobError {
@@ -202,6 +204,9 @@ impl JobError {
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.failure.fmt(f)?;
+        if let Some(why) = self.no_retry {
+            write!(f, "; no further attempt: {why}")?;
+        }
         if self.bill.tokens > 0 {
             write!(f, " ({} tokens were delivered, {} micro-units are owed)", self.bill.tokens, self.bill.owed)?;
         }

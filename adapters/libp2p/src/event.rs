@@ -13,7 +13,7 @@ use std::{
 use futures::{Stream, channel::mpsc};
 use haggle_core::{
     JobId, Model,
-    event::{Bill, Outcome, ServedReason, Settlement},
+    event::{Bill, NoRetry, Outcome, ServedReason, Settlement},
     money::Tariff,
     wire::message::{Advert, DeclineReason, ReleaseReason},
 };
@@ -85,6 +85,8 @@ pub enum NodeEvent {
         job: JobId,
         /// How.
         outcome: Outcome,
+        /// Why nothing further was tried; `None` where the outcome says it itself.
+        no_retry: Option<NoRetry>,
         /// What it came to.
         bill: Bill,
     },

@@ -6,6 +6,7 @@ use crate::{
     id::PeerId,
     machine::QueryOutcome,
     money::Tariff,
+    retry::NoRetry,
     snapshot::wide,
     wire::message::{Advert, EndReason},
 };
@@ -18,6 +19,9 @@ use super::{PassedOver, Quote, Violation};
 pub struct Ending {
     /// Finished, or failed and why.
     pub outcome: Outcome,
+    /// Why nothing further was tried, after [`Failure::Declined`] and [`Failure::Interrupted`]. Every other outcome says itself
+    /// why it is the last.
+    pub no_retry: Option<NoRetry>,
     /// What it costs.
     pub bill: Bill,
 }

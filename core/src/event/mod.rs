@@ -18,6 +18,7 @@ use crate::{
     },
 };
 
+pub use crate::retry::NoRetry;
 pub use ending::{Bill, BillLine, Ending, Failure, Finished, Interrupted, Outcome, Settlement};
 pub use provider::{ProviderEvent, ServedReason, Work};
 

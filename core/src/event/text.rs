@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Event, Failure, Interrupted, PassedOver, Violation};
+use super::{Event, Failure, Interrupted, NoRetry, PassedOver, Violation};
 use crate::{
     id::JobId,
     machine::{QueryOutcome, StreamFailure},
@@ -124,6 +124,38 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
+
+impl NoRetry {
+    /// A stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Quota => "quota",
+            Self::Failover => "failover",
+            Self::Forgotten => "forgotten",
+            Self::Budget => "budget",
+            Self::Nobody => "nobody",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+impl fmt::Display for NoRetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attempts => "it had all its attempts",
+            Self::Deadline => "another one would begin after the deadline",
+            Self::Quota => "too many jobs of this node fail lately, and more attempts would add to that",
+            Self::Failover => "its failover lets nobody else go on",
+            Self::Forgotten => "the text so far is held no more, so that nobody can continue it",
+            Self::Budget => "who could go on is beyond the budget",
+            Self::Nobody => "nobody is left who could be asked",
+            Self::Complete => "all tokens were delivered",
+        })
+    }
+}
 
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

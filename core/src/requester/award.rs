@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     digest,
-    event::{ChoiceReason, Event, Finished, Interrupted, Outcome, PassedOver, Quote, TakeOver},
+    event::{ChoiceReason, Event, Finished, Interrupted, PassedOver, Quote, TakeOver},
     id::{JobId, PeerId, StreamId},
     money::{self, Amount},
     peers::table::{Ask, Permit},
@@ -35,7 +35,7 @@ impl Job {
         let Goal::Answer(answer) = &self.goal else {
             debug_assert!(matches!(self.goal, Goal::Quote { .. }), "who looks round asks for no offers");
             cx.rank(&mut quotes, 0);
-            return Next::End(Outcome::Finished(Finished::Quotes(quotes)));
+            return Next::finish(Finished::Quotes(quotes));
         };
         let by_application = answer.is_chosen_by_application();
         let reason = cx.rank(&mut quotes, answer.time_value);

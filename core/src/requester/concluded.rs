@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 
 use crate::{
-    event::{BillLine, Failure, Finished, Outcome},
+    event::{BillLine, Ending, Failure, Finished, NoRetry, Outcome},
     wire::message::EndReason,
 };
 
@@ -32,27 +32,27 @@ pub(super) enum How {
         prompt_tokens: u64,
     },
     #[n(1)]
-    Failed(#[n(0)] Failure),
+    Failed(#[n(0)] Failure, #[n(1)] Option<NoRetry>),
 }
 
 impl How {
     /// `None` for what is no answer. A failure is kept whatever it is: there may have been awards before it.
-    pub(super) const fn of(outcome: &Outcome) -> Option<Self> {
-        match outcome {
+    pub(super) const fn of(ending: &Ending) -> Option<Self> {
+        match &ending.outcome {
             Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
                 Some(Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens })
             }
             Outcome::Finished(_) => None,
-            Outcome::Failed(failure) => Some(Self::Failed(*failure)),
+            Outcome::Failed(failure) => Some(Self::Failed(*failure, ending.no_retry)),
         }
     }
 
-    pub(super) const fn outcome(self, tokens: u64) -> Outcome {
+    pub(super) const fn outcome(self, tokens: u64) -> (Outcome, Option<NoRetry>) {
         match self {
             Self::Finished { reason, prompt_tokens } => {
-                Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens })
+                (Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }), None)
             }
-            Self::Failed(failure) => Outcome::Failed(failure),
+            Self::Failed(failure, no_retry) => (Outcome::Failed(failure), no_retry),
         }
     }
 }

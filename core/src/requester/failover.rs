@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::{
     backoff,
-    event::{Failure, Finished, Interrupted, Outcome, PassedOver, TakeOver, Violation},
+    event::{Failure, Finished, Interrupted, NoRetry, PassedOver, TakeOver, Violation},
     id::PeerId,
     peers::score::Severity,
     retry::Retry,
@@ -16,7 +16,7 @@ use crate::{
 use super::{
     attempt::Attempt,
     context::Context,
-    job::{Goal, Job, NegotiationState, Next, Phase},
+    job::{Answer, Goal, Job, NegotiationState, Next, Phase},
     settle::Verdict,
     transcript::Transcript,
 };
@@ -42,12 +42,12 @@ impl Job {
         if delivered && self.left() == 0 {
             if why == Interrupted::Violation(Violation::Digest) {
                 // All tokens are there, but not as they were written: nobody can mend that.
-                return Next::fail(Failure::Interrupted(why));
+                return Next::give_up(Failure::Interrupted(why), NoRetry::Complete);
             }
             // Only the End is missing.
             let answer =
                 Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: self.transcript.tokens() };
-            return Next::End(Outcome::Finished(answer));
+            return Next::finish(answer);
         }
         let base = cx.policy.retry_delay.max(in_vain);
         let pause = backoff::pause(&mut cx.rng, base, backoff::CAP, self.tries.saturating_sub(1));
@@ -59,9 +59,11 @@ impl Job {
             timed_out: is_timeout(why),
             delivered,
         };
-        let may = if delivered && !self.can_be_taken_over() { None } else { cx.quota.may_retry(cx.now, &retry).ok() };
-        let Some(until) = may else { return Next::fail(self.broken_off()) };
-        self.phase = Phase::Waiting { until };
+        let may = if delivered { self.may_be_taken_over() } else { Ok(()) };
+        match may.and_then(|()| cx.quota.may_retry(cx.now, &retry)) {
+            Ok(until) => self.phase = Phase::Waiting { until },
+            Err(why) => return Next::give_up(self.broken_off(), why),
+        }
         if delivered {
             // The body is another one now: what was offered for the old one does not bind.
             self.release_negotiations(cx, ReleaseReason::Late);
@@ -87,16 +89,19 @@ impl Job {
     }
 
     /// Nobody is left but those that were busy: they are asked again after a pause, as often as a broken attempt is retried.
-    /// Says whether there are such.
-    pub(super) fn wait_for_busy(&mut self, cx: &mut Context) -> bool {
-        let busy = self.busy.take().filter(|_| self.rounds < cx.policy.max_retries);
-        if let Some(after) = busy {
-            let pause = backoff::pause(&mut cx.rng, cx.policy.retry_delay, backoff::CAP, self.rounds).max(after);
-            self.rounds += 1;
-            self.phase = Phase::Waiting { until: cx.now.after(pause) };
-            self.forget_offers();
+    ///
+    /// # Errors
+    /// Why nobody is asked again.
+    pub(super) fn wait_for_busy(&mut self, cx: &mut Context) -> Result<(), NoRetry> {
+        let after = self.busy.take().ok_or(NoRetry::Nobody)?;
+        if self.rounds >= cx.policy.max_retries {
+            return Err(NoRetry::Attempts);
         }
-        busy.is_some()
+        let pause = backoff::pause(&mut cx.rng, cx.policy.retry_delay, backoff::CAP, self.rounds).max(after);
+        self.rounds += 1;
+        self.phase = Phase::Waiting { until: cx.now.after(pause) };
+        self.forget_offers();
+        Ok(())
     }
 
     /// The pause is over.
@@ -136,14 +141,14 @@ impl Job {
     }
 
     /// Whether another provider may go on after the first token.
-    pub(super) fn can_be_taken_over(&self) -> bool {
+    ///
+    /// # Errors
+    /// Why none may.
+    pub(super) fn may_be_taken_over(&self) -> Result<(), NoRetry> {
         match &self.goal {
-            Goal::Answer(answer) => match answer.failover {
-                Failover::Continue => !self.forgot_run,
-                Failover::Restart => true,
-                Failover::Never => false,
-            },
-            Goal::Quote { .. } | Goal::Discover => false,
+            Goal::Answer(Answer { failover: Failover::Continue, .. }) if self.forgot_run => Err(NoRetry::Forgotten),
+            Goal::Answer(Answer { failover: Failover::Continue | Failover::Restart, .. }) => Ok(()),
+            Goal::Answer(_) | Goal::Quote { .. } | Goal::Discover => Err(NoRetry::Failover),
         }
     }
 

@@ -43,9 +43,9 @@ impl Requester {
                 Next::Choose => job.choose(cx),
                 Next::Search => job.advance_search(cx),
                 Next::Broken(why) => job.on_broken(cx, why),
-                Next::End(outcome) => {
+                Next::End(outcome, no_retry) => {
                     if let Some(job) = jobs.remove(&id) {
-                        job.end(cx, outcome);
+                        job.end(cx, outcome, no_retry);
                     }
                     return result;
                 }

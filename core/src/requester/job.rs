@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    event::{Bill, BillLine, Failure, Interrupted, Outcome, PassedOver, Quote, TakeOver},
+    event::{Bill, BillLine, Failure, Finished, Interrupted, NoRetry, Outcome, PassedOver, Quote, TakeOver},
     id::{JobId, PeerId, StreamId},
     machine::{Cause, Timeout},
     money::{Account, Amount, Tariff},
@@ -26,8 +26,8 @@ pub(super) enum Next {
     Search,
     /// The attempt ended without an answer: somebody else goes on, or nobody.
     Broken(Interrupted),
-    /// The job is over.
-    End(Outcome),
+    /// The job is over; where it was given up, why nothing further is tried.
+    End(Outcome, Option<NoRetry>),
 }
 
 /// One request of the application: an answer, prices, or providers.
@@ -146,8 +146,18 @@ pub(super) enum NegotiationState {
 }
 
 impl Next {
+    pub(super) const fn finish(finished: Finished) -> Self {
+        Self::End(Outcome::Finished(finished), None)
+    }
+
+    /// A failure that says itself why it is the last.
     pub(super) const fn fail(failure: Failure) -> Self {
-        Self::End(Outcome::Failed(failure))
+        Self::End(Outcome::Failed(failure), None)
+    }
+
+    /// A failure after which another attempt could have been made.
+    pub(super) const fn give_up(failure: Failure, why: NoRetry) -> Self {
+        Self::End(Outcome::Failed(failure), Some(why))
     }
 }
 

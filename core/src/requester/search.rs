@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    event::{Event, Failure, Finished, Outcome, PassedOver, Violation, explain::LeftOut},
+    event::{Event, Failure, Finished, NoRetry, PassedOver, Violation, explain::LeftOut},
     id::{JobId, Model, PeerId, QueryId, StreamId},
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
@@ -200,31 +200,30 @@ impl Job {
         if *limit > 0 {
             survey.adverts.truncate(*limit as usize);
         }
-        Next::End(Outcome::Finished(Finished::Providers { found: survey.adverts, outcome }))
+        Next::finish(Finished::Providers { found: survey.adverts, outcome })
     }
 
     /// Nobody is left who could be asked: says truthfully what the reason was.
     fn fail_search(&mut self, cx: &mut Context, survey: &Survey) -> Next {
-        if self.wait_for_busy(cx) {
-            return Next::Stay;
-        }
+        let Err(why) = self.wait_for_busy(cx) else { return Next::Stay };
         self.explain_nobody(cx, &survey.left_out);
         if self.has_delivered() {
-            return Next::fail(self.broken_off());
+            let why = self.unaffordable.map_or(why, |_| NoRetry::Budget);
+            return Next::give_up(self.broken_off(), why);
         }
         let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
-        Next::fail(match (self.unaffordable, self.last_out, survey.failed) {
+        match (self.unaffordable, self.last_out, survey.failed) {
             (Some(cheapest), _, _) => {
                 let job = self.account.remaining().unwrap_or(u128::MAX);
                 let budget = cx.account.remaining().map_or(job, |node| node.min(job));
-                Failure::OverBudget { cheapest, budget }
+                Next::fail(Failure::OverBudget { cheapest, budget })
             }
-            (None, Some(out), _) => Failure::Declined(out),
+            (None, Some(out), _) => Next::give_up(Failure::Declined(out), why),
             (None, None, Some(failed)) if !self.criteria.only.is_empty() => {
-                Failure::Declined(PassedOver::Stream(failed))
+                Next::give_up(Failure::Declined(PassedOver::Stream(failed)), why)
             }
-            _ => Failure::NobodyFound { outcome, unfit: survey.unfit() },
-        })
+            _ => Next::fail(Failure::NobodyFound { outcome, unfit: survey.unfit() }),
+        }
     }
 }
 

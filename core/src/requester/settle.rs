@@ -1,7 +1,7 @@
 //! The end of an attempt, and of a job: what is owed, what is free again, and what it says of the provider.
 
 use crate::{
-    event::{Ending, Event, Interrupted, Outcome},
+    event::{Ending, Event, Failure, Interrupted, NoRetry, Outcome},
     time::Millis,
     wire::message::ReleaseReason,
 };
@@ -38,7 +38,9 @@ impl Verdict {
 
 impl Job {
     /// The one ending of a job: accounts are settled, conversations closed, the application told. Nothing follows.
-    pub(super) fn end(mut self, cx: &mut Context, outcome: Outcome) {
+    pub(super) fn end(mut self, cx: &mut Context, outcome: Outcome, no_retry: Option<NoRetry>) {
+        let is_given_up = matches!(outcome, Outcome::Failed(Failure::Declined(_) | Failure::Interrupted(_)));
+        debug_assert_eq!(no_retry.is_some(), is_given_up, "who gives up says why");
         if let Some(attempt) = self.take_attempt() {
             let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
             self.close_attempt(cx, attempt, verdict);
@@ -48,7 +50,7 @@ impl Job {
         if matches!(self.goal, Goal::Answer(_)) {
             cx.held = cx.held.saturating_sub(self.body_bytes());
         }
-        let (job, ending) = (self.id, Ending { outcome, bill: self.bill() });
+        let (job, ending) = (self.id, Ending { outcome, no_retry, bill: self.bill() });
         cx.keep_ending(self, &ending);
         cx.tell(Event::Ended { job, ending });
     }

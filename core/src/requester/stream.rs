@@ -1,7 +1,7 @@
 //! What arrives from the provider that is awarded: Accepted, tokens, their end; and what does not arrive in time.
 
 use crate::{
-    event::{Event, Failure, Finished, Interrupted, Outcome, PassedOver, Quote, Violation},
+    event::{Event, Failure, Finished, Interrupted, PassedOver, Quote, Violation},
     id::{PeerId, StreamId},
     machine::StreamFailure,
     spec::Failover,
@@ -265,7 +265,7 @@ impl Attempt {
             EndReason::Stop | EndReason::Length if self.lacks_evidence() => Next::Broken(Interrupted::Differs),
             EndReason::Stop | EndReason::Length => {
                 let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
-                Next::End(Outcome::Finished(answer))
+                Next::finish(answer)
             }
             EndReason::Context => Next::fail(Failure::Context),
             EndReason::BadRequest => Next::fail(Failure::BadRequest),

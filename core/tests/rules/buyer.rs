@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use haggle_core::{
     Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId, Policy, QueryId, Requester,
     StreamId,
-    event::{Failure, Interrupted, Outcome, PassedOver, Violation},
+    event::{Failure, Interrupted, NoRetry, Outcome, PassedOver, Violation},
     machine::QueryOutcome,
     money::Tariff,
     spec::Criteria,
@@ -24,6 +24,8 @@ pub(super) struct Buyer {
     streams: BTreeMap<StreamId, Conversation>,
     pub(super) text: String,
     pub(super) outcome: Option<Outcome>,
+    /// Why nothing further was tried.
+    pub(super) no_retry: Option<NoRetry>,
     pub(super) owed: u128,
     passed_over: Vec<PassedOver>,
     query: Option<QueryId>,
@@ -48,6 +50,7 @@ impl Buyer {
             streams: BTreeMap::new(),
             text: String::new(),
             outcome: None,
+            no_retry: None,
             owed: 0,
             passed_over: Vec::new(),
             query: None,
@@ -205,7 +208,7 @@ impl Buyer {
                 Output::Event(Event::PassedOver { why, .. }) => self.passed_over.push(why),
                 Output::Event(Event::Ended { ending, .. }) => {
                     self.owed = ending.bill.owed;
-                    self.outcome = Some(ending.outcome);
+                    (self.outcome, self.no_retry) = (Some(ending.outcome), ending.no_retry);
                 }
                 _ => {}
             }

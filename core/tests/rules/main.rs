@@ -10,6 +10,7 @@ mod bounds;
 mod buyer;
 mod choosing;
 mod damage;
+mod giving_up;
 mod haggling;
 mod places;
 mod refusals;

@@ -216,7 +216,7 @@ impl Transcript {
                     told.text += &text;
                 }
                 Said::Ended(ending) => {
-                    told.ending = Some(format!("{:?}", ending.outcome));
+                    told.ending = Some(format!("{:?} {:?}", ending.outcome, ending.no_retry));
                     told.owed = ending.bill.owed;
                     told.lines = lines(&ending.bill, |peer| number(adapter, scenario, peer));
                 }

@@ -113,7 +113,10 @@ pub(super) fn event(event: &Event<'_>) -> (String, Option<JobId>, Option<PeerId>
             let outcome = match &ending.outcome {
                 Outcome::Finished(Finished::Answer { tokens, .. }) => format!("finished after {tokens} tokens"),
                 Outcome::Finished(_) => "finished".into(),
-                Outcome::Failed(failure) => format!("failed: {failure:?}"),
+                Outcome::Failed(failure) => match ending.no_retry {
+                    Some(why) => format!("failed: {failure:?}, given up: {why:?}"),
+                    None => format!("failed: {failure:?}"),
+                },
             };
             (format!("{name} {outcome}, owes {}", ending.bill.owed), Some(*job), None)
         }

@@ -150,7 +150,7 @@ impl Talk<'_> {
     }
 
     fn add_up(&mut self, narrator: &mut Narrator, ended: Result<&Receipt, &JobError>) -> io::Result<()> {
-        let bill = ended.map_or_else(|error| &error.bill, |receipt| &receipt.bill);
+        let bill = ended.map_or_else(|error| &*error.bill, |receipt| &receipt.bill);
         self.owed = self.owed.saturating_add(bill.owed);
         if self.global.json {
             return print_json(&json!({

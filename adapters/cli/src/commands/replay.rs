@@ -109,7 +109,10 @@ fn facts(event: &Event<'_>) -> String {
             "{}, {} tokens, {} units owed",
             match &ending.outcome {
                 haggle::core::event::Outcome::Finished(_) => "finished".into(),
-                haggle::core::event::Outcome::Failed(failure) => failure.to_string(),
+                haggle::core::event::Outcome::Failed(failure) => match ending.no_retry {
+                    Some(why) => format!("{failure}; no further attempt: {why}"),
+                    None => failure.to_string(),
+                },
             },
             ending.bill.tokens,
             decimal(ending.bill.owed)

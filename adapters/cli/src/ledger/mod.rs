@@ -105,7 +105,7 @@ impl Entry {
     /// The lines of a bill. Only the last attempt can have done what the job came to.
     pub(crate) fn bought(job: JobId, model: &Model, ended: Result<&Receipt, &JobError>) -> Vec<Self> {
         let outcome = ended.map_or_else(JobError::code, |receipt| end(receipt.reason));
-        let Bill { lines, .. } = ended.map_or_else(|error| &error.bill, |receipt| &receipt.bill);
+        let Bill { lines, .. } = ended.map_or_else(|error| &*error.bill, |receipt| &receipt.bill);
         let entry = |(index, line): (usize, &BillLine)| {
             let last = index + 1 == lines.len();
             Some(Entry {

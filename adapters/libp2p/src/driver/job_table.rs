@@ -167,7 +167,7 @@ impl JobTable {
     }
 
     /// Tells how a job ended; `true` if nobody will ever say that it was taken in.
-    fn on_end(&mut self, job: JobId, Ending { outcome, mut bill }: Ending) -> bool {
+    fn on_end(&mut self, job: JobId, Ending { outcome, no_retry, mut bill }: Ending) -> bool {
         if self.shared.time_source.is_simulated() {
             bill.settlement = Settlement::Simulated;
         }
@@ -176,10 +176,10 @@ impl JobTable {
             Outcome::Failed(failure) => failure.code(),
         };
         self.shared.metrics.count("haggle_jobs_ended_total", code, 1);
-        self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone(), bill: bill.clone() });
+        self.shared.tell(NodeEvent::JobEnded { job, outcome: outcome.clone(), no_retry, bill: bill.clone() });
         let Some(Entry { waiter, span }) = self.jobs.remove(&job) else { return true };
         span.in_scope(|| tracing::info!(outcome = code, tokens = bill.tokens, owed = bill.owed as u64, "ended"));
-        let failed = |failure| JobError { failure, bill: bill.clone() };
+        let failed = |failure| JobError { failure, no_retry, bill: Box::new(bill.clone()) };
         match (waiter, outcome) {
             (Waiter::Job { mut ending, detached, .. }, outcome) => {
                 let item = match outcome {

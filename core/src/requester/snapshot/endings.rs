@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use minicbor::{Decode, Encode};
 
 use crate::{
-    event::{Bill, Ending, Event, Failure, Interrupted, Outcome},
+    event::{Bill, Ending, Event, Failure, Interrupted, NoRetry},
     id::JobId,
     snapshot::{SnapshotError, require},
 };
@@ -61,7 +61,7 @@ impl Context {
 
     /// Keeps how an answer ended.
     pub(in crate::requester) fn keep_ending(&mut self, job: Job, ending: &Ending) {
-        if let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(&ending.outcome)) {
+        if let (Some(endings), Goal::Answer(_), Some(how)) = (&mut self.endings, &job.goal, How::of(ending)) {
             self.held = self.held.saturating_add(job.transcript.bytes());
             let lines = ending.bill.lines.clone();
             endings.insert(job.id, Concluded { transcript: job.transcript, how, lines, before: job.before });
@@ -87,12 +87,10 @@ impl Context {
                 (transcript.tokens(), transcript.text().len()),
             );
         }
-        let outcome = match how {
-            // What is missing nobody has any more.
-            _ if missing => Outcome::Failed(Failure::Interrupted(Interrupted::Lost)),
-            how => how.outcome(transcript.tokens()),
-        };
-        let ending = Ending { outcome, bill: Bill::of(lines.clone()) };
+        // What is missing nobody has any more.
+        let lost = How::Failed(Failure::Interrupted(Interrupted::Lost), Some(NoRetry::Forgotten));
+        let (outcome, no_retry) = if missing { lost } else { how }.outcome(transcript.tokens());
+        let ending = Ending { outcome, no_retry, bill: Bill::of(lines.clone()) };
         self.tell(Event::Ended { job: id, ending });
         self.held = self.held.saturating_add(transcript.bytes());
         self.endings.get_or_insert_default().insert(id, Concluded { transcript, how, lines, before });
@@ -111,12 +109,20 @@ impl Concluded {
 mod tests {
     use super::*;
     use crate::{
-        event::{PassedOver, Violation},
+        event::{Outcome, PassedOver, Violation},
         limits::{Limits, Policy},
         machine::{Machine, Output, QueryOutcome, StreamFailure},
         time::{Instant, Millis},
         wire::message::DeclineReason,
     };
+
+    fn no_retry(failure: &Failure) -> Option<NoRetry> {
+        match failure {
+            Failure::Declined(_) => Some(NoRetry::Attempts),
+            Failure::Interrupted(_) => Some(NoRetry::Quota),
+            _ => None,
+        }
+    }
 
     #[test]
     fn every_failure_is_told_again_until_it_is_concluded() {
@@ -134,7 +140,9 @@ mod tests {
         ];
         let mut requester = Requester::new(Policy::default(), Limits::default(), [0; 32]).unwrap();
         for (n, failure) in failures.iter().enumerate() {
-            let how = How::of(&Outcome::Failed(*failure)).unwrap();
+            let ending =
+                Ending { outcome: Outcome::Failed(*failure), no_retry: no_retry(failure), bill: Bill::default() };
+            let how = How::of(&ending).unwrap();
             let ended = Concluded { transcript: Transcript::default(), how, lines: Vec::new(), before: 0 };
             requester.cx.endings.get_or_insert_default().insert(JobId([n as u8; 16]), ended);
         }
@@ -144,9 +152,9 @@ mod tests {
         let mut told = Vec::new();
         while let Some(output) = again.poll_output() {
             if let Output::Event(Event::Ended { ending, .. }) = output {
-                told.push(ending.outcome);
+                told.push((ending.outcome, ending.no_retry));
             }
         }
-        assert_eq!(told, failures.map(Outcome::Failed));
+        assert_eq!(told, failures.map(|failure| (Outcome::Failed(failure), no_retry(&failure))));
     }
 }

@@ -265,7 +265,10 @@ impl Job {
         self.transcript.set_consumed(self.transcript.tokens());
         cx.begin_cancel((self.id, attempt.number), attempt.peer, None);
         cx.peers.released(cx.now, attempt.permit);
-        if self.can_be_taken_over() { Next::Stay } else { Next::fail(self.broken_off()) }
+        match self.may_be_taken_over() {
+            Ok(()) => Next::Stay,
+            Err(why) => Next::give_up(self.broken_off(), why),
+        }
     }
 }
 

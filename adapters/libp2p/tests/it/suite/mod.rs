@@ -249,10 +249,12 @@ fn said(item: Result<JobEvent, haggle::JobError>) -> Said {
         Ok(JobEvent::Finished(receipt)) => {
             let (reason, prompt_tokens, tokens) = (receipt.reason, receipt.prompt_tokens, receipt.tokens);
             let outcome = Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens });
-            return Said::Ended(Ending { outcome, bill: receipt.bill });
+            return Said::Ended(Ending { outcome, no_retry: None, bill: receipt.bill });
         }
         Ok(_) => "another event",
-        Err(error) => return Said::Ended(Ending { outcome: Outcome::Failed(error.failure), bill: error.bill }),
+        Err(haggle::JobError { failure, no_retry, bill, .. }) => {
+            return Said::Ended(Ending { outcome: Outcome::Failed(failure), no_retry, bill: *bill });
+        }
     })
 }
 
