@@ -5,22 +5,52 @@ use alloc::vec::Vec;
 use crate::{
     bucket::Bucket,
     digest::TextHash,
-    id::{PeerId, StreamId},
+    event::ServedReason,
+    id::{AttemptId, JobId, PeerId, StreamId},
     machine::{Cause, Timeout},
     time::{Instant, Millis},
     window::Window,
-    wire::message::{Accepted, Award, End, EndReason},
+    wire::message::{Accepted, Award, DeclineReason, End, EndReason},
 };
 
-use super::{Service, replay::Ring};
+use super::{replay::Ring, service::Service};
 
 /// Resumes in a row without progress that a provider bears; one more every second.
 const RESUMES: u32 = 5;
 /// A job without a stream keeps its slot so long while somebody waits for one.
 const YIELD_AFTER: Millis = Millis::from_secs(5);
 
+/// What follows from a step of a job's flow. Whoever had the step done does it.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing, until something comes or is due.
+    Stay,
+    /// A place has to be found for it: so much of its body is here.
+    Place,
+    /// A slot is free, or somebody waits for one.
+    Fill,
+    /// The job is forgotten.
+    Forget(ServedReason, Farewell),
+}
+
+/// The last that is said on the stream of a job that is forgotten, if it has one.
+#[derive(Debug)]
+pub(super) enum Farewell {
+    /// Nothing more.
+    Close,
+    /// The requester broke the protocol: nothing is answered.
+    Reset,
+    /// Why it is not computed.
+    Decline(DeclineReason),
+    /// It made room for another, and may come again: so many bytes of its body may still be on their way.
+    Displace(DeclineReason, u64),
+    /// The confirmation, on the stream on which the Cancel came: not always the job's.
+    Cancelled(StreamId, End),
+}
+
 #[derive(Clone, Hash, Debug)]
 pub(super) struct Job {
+    pub(super) id: AttemptId,
     pub(super) peer: PeerId,
     pub(super) link: Link,
     /// The stream's epoch: only a higher one takes the job over.
@@ -72,8 +102,15 @@ pub(super) enum JobState {
 }
 
 impl Job {
-    pub(super) fn new(now: Instant, peer: PeerId, stream: StreamId, award: Award, accepted: &Accepted) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        id: AttemptId,
+        (peer, stream): (PeerId, StreamId),
+        award: Award,
+        accepted: &Accepted,
+    ) -> Self {
         Self {
+            id,
             peer,
             link: Link::Attached(stream),
             epoch: award.epoch,
@@ -97,9 +134,14 @@ impl Job {
         }
     }
 
+    /// The name that its requester has for it.
+    pub(super) const fn name(&self) -> (PeerId, JobId, u32) {
+        (self.peer, self.award.job, self.award.attempt)
+    }
+
     /// Its End, with what was written so far.
     // [X1]
-    pub(super) fn end(&self, reason: EndReason) -> End {
+    pub(super) fn last_message(&self, reason: EndReason) -> End {
         End { reason, prompt_tokens: self.prompt_tokens, tokens: self.written(), hash: self.text_hash.value() }
     }
 
@@ -146,8 +188,14 @@ impl Job {
         }
     }
 
-    pub(super) fn is_body_complete(&self) -> bool {
-        matches!(self.state, JobState::Receiving) && self.body.len() as u64 == self.award.body_bytes
+    /// Whether its body is still to come, or what is left of it.
+    pub(super) const fn is_receiving(&self) -> bool {
+        matches!(self.state, JobState::Receiving)
+    }
+
+    /// Bytes of its body that were credited and did not come yet.
+    pub(super) const fn body_to_come(&self) -> u64 {
+        if self.is_receiving() { self.award.body_bytes.saturating_sub(self.body.len() as u64) } else { 0 }
     }
 
     /// When the body would be too slow: it has a while to begin, then a rate to keep.

@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use crate::{
-    id::{AttemptId, Model},
+    id::Model,
     time::{Instant, Millis},
     wire::message::EndReason,
 };
 
 use super::{
     Provider, Serving,
+    context::Context,
     job::{Job, JobState},
 };
 
@@ -24,19 +25,19 @@ impl Provider {
     /// for it or awards it is declined as busy. Jobs that wait for a slot are ended in order, so that another provider
     /// goes on at once. Those that compute are their engine's affair.
     pub fn set_outage(&mut self, now: Instant, model: &Model, lasts: Option<Millis>) {
-        self.advance_clock(now);
-        if !self.service.models.iter().any(|serving| serving.advert.model == *model) {
+        self.cx.advance_clock(now);
+        if !self.cx.service.models.iter().any(|serving| serving.advert.model == *model) {
             return;
         }
         let Some(lasts) = lasts else {
-            self.outages.remove(model);
+            self.cx.outages.remove(model);
             return;
         };
-        self.outages.insert(model.clone(), self.now.after(lasts.min(MAX_OUTAGE)));
-        let waits = |job: &Job| matches!(job.state, JobState::Queued) && self.outage(&job.award.model).is_some();
-        let waiting: Vec<AttemptId> = self.jobs.iter().filter(|(_, job)| waits(job)).map(|(id, _)| *id).collect();
-        for attempt in waiting {
-            self.end_attempt(attempt, EndReason::Shutdown);
+        self.cx.outages.insert(model.clone(), self.cx.now.after(lasts.min(MAX_OUTAGE)));
+        let waits = |job: &Job| matches!(job.state, JobState::Queued) && self.cx.outage(&job.award.model).is_some();
+        let waiting = self.jobs.values().filter(|job| waits(job)).map(|job| job.id);
+        for attempt in waiting.collect::<Vec<_>>() {
+            self.drive(attempt, |job, cx| job.end(cx, EndReason::Shutdown));
         }
     }
 
@@ -44,14 +45,22 @@ impl Provider {
     /// drains or is shut down.
     #[must_use]
     pub fn names(&self) -> Vec<Model> {
-        let able = self.able().filter(|_| !self.is_closing()).map(|serving| &serving.advert);
+        let able = self.cx.able().filter(|_| !self.cx.is_closing()).map(|serving| &serving.advert);
         able.flat_map(|advert| [&advert.model].into_iter().chain(&advert.aliases)).cloned().collect()
     }
+}
 
+impl Context {
     /// How much longer the outage of a model is expected to last, if it has one; under any of its names.
     pub(super) fn outage(&self, model: &Model) -> Option<Millis> {
         let own_name = &self.service.find(model)?.advert.model;
         self.outages.get(own_name).map(|until| until.since(self.now))
+    }
+
+    /// The own name of a model, if it is served and can be computed now; under any of its names.
+    pub(super) fn computable(&self, model: &Model) -> Option<Model> {
+        let own_name = &self.service.find(model)?.advert.model;
+        (!self.outages.contains_key(own_name)).then(|| own_name.clone())
     }
 
     /// What is served and can be computed now.
@@ -180,7 +189,7 @@ mod tests {
         assert_eq!(declined(&said), None);
         provider.set_outage(Instant::ZERO, &model("unknown"), Some(Millis(1)));
         assert_eq!(provider.advert().models.len(), 2);
-        assert!(provider.outages.is_empty());
+        assert!(provider.cx.outages.is_empty());
     }
 
     #[test]
@@ -208,7 +217,7 @@ mod tests {
         let receiving = say(&mut provider, &[award("a", 3)]);
         assert_eq!(drain(&mut provider).1, 1);
         provider.set_outage(Instant::ZERO, &model("a"), Some(Millis(u64::MAX)));
-        assert_eq!(provider.outage(&model("a")), Some(MAX_OUTAGE));
+        assert_eq!(provider.cx.outage(&model("a")), Some(MAX_OUTAGE));
         let ended = |said: &[(StreamId, Vec<u8>)]| -> Vec<(StreamId, EndReason)> {
             let end = |payload: &[u8]| match wire::decode(payload).unwrap() {
                 Message::End(end) => Some(end.reason),

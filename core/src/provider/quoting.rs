@@ -1,113 +1,52 @@
 //! What does it cost: requests for quote, offers and bids. An offer reserves nothing.
 
-use alloc::collections::{BTreeMap, VecDeque};
-
 use crate::{
     event::ProviderEvent,
     id::{Model, PeerId, StreamId},
-    limits::Limits,
     machine::{Cause, Timeout},
     money::{self, Tariff},
-    time::{Instant, Millis},
+    time::Millis,
     wire::{
         Message,
-        message::{Award, Counter, Decline, DeclineReason, Offer, Rfq},
+        message::{Award, Counter, DeclineReason, Offer, Rfq},
     },
 };
 
 use super::{
-    DeadlineKey, Provider,
+    Provider,
+    context::{Context, DeadlineKey},
     haggling::{self, Answer, Prices, ROUNDS},
+    offers::Open,
 };
-
-/// Offers that bind. They all bind equally long, so that the oldest expires first.
-#[derive(Clone, Hash, Debug, Default)]
-pub(super) struct OfferBook {
-    offers: BTreeMap<u64, Open>,
-    by_age: VecDeque<(Instant, u64)>,
-    by_peer: BTreeMap<PeerId, VecDeque<u64>>,
-}
-
-#[derive(Clone, Hash, Debug)]
-struct Open {
-    peer: PeerId,
-    rfq: Rfq,
-    tariff: Tariff,
-    round: u32,
-}
-
-impl OfferBook {
-    pub(super) fn len(&self) -> usize {
-        self.offers.len()
-    }
-
-    /// Keeps an offer; the oldest of the same peer makes room for it. `false`: there is none.
-    fn keep(&mut self, limits: &Limits, id: u64, expires: Instant, open: Open) -> bool {
-        let own = self.by_peer.get(&open.peer).map_or(0, VecDeque::len);
-        if own >= limits.offers_per_peer as usize {
-            let oldest = self.by_peer.get(&open.peer).and_then(|offers| offers.front().copied());
-            oldest.map(|oldest| self.take(oldest));
-        } else if self.offers.len() >= limits.offers as usize {
-            return false;
-        }
-        self.by_peer.entry(open.peer).or_default().push_back(id);
-        self.by_age.push_back((expires, id));
-        self.offers.insert(id, open);
-        true
-    }
-
-    fn take(&mut self, id: u64) -> Option<Open> {
-        let open = self.offers.remove(&id)?;
-        self.by_age.retain(|(_, other)| *other != id);
-        if let Some(offers) = self.by_peer.get_mut(&open.peer) {
-            offers.retain(|other| *other != id);
-            if offers.is_empty() {
-                self.by_peer.remove(&open.peer);
-            }
-        }
-        Some(open)
-    }
-
-    /// Drops what binds no longer.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((_, id)) = self.by_age.front().copied().filter(|(expires, _)| *expires <= now) {
-            self.take(id);
-        }
-    }
-
-    fn next_expiry(&self) -> Option<Instant> {
-        self.by_age.front().map(|(expires, _)| *expires)
-    }
-}
 
 impl Provider {
     pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
         let model = rfq.model.clone();
-        let answer = match self.price(&rfq.model, rfq.body_bytes, rfq.max_tokens) {
-            Ok(_) if self.outage(&rfq.model).is_some() || self.is_full_for(peer) => Err(DeclineReason::Busy),
+        let answer = match self.cx.price(&rfq.model, rfq.body_bytes, rfq.max_tokens) {
+            Ok(_) if self.cx.outage(&rfq.model).is_some() || self.is_full_for(peer) => Err(DeclineReason::Busy),
             Ok(tariff) => self.make_offer(peer, rfq, tariff, 0).ok_or(DeclineReason::Busy),
             Err(reason) => Err(reason),
         };
         let told = answer.as_ref().map(|offer| offer.tariff).map_err(|reason| *reason);
-        self.outbox.event(ProviderEvent::Quoted { peer, model: model.clone(), answer: told });
+        self.cx.outbox.event(ProviderEvent::Quoted { peer, model: model.clone(), answer: told });
         match answer {
-            Ok(offer) => self.outbox.send(stream, &Message::Offer(offer)),
+            Ok(offer) => self.cx.outbox.send(stream, &Message::Offer(offer)),
             Err(reason) => self.decline_for(&model, stream, reason, None),
         }
     }
 
     /// A bid: taken, or answered with a lower offer, or refused with the last one, which binds again.
     pub(super) fn on_counter(&mut self, stream: StreamId, peer: PeerId, counter: &Counter) {
-        if self.is_closing() {
+        if self.cx.is_closing() {
             return self.refuse(stream, peer, DeclineReason::Draining, None);
         }
-        self.offers.expire(self.now);
-        let known = self.offers.offers.get(&counter.offer);
+        self.cx.offers.expire(self.cx.now);
+        let known = self.cx.offers.get(counter.offer);
         let Some(open) = known.filter(|open| open.peer == peer && open.rfq.rfq == counter.rfq).cloned() else {
             // [N5]
             return self.refuse(stream, peer, DeclineReason::Stale, None);
         };
-        let Some(serving) = self.service.find(&open.rfq.model) else {
+        let Some(serving) = self.cx.service.find(&open.rfq.model) else {
             return self.refuse(stream, peer, DeclineReason::UnknownModel, None);
         };
         let Some(posted) = serving.posted(open.rfq.body_bytes) else {
@@ -115,8 +54,8 @@ impl Provider {
         };
         let floor = serving.floor(&posted);
         // [N3] What was bid on binds no longer.
-        self.offers.take(counter.offer);
-        let patience = self.bidders.bid(self.now, &self.limits, (peer, open.rfq.model.clone()));
+        self.cx.offers.take(counter.offer);
+        let patience = self.cx.bidders.bid(self.cx.now, &self.cx.limits, (peer, open.rfq.model.clone()));
         let round = if patience { open.round } else { ROUNDS };
         match haggling::answer(&Prices { posted, floor, ask: open.tariff }, counter.tariff, round) {
             Answer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, ROUNDS),
@@ -132,14 +71,15 @@ impl Provider {
 
     /// Whether an award's terms are offered; if not, why, with what would be taken now.
     pub(super) fn check_terms(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
-        self.offers.expire(self.now);
-        let posted = self.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
+        self.cx.offers.expire(self.cx.now);
+        let posted =
+            self.cx.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
         let size = money::quoted_size(award.body_bytes);
         let agreed = match award.offer {
             // [A2]
             None => posted == award.tariff,
             // [N2] Binds towards this peer, and for no more than was asked about.
-            Some(id) => self.offers.offers.get(&id).is_some_and(|open| {
+            Some(id) => self.cx.offers.get(id).is_some_and(|open| {
                 open.peer == peer
                     && open.rfq.model == award.model
                     && open.tariff == award.tariff
@@ -149,9 +89,9 @@ impl Provider {
         };
         if agreed {
             // [N2] Once.
-            award.offer.map(|id| self.offers.take(id));
-            self.bidders.awarded(&(peer, award.model.clone()));
-            self.index_offers();
+            award.offer.map(|id| self.cx.offers.take(id));
+            self.cx.bidders.awarded(&(peer, award.model.clone()));
+            self.cx.index_offers();
             return Ok(());
         }
         let rfq = Rfq { rfq: 0, model: award.model.clone(), body_bytes: size, max_tokens: award.max_tokens };
@@ -161,7 +101,7 @@ impl Provider {
 
     /// Declines an award or a bid, and tells of it.
     pub(super) fn refuse(&mut self, stream: StreamId, peer: PeerId, reason: DeclineReason, offer: Option<Offer>) {
-        self.outbox.event(ProviderEvent::Declined { peer, reason });
+        self.cx.outbox.event(ProviderEvent::Declined { peer, reason });
         self.decline(stream, reason, offer);
     }
 
@@ -171,19 +111,61 @@ impl Provider {
 
     /// [`decline`](Self::decline), for a model that may be in an outage: come again when that is over.
     pub(super) fn decline_for(&mut self, model: &Model, stream: StreamId, reason: DeclineReason, offer: Option<Offer>) {
-        let outage = self.outage(model).unwrap_or_default();
+        let outage = self.cx.outage(model).unwrap_or_default();
         self.decline_until(stream, outage, reason, offer);
     }
 
     fn decline_until(&mut self, stream: StreamId, outage: Millis, reason: DeclineReason, offer: Option<Offer>) {
         let passes = matches!(reason, DeclineReason::Busy | DeclineReason::PeerLimit);
         let retry_after = passes.then(|| self.wait().max(outage));
-        self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer }));
+        self.cx.decline(stream, reason, retry_after, offer);
     }
 
-    pub(super) fn index_offers(&mut self) {
-        let due = self.offers.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
-        self.deadlines.set(self.now, DeadlineKey::Offers, due);
+    fn offer(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) {
+        match self.make_offer(peer, rfq, tariff, round) {
+            Some(offer) => self.cx.outbox.send(stream, &Message::Offer(offer)),
+            None => self.refuse(stream, peer, DeclineReason::Busy, None),
+        }
+    }
+
+    fn make_offer(&mut self, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) -> Option<Offer> {
+        let offer = Offer {
+            rfq: rfq.rfq,
+            offer: self.cx.rng.bits().max(1),
+            tariff,
+            eta: self.eta(&rfq.model),
+            expires_in: self.cx.service.offer_expiry,
+        };
+        let expires = self.cx.now.after(self.cx.service.offer_expiry);
+        let kept = self.cx.offers.keep(&self.cx.limits, offer.offer, expires, Open { peer, rfq, tariff, round });
+        self.cx.index_offers();
+        kept.then_some(offer)
+    }
+
+    /// Expected time to the first token of a job that came now.
+    pub(super) fn eta(&self, model: &Model) -> Millis {
+        self.cx.service.find(model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait())
+    }
+
+    /// Expected time until a job that came now would have a slot and its first token.
+    fn wait(&self) -> Millis {
+        let ahead = (self.holding() as u64 + 1).saturating_sub(u64::from(self.cx.service.slots));
+        let slowest = self.cx.service.models.iter().map(|serving| serving.advert.eta).max().unwrap_or_default();
+        Millis(slowest.max(self.cx.typical).times(ahead).0 / u64::from(self.cx.service.slots.max(1)))
+    }
+}
+
+impl Context {
+    /// Drops offers that bind no longer.
+    pub(super) fn expire_offers(&mut self) {
+        self.offers.expire(self.now);
+        self.index_offers();
+    }
+
+    /// Notes how long a job had its slot: an average over the last eight or so.
+    pub(super) fn note_duration(&mut self, took: Millis) {
+        let sum = self.typical.0.saturating_mul(7).saturating_add(took.0);
+        self.typical = if self.typical == Millis::ZERO { took } else { Millis(sum / 8) };
     }
 
     /// The posted price of a request, or why it gets none.
@@ -203,42 +185,8 @@ impl Provider {
         serving.posted(body_bytes).ok_or(DeclineReason::Unsupported)
     }
 
-    fn offer(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) {
-        match self.make_offer(peer, rfq, tariff, round) {
-            Some(offer) => self.outbox.send(stream, &Message::Offer(offer)),
-            None => self.refuse(stream, peer, DeclineReason::Busy, None),
-        }
-    }
-
-    fn make_offer(&mut self, peer: PeerId, rfq: Rfq, tariff: Tariff, round: u32) -> Option<Offer> {
-        let offer = Offer {
-            rfq: rfq.rfq,
-            offer: self.rng.bits().max(1),
-            tariff,
-            eta: self.eta(&rfq.model),
-            expires_in: self.service.offer_expiry,
-        };
-        let expires = self.now.after(self.service.offer_expiry);
-        let kept = self.offers.keep(&self.limits, offer.offer, expires, Open { peer, rfq, tariff, round });
-        self.index_offers();
-        kept.then_some(offer)
-    }
-
-    /// Expected time to the first token of a job that came now.
-    pub(super) fn eta(&self, model: &Model) -> Millis {
-        self.service.find(model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait())
-    }
-
-    /// Expected time until a job that came now would have a slot and its first token.
-    fn wait(&self) -> Millis {
-        let ahead = (self.holding() as u64 + 1).saturating_sub(u64::from(self.service.slots));
-        let slowest = self.service.models.iter().map(|serving| serving.advert.eta).max().unwrap_or_default();
-        Millis(slowest.max(self.typical).times(ahead).0 / u64::from(self.service.slots.max(1)))
-    }
-
-    /// Notes how long a job had its slot: an average over the last eight or so.
-    pub(super) fn note_duration(&mut self, took: Millis) {
-        let sum = self.typical.0.saturating_mul(7).saturating_add(took.0);
-        self.typical = if self.typical == Millis::ZERO { took } else { Millis(sum / 8) };
+    fn index_offers(&mut self) {
+        let due = self.offers.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
+        self.deadlines.set(self.now, DeadlineKey::Offers, due);
     }
 }

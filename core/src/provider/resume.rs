@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use crate::{
     digest,
-    id::{AttemptId, JobId, PeerId, StreamId},
+    event::ProviderEvent,
+    id::StreamId,
+    time::Instant,
     wire::{
         Message,
         message::{Accepted, Award, DeclineReason, GoneReason},
@@ -12,122 +14,129 @@ use crate::{
 };
 
 use super::{
-    Provider,
-    job::{JobState, Link},
+    context::Context,
+    job::{Job, Link, Next},
 };
 
-impl Provider {
+impl Job {
     /// The job's stream is gone: it computes on as far as its window carries, and waits to be resumed.
-    pub(super) fn detach(&mut self, id: AttemptId) {
-        let since = self.now;
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if let Some(stream) = job.stream().and_then(|stream| self.streams.get_mut(&stream)) {
+    pub(super) fn detach(&mut self, cx: &mut Context) -> Next {
+        let since = cx.now;
+        if let Some(stream) = self.stream().and_then(|stream| cx.streams.get_mut(&stream)) {
             stream.job = None;
         }
-        let patience = match job.state {
+        let patience = if self.is_receiving() {
             // Its body comes again from the start, and has as long to begin as the first time.
-            JobState::Receiving => {
-                job.body = Vec::new();
-                self.service.handshake
-            }
-            _ => self.service.detached_ttl,
+            self.body = Vec::new();
+            cx.service.handshake
+        } else {
+            cx.service.detached_ttl
         };
-        let until = self.now.after(patience);
-        job.link = Link::Detached { since, until };
-        job.may_yield = false;
-        self.index_job(id);
+        let until = cx.now.after(patience);
+        self.link = Link::Detached { since, until };
+        self.may_yield = false;
+        Next::Stay
+    }
+
+    /// Without a stream for so long, it leaves its slot to whoever waits.
+    pub(super) fn offer_slot(&mut self, now: Instant) -> Next {
+        if !self.is_running() || self.yields_at() > now {
+            return Next::Stay;
+        }
+        self.may_yield = true;
+        Next::Fill
     }
 
     /// Attaches a running attempt to the stream, at the token that its requester takes next.
-    pub(super) fn on_resume(&mut self, stream: StreamId, name: (PeerId, JobId, u32), epoch: u32, next: u64) {
-        // [R5] By the peer that the channel proved, too.
-        let known = self.by_name.get(&name).copied();
-        let Some((id, job)) = known.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
-            let reason = if self.was_lost(&name) { GoneReason::Evicted } else { GoneReason::Unknown };
-            return self.gone(stream, reason);
-        };
+    pub(super) fn on_resume(&mut self, cx: &mut Context, stream: StreamId, epoch: u32, next: u64) -> Next {
         // [R4]
-        if epoch <= job.epoch {
-            return self.gone(stream, GoneReason::Stale);
+        if epoch <= self.epoch {
+            cx.gone(stream, GoneReason::Stale);
+            return Next::Stay;
         }
-        if !job.resumes.charge(self.now) {
+        // [R6]
+        if !self.resumes.charge(cx.now) {
             // Too many without progress: this stream is not worth an answer, the job is not touched.
-            return self.reset_stream(stream);
+            cx.reset_stream(stream);
+            return Next::Stay;
         }
         // [R2]
-        let Some(frames) = job.ring.from(next, job.window.end()) else {
-            return self.gone(stream, GoneReason::Evicted);
+        let Some(frames) = self.ring.from(next, self.window.end()) else {
+            cx.gone(stream, GoneReason::Evicted);
+            return Next::Stay;
         };
-        self.attach(id, stream, epoch);
+        self.attach(cx, stream, epoch);
         // [R1]
-        self.outbox.send(stream, &Message::Resumed { next });
-        self.replay(id, stream, &frames);
+        cx.outbox.send(stream, &Message::Resumed { next });
+        self.replay(cx, stream, &frames)
     }
 
     /// The same award again: its first token was never seen, so that it is the way to resume a job from the start.
-    pub(super) fn on_repeated_award(&mut self, stream: StreamId, id: AttemptId, payload: &[u8], award: &Award) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+    pub(super) fn on_repeated_award(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        payload: &[u8],
+        award: &Award,
+    ) -> Next {
         // [A3] The same name with another content is a conflict.
-        let same = Award { epoch: award.epoch, ..job.award.clone() } == *award;
+        let same = Award { epoch: award.epoch, ..self.award.clone() } == *award;
         let first = award.prefix_tokens;
-        let frames = job.ring.from(first, job.window.end()).filter(|_| job.window.start() == first);
-        let (true, true, Some(frames)) = (same, award.epoch > job.epoch, frames) else {
-            let peer = job.peer;
-            return self.decline_award(stream, peer, award, DeclineReason::Conflict, None);
+        let frames = self.ring.from(first, self.window.end()).filter(|_| self.window.start() == first);
+        let (true, true, Some(frames)) = (same, award.epoch > self.epoch, frames) else {
+            let reason = DeclineReason::Conflict;
+            cx.drop_unasked_body(stream, award.body_bytes);
+            cx.outbox.event(ProviderEvent::Declined { peer: self.peer, reason });
+            cx.decline(stream, reason, None, None);
+            return Next::Stay;
         };
-        if !job.resumes.charge(self.now) {
-            return self.reset_stream(stream);
+        // [R6]
+        if !self.resumes.charge(cx.now) {
+            cx.reset_stream(stream);
+            return Next::Stay;
         }
         let mut accepted = Accepted {
             terms: digest::sha256(payload),
             // [R3] The body is here already.
             body_credit: 0,
-            window_tokens: award.window_tokens.min(self.limits.window_tokens),
-            window_bytes: award.window_bytes.min(self.limits.window_bytes),
+            window_tokens: award.window_tokens.min(cx.limits.window_tokens),
+            window_bytes: award.window_bytes.min(cx.limits.window_bytes),
             eta: None,
         };
-        if matches!(job.state, JobState::Receiving) {
+        if self.is_receiving() {
             // What came of the body may end anywhere: it comes again.
             accepted.body_credit = award.body_bytes;
-            job.body.clear();
-        } else if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.stray_body = award.body_bytes.min(self.limits.body_unasked);
+            self.body.clear();
+        } else {
+            cx.drop_unasked_body(stream, award.body_bytes);
         }
-        self.attach(id, stream, award.epoch);
-        self.outbox.send(stream, &Message::Accepted(accepted));
-        self.replay(id, stream, &frames);
-    }
-
-    // [C5]
-    pub(super) fn gone(&mut self, stream: StreamId, reason: GoneReason) {
-        self.outbox.send(stream, &Message::Gone(reason));
-        self.close_stream(stream);
+        self.attach(cx, stream, award.epoch);
+        cx.outbox.send(stream, &Message::Accepted(accepted));
+        self.replay(cx, stream, &frames)
     }
 
     /// The newest epoch has the job; the older stream is fenced and closed.
-    fn attach(&mut self, id: AttemptId, stream: StreamId, epoch: u32) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let old = job.stream();
-        job.link = Link::Attached(stream);
-        job.may_yield = false;
-        job.epoch = epoch;
-        (job.heard, job.sent) = (self.now, self.now);
+    fn attach(&mut self, cx: &mut Context, stream: StreamId, epoch: u32) {
+        let old = self.stream();
+        self.link = Link::Attached(stream);
+        self.may_yield = false;
+        self.epoch = epoch;
+        (self.heard, self.sent) = (cx.now, cx.now);
         if let Some(old) = old {
             // [R4] The newest epoch has the job.
-            self.reset_stream(old);
+            cx.reset_stream(old);
         }
-        if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.job = Some(id);
+        if let Some(stream) = cx.streams.get_mut(&stream) {
+            stream.job = Some(self.id);
         }
     }
 
-    fn replay(&mut self, id: AttemptId, stream: StreamId, frames: &[u8]) {
-        self.outbox.send_again(stream, frames);
-        let Some(job) = self.jobs.get(&id) else { return };
-        if let Some(reason) = job.ended() {
-            let end = job.end(reason);
-            self.outbox.send(stream, &Message::End(end));
+    /// What was sent before and not acknowledged goes out again; then the end, if there was one.
+    fn replay(&self, cx: &mut Context, stream: StreamId, frames: &[u8]) -> Next {
+        cx.outbox.send_again(stream, frames);
+        if let Some(reason) = self.ended() {
+            cx.outbox.send(stream, &Message::End(self.last_message(reason)));
         }
-        self.index_job(id);
+        Next::Stay
     }
 }

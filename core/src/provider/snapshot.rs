@@ -13,7 +13,10 @@ use crate::{
     time::{Instant, Millis},
 };
 
-use super::{Provider, Service};
+use super::{
+    Provider, Service,
+    context::{Context, Name},
+};
 
 #[derive(Encode, Decode)]
 #[cbor(map, context_bound = "crate::snapshot::Clock")]
@@ -39,20 +42,17 @@ struct Lost {
     until: Instant,
 }
 
-/// The name of an attempt.
-pub(super) type Name = (PeerId, JobId, u32);
-
 impl Provider {
     /// Everything that is to outlive the process, as bytes. Take one, and have it stored, before what follows
     /// [`crate::ProviderEvent::Start`] leaves the node, and when an attempt is over.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vec<u8> {
-        let now = self.now.max(now);
-        let until = now.after(self.service.detached_ttl);
-        let open = self.by_name.keys().map(|name| (*name, until));
-        let before = self.lost.iter().filter(|(_, until)| now < **until).map(|(name, until)| (*name, *until));
+        let now = self.cx.now.max(now);
+        let until = now.after(self.cx.service.detached_ttl);
+        let open = self.cx.by_name.keys().map(|name| (*name, until));
+        let before = self.cx.lost.iter().filter(|(_, until)| now < **until).map(|(name, until)| (*name, *until));
         let lost = |((peer, job, attempt), until)| Lost { peer, job, attempt, until };
-        let state = State { typical: self.typical, lost: open.chain(before).map(lost).collect() };
+        let state = State { typical: self.cx.typical, lost: open.chain(before).map(lost).collect() };
         snapshot::seal(Kind::Provider, now, &state)
     }
 
@@ -60,8 +60,8 @@ impl Provider {
     /// remembered only for so long as nobody asks for them later. `None` while there are none.
     #[must_use]
     pub fn snapshot_due(&self, taken: Instant) -> Option<Instant> {
-        let half = Millis(self.service.detached_ttl.0 / 2).max(Millis(1));
-        (!self.by_name.is_empty()).then(|| taken.after(half))
+        let half = Millis(self.cx.service.detached_ttl.0 / 2).max(Millis(1));
+        (!self.cx.by_name.is_empty()).then(|| taken.after(half))
     }
 
     /// The provider that a snapshot was taken of, `away` ago. It has no jobs: an attempt of then is answered with
@@ -78,27 +78,29 @@ impl Provider {
     ) -> Result<Self, SnapshotError> {
         let state: State = snapshot::open(Kind::Provider, bytes, Taken::ago(now, away))?;
         let mut provider = Self::new(service, limits, seed)?;
-        provider.now = now;
-        provider.typical = state.typical;
+        provider.cx.now = now;
+        provider.cx.typical = state.typical;
         for Lost { peer, job, attempt, until } in state.lost {
-            let until = until.min(now.after(provider.service.detached_ttl));
-            require(provider.lost.insert((peer, job, attempt), until).is_none())?;
+            let until = until.min(now.after(provider.cx.service.detached_ttl));
+            require(provider.cx.lost.insert((peer, job, attempt), until).is_none())?;
         }
-        provider.lost.retain(|_, until| now < *until);
-        if provider.lost.len() > provider.most_lost() {
+        provider.cx.lost.retain(|_, until| now < *until);
+        if provider.cx.lost.len() > provider.most_lost() {
             return Err(SnapshotError::TooLarge);
         }
         Ok(provider)
     }
 
+    /// Open jobs of this process and, each for as long as it may be asked for, of those before it.
+    fn most_lost(&self) -> usize {
+        16 * self.cx.limits.jobs as usize
+    }
+}
+
+impl Context {
     /// Whether an attempt was lost with an earlier process.
     pub(super) fn was_lost(&self, name: &Name) -> bool {
         self.lost.get(name).is_some_and(|until| self.now < *until)
-    }
-
-    /// Open jobs of this process and, each for as long as it may be asked for, of those before it.
-    fn most_lost(&self) -> usize {
-        16 * self.limits.jobs as usize
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
         let mut provider = Provider::new(Service::default(), Limits::default(), [7; 32]).unwrap();
         let name = (PeerId::new(b"p").unwrap(), JobId([1; 16]), 1);
         assert_eq!(provider.snapshot_due(Instant::ZERO), None);
-        provider.by_name.insert(name, AttemptId(0));
+        provider.cx.by_name.insert(name, AttemptId(0));
         let mut taken = Instant::ZERO;
         for _ in 0..10 {
             let bytes = provider.snapshot(taken);
@@ -120,7 +122,7 @@ mod tests {
             assert!(taken < due);
             let (service, limits) = (Service::default(), Limits::default());
             let restored = Provider::restore((due, due.since(taken)), &bytes, service, limits, [8; 32]).unwrap();
-            assert!(restored.was_lost(&name));
+            assert!(restored.cx.was_lost(&name));
             taken = due;
         }
         assert!(taken.since(Instant::ZERO) > Service::default().detached_ttl);
