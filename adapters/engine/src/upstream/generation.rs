@@ -78,10 +78,10 @@ impl Upstreaming {
         let (health, now) = (self.server.health.clone(), Instant::now());
         let step = self.end(Step::Failed(failure.clone()));
         match outage {
-            Some(outage) if failure.why == Why::Engine => health.is_broken(outage, now),
-            Some(outage) => health.is_out(outage),
+            Some(outage) if failure.why == Why::Engine => health.mark_broken(outage, now),
+            Some(outage) => health.mark_out(outage),
             None if matches!(failure.why, Why::ContextOverflow | Why::Unavailable) => {}
-            None => health.has_failed(&failure, now),
+            None => health.count_failure(&failure, now),
         }
         step
     }
@@ -107,7 +107,7 @@ impl Upstreaming {
         let failure = Failure::new(Why::Unavailable, format!("the upstream server cannot be reached: {detail}"));
         let health = self.server.health.clone();
         let step = self.end(Step::Failed(failure.clone()));
-        health.has_failed(&failure, Instant::now());
+        health.count_failure(&failure, Instant::now());
         step
     }
 
@@ -129,7 +129,7 @@ impl Upstreaming {
                 if let Some(model) = answer.model() {
                     self.server.notices.tell_of_model(&self.server.model, model);
                 }
-                self.server.health.takes_jobs(self.since.elapsed());
+                self.server.health.count_answer(self.since.elapsed());
                 step
             }
             step => step,
@@ -184,7 +184,7 @@ impl Generation for Upstreaming {
         match received {
             Received::Head => self.answer = Some(Answer::new(self.asked.clone())),
             Received::Bytes(bytes) => {
-                self.server.health.hears();
+                self.server.health.note_bytes();
                 self.answer.iter_mut().for_each(|answer| answer.feed(&bytes));
             }
             Received::End(broken) => self.answer.iter_mut().for_each(|answer| answer.end(broken.as_deref())),

@@ -92,14 +92,14 @@ impl Health {
     }
 
     /// A job has shown that others would not fare better.
-    pub(super) fn is_out(&self, outage: Outage) {
+    pub(super) fn mark_out(&self, outage: Outage) {
         let _ = self.look.try_send(outage.lasts);
         self.set(Some(outage));
     }
 
     /// A job was refused for what the provider has to mend. Each time that this happens again when the outage was over,
     /// with no job taken in between, the next one lasts twice as long.
-    pub(super) fn is_broken(&self, outage: Outage, now: Instant) {
+    pub(super) fn mark_broken(&self, outage: Outage, now: Instant) {
         let mut state = self.lock();
         let (lasts, until) = match &state.refused {
             // Jobs that were under way together are refused together.
@@ -115,12 +115,12 @@ impl Health {
         let outage = Outage { lasts, ..outage };
         state.refused = Some(Refused { outage: outage.clone(), until });
         drop(state);
-        self.is_out(outage);
+        self.mark_out(outage);
     }
 
     /// A job went wrong in a way that is not known to be the server's: it is looked at at once. Where several do in a row,
     /// the server is out, whatever the look shows.
-    pub(super) fn has_failed(&self, failure: &Failure, now: Instant) {
+    pub(super) fn count_failure(&self, failure: &Failure, now: Instant) {
         let mut state = self.lock();
         state.failed += 1;
         if state.failed < IN_A_ROW {
@@ -129,11 +129,11 @@ impl Health {
         }
         drop(state);
         let detail = format!("the upstream server fails every job; the last: {}", failure.detail);
-        self.is_broken(Outage { lasts: refusal::BROKEN, detail }, now);
+        self.mark_broken(Outage { lasts: refusal::BROKEN, detail }, now);
     }
 
     /// A job was taken, and its first text came: what others were refused for is mended.
-    pub(super) fn takes_jobs(&self, wait: Duration) {
+    pub(super) fn count_answer(&self, wait: Duration) {
         let mut state = self.lock();
         (state.refused, state.failed) = (None, 0);
         state.waits.push_back(wait);
@@ -157,12 +157,12 @@ impl Health {
     }
 
     /// Bytes of an answer came.
-    pub(super) fn hears(&self) {
+    pub(super) fn note_bytes(&self) {
         self.lock().heard = Some(Instant::now());
     }
 
     /// Whether it is better not looked at now. Bytes that flowed since `then` are as good as a look.
-    fn is_answering(&self, then: Instant, now: Instant) -> bool {
+    fn put_off_look(&self, then: Instant, now: Instant) -> bool {
         let mut state = self.lock();
         if state.flights == 0 {
             return false;
@@ -237,7 +237,7 @@ fn run(health: &Weak<Health>, client: &Client, model: Option<&str>, looks: &Rece
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
-        let Some(answering) = health.upgrade().map(|health| health.is_answering(since, now)) else { return };
+        let Some(answering) = health.upgrade().map(|health| health.put_off_look(since, now)) else { return };
         if answering {
             (since, at) = (now, now + every);
             continue;
@@ -337,9 +337,9 @@ mod tests {
         let lasts = || health.outage().map(|outage| outage.lasts.as_secs());
         let mut now = Instant::now();
         for expected in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] {
-            health.is_broken(refusal.clone(), now);
+            health.mark_broken(refusal.clone(), now);
             assert_eq!(lasts(), Some(expected));
-            health.is_broken(refusal.clone(), now + Duration::from_secs(1));
+            health.mark_broken(refusal.clone(), now + Duration::from_secs(1));
             assert_eq!(lasts(), Some(expected), "one refusal of several jobs");
             now += Duration::from_secs(expected);
             health.looked(None, now - Duration::from_secs(1));
@@ -347,10 +347,10 @@ mod tests {
             health.looked(None, now);
             assert_eq!(lasts(), None);
         }
-        health.takes_jobs(Duration::from_secs(3));
-        health.is_broken(refusal.clone(), now);
+        health.count_answer(Duration::from_secs(3));
+        health.mark_broken(refusal.clone(), now);
         assert_eq!(lasts(), Some(30), "it was mended in between");
-        health.is_broken(Outage { detail: "HTTP 401".into(), ..refusal }, now);
+        health.mark_broken(Outage { detail: "HTTP 401".into(), ..refusal }, now);
         assert_eq!(lasts(), Some(30), "another fault begins anew");
     }
 }
