@@ -73,6 +73,16 @@ impl Seen {
         self.all().filter(move |(_, _, entry)| is(entry)).map(|(peer, _, entry)| (peer, entry))
     }
 
+    /// What is wrong with the way into the network, if it is known.
+    pub(crate) fn trouble(&self, asked: &[String]) -> Option<String> {
+        self.trouble.as_ref().map(|trouble| format!("{trouble}{}", unknown_hosts(asked)))
+    }
+
+    /// What is known better than the failure's own sentence says it.
+    pub(crate) fn instead(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+        self.sells_nothing(asked, failure).or_else(|| self.no_entrance(asked, failure))
+    }
+
     /// What follows the failure's own sentence.
     pub(crate) fn advice(&self, asked: &Asked<'_>, failure: &Failure, delivered: u64) -> String {
         match failure {
@@ -89,7 +99,7 @@ impl Seen {
     }
 
     /// The peer that was asked is there, but no provider: what the failure says of it is not why.
-    pub(crate) fn sells_nothing(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+    fn sells_nothing(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
         let Failure::Declined(PassedOver::Stream(_)) = failure else { return None };
         let is_there = |peer: &&PeerId| self.reached.contains(peer) && !self.adverts.contains_key(peer);
         let peer = asked.only.iter().find(is_there)?;
@@ -98,6 +108,13 @@ impl Seen {
              needs another version of haggle",
             short(peer)
         ))
+    }
+
+    /// Nobody was asked, for the network was not entered.
+    fn no_entrance(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+        let Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 } = failure else { return None };
+        let trouble = self.trouble(&asked.addresses).filter(|_| !asked.took_too_long && self.adverts.is_empty())?;
+        Some(format!("nobody who serves the model was found in time: {trouble}"))
     }
 
     /// What there is, beside what was asked for.
@@ -142,8 +159,8 @@ impl Seen {
                     " (model {name:?}); nobody sells anything in the network {:?}: --network NAME asks another",
                     asked.network
                 ),
-                _ => match &self.trouble {
-                    Some(trouble) => format!("; {trouble}{}", unknown_hosts(&asked.addresses)),
+                _ => match self.trouble(&asked.addresses) {
+                    Some(trouble) => format!("; {trouble}"),
                     None => unknown_hosts(&asked.addresses),
                 },
             };
@@ -295,7 +312,10 @@ mod tests {
         let mut lost = Seen::default();
         let detail = "nobody answers there".to_owned();
         lost.add(NodeEvent::Failed { code: "bootstrap_unreachable", detail });
-        assert_eq!(advice(&lost, nobody(QueryOutcome::TimedOut), 0, |_| {}), "; nobody answers there");
+        assert_eq!(
+            advice(&lost, nobody(QueryOutcome::Complete), 0, |asked| asked.connected = 0),
+            "; nobody answers there"
+        );
         let names = ["a-1", "b-2", "c-3", "d-4", "e-5", "f-6", "g-7"];
         let told = advice(&seen(&names, true), nobody(QueryOutcome::Complete), 0, |_| {});
         assert!(told.contains("a-1, b-2, c-3, d-4, e-5 and 2 more (`haggle models`"), "{told}");

@@ -86,6 +86,12 @@ impl Buyer {
         &self.config.network
     }
 
+    /// What is wrong with the way into the network, if it is known.
+    pub(crate) fn trouble(&mut self) -> Option<String> {
+        let given = self.config.bootstrap_nodes.clone();
+        self.seen().trouble(&given)
+    }
+
     /// Whom this node was told of until now.
     pub(crate) fn seen(&mut self) -> &Seen {
         while let Some(Some(event)) = self.events.next().now_or_never() {
@@ -126,7 +132,7 @@ impl Buyer {
         }
         let mut asked = self.asked(wanted, order, &model, &job);
         asked.took_too_long = wanted.deadline.is_some_and(|deadline| began_to_explain >= deadline);
-        if let Some(message) = self.seen().sells_nothing(&asked, &job.failure) {
+        if let Some(message) = self.seen().instead(&asked, &job.failure) {
             return failed.instead(message);
         }
         let advice = self.seen().advice(&asked, &job.failure, job.tokens_delivered());

@@ -35,14 +35,24 @@ pub(crate) enum Exit {
     Budget = 5,
     Declined = 6,
     Interrupted = 7,
+    /// The server whose idle time is to be sold is not there, or does not have the model: it may have it soon.
+    Upstream = 8,
     Cancelled = 130,
 }
 
 impl Exit {
     /// The exit with that code.
     pub(crate) fn of(code: u8) -> Self {
-        let all =
-            [Self::Done, Self::Usage, Self::Config, Self::NobodyFound, Self::Budget, Self::Declined, Self::Interrupted];
+        let all = [
+            Self::Done,
+            Self::Usage,
+            Self::Config,
+            Self::NobodyFound,
+            Self::Budget,
+            Self::Declined,
+            Self::Interrupted,
+            Self::Upstream,
+        ];
         let found = all.into_iter().find(|exit| *exit as u8 == code);
         found.unwrap_or(if code == Self::Cancelled as u8 { Self::Cancelled } else { Self::Other })
     }
@@ -59,6 +69,7 @@ Exit codes:
   5    the budget does not reach the cheapest offer
   6    declined by all who were asked, or not answered in time
   7    interrupted after the first token; what came is on stdout, what is owed on stderr
+  8    the upstream server cannot be reached, or does not have the model yet: try again
   130  ended by Ctrl-C, or because nobody reads the answer any more";
 
 /// Why a command failed, and what to do about it.

@@ -39,10 +39,20 @@ mod upstream;
 mod vitals;
 mod watch;
 
-use std::{io::Write, process::ExitCode};
+use std::{fmt::Debug, io::Write, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::field::Field;
+use tracing_subscriber::{
+    Layer,
+    filter::Targets,
+    fmt::{
+        self,
+        format::{Writer, debug_fn},
+    },
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     args::{Cli, Command},
@@ -112,11 +122,14 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
     })
 }
 
-/// Logs go to stderr. `RUST_LOG` holds `target=level` pairs, separated by commas.
+/// Logs go to stderr. `RUST_LOG` holds `target=level` pairs, separated by commas. Who asks for none gets warnings, as plain
+/// as anything else that is told.
 fn start_log(verbose: u8) -> Result<(), Failed> {
-    let targets = match std::env::var("RUST_LOG") {
-        Ok(wanted) if !wanted.is_empty() => wanted,
-        _ => match verbose {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let is_plain = wanted.is_none() && verbose == 0;
+    let targets = match wanted {
+        Some(wanted) => wanted,
+        None => match verbose {
             0 => "error,haggle=warn".into(),
             1 => "error,haggle=info".into(),
             _ => "info,haggle=trace".into(),
@@ -124,7 +137,20 @@ fn start_log(verbose: u8) -> Result<(), Failed> {
     };
     let targets: Targets =
         targets.parse().map_err(|error| Failed::usage("usage", format!("RUST_LOG: {targets:?}: {error}")))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
+    let lines = fmt::layer().with_writer(move || Log { is_plain }).with_ansi(false);
+    let lines = match is_plain {
+        true => lines.with_target(false).with_level(false).without_time().fmt_fields(debug_fn(plain)).boxed(),
+        false => lines.boxed(),
+    };
     tracing_subscriber::registry().with(lines).with(targets).init();
     Ok(())
+}
+
+/// A field of a warning, as people read it. Its code is for programs.
+fn plain(to: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    match field.name() {
+        "message" => write!(to, "{value:?}"),
+        "code" => Ok(()),
+        name => write!(to, "; {name}: {value:?}"),
+    }
 }

@@ -11,7 +11,7 @@ use haggle::{
     Builder, Error, Model, Node,
     engine::{Engine, Llama, LoadError, TINY_STORIES},
     flight::Recorder,
-    key::{self, KeyLock},
+    key::{self, KeyFileError, KeyLock},
     libp2p::identity::Keypair,
 };
 
@@ -36,7 +36,11 @@ pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> R
 /// The key in a file, which is made if need be.
 pub(crate) fn load(file: &Path) -> Result<(Keypair, KeyLock), Failed> {
     let key = key::load_or_create(file).map_err(Error::from)?;
-    Ok((key, key::lock(file).map_err(Error::from)?))
+    let lock = key::lock(file).map_err(|error| match &error {
+        KeyFileError::InUse { .. } => Failed::from(Error::from(error)).explained(": --key FILE or --data-dir DIR"),
+        _ => Error::from(error).into(),
+    })?;
+    Ok((key, lock))
 }
 
 /// Starts a node as it was put together.
@@ -83,7 +87,10 @@ pub(crate) fn model_file(sales: &Sales) -> Result<Llama, Failed> {
 pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
     if model != TINY_STORIES {
         let hint = did_you_mean(model, [TINY_STORIES]);
-        let message = format!("model {model:?} is not known here{hint} Known: {TINY_STORIES}");
+        let message = format!(
+            "model {model:?} is not part of this program, which has {TINY_STORIES} alone: --upstream URL says which server \
+             writes it (Ollama: http://127.0.0.1:11434/v1), --model-file FILE.gguf in which file it is{hint}"
+        );
         return Err(Failed::usage("unknown_model", message));
     }
     let broken = |error| Failed::new(Exit::Other, "engine", format!("the embedded model cannot be loaded: {error}"));

@@ -98,12 +98,16 @@ impl Write for Screen {
 
 /// The lines of a log, on stderr: each comes in one piece, and none of them looks like two.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Log;
+pub(crate) struct Log {
+    /// Each says who speaks, and nothing else.
+    pub(crate) is_plain: bool,
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
-        Screen::Err.put(format!("{}\n", in_line(line.trim_end_matches('\n'))).as_bytes())?;
+        let who = if self.is_plain { "haggle: " } else { "" };
+        Screen::Err.put(format!("{who}{}\n", in_line(line.trim().trim_end_matches('\n'))).as_bytes())?;
         Ok(bytes.len())
     }
 

@@ -47,9 +47,12 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
     };
     let upstream = Upstream::open(config).map_err(|error| match error {
         OpenError::Url(_) | OpenError::Context => Failed::config(format!("upstream: {error}")),
+        // A server that loads, or pulls the model, will have it.
         OpenError::UnknownModel { .. } => {
-            Failed::usage("unknown_model", format!("{error}; choose with --upstream-model"))
+            Failed::new(Exit::Upstream, "unknown_model", format!("{error}; choose with --upstream-model"))
         }
+        OpenError::Out(_) => Failed::new(Exit::Upstream, "upstream", error.to_string()),
+        OpenError::Locked(_) => Failed::config(format!("{error}; {}", where_keys_are(&sales.upstream_key_env))),
         OpenError::NoList(_) => Failed::usage("unknown_model", format!("{error} with --upstream-model")),
         error => Failed::new(Exit::Other, "upstream", error.to_string()),
     })?;
@@ -60,6 +63,13 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         }
     }));
     Ok(Some(Arc::new(upstream)))
+}
+
+fn where_keys_are(variable: &str) -> String {
+    match given(variable) {
+        None => "--upstream-key-env VAR names the environment variable that holds it".into(),
+        Some(variable) => format!("it is the one in the environment variable {variable} (--upstream-key-env)"),
+    }
 }
 
 fn given(setting: &str) -> Option<&str> {

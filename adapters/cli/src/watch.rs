@@ -202,6 +202,11 @@ impl<'a> Watch<'a> {
             NodeEvent::PeerDisconnected { peer } if self.met.remove(peer) => {
                 format!("the connection to bootstrap node {peer} is lost; it is dialled again")
             }
+            // People have it from the log.
+            NodeEvent::Failed { code, detail } if self.json => {
+                tell_json(&json!({"event": event.name(), "code": code, "text": detail}));
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         if self.json {

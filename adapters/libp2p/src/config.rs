@@ -1,6 +1,6 @@
 //! A node's configuration: the seed's fields with the seed's defaults, and the limits beside them.
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroUsize, time::Duration};
 
 use haggle_core::{Limits, Policy, time::Millis};
 use libp2p::{Multiaddr, PeerId, connection_limits::ConnectionLimits, multiaddr::Protocol};
@@ -270,17 +270,19 @@ fn each<T>(field: &str, values: &[String], read: impl Fn(&str) -> Result<T, Stri
     values.iter().enumerate().map(read_one).collect()
 }
 
-const EXAMPLE: &str = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...";
+const CONTACT: &str = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...";
+const ADDRESS: &str = "/ip4/203.0.113.7/tcp/4001";
+const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 
 /// Reads `ADDRESS/p2p/PEER_ID`.
 pub(crate) fn contact(text: &str) -> Result<Contact, String> {
     if let Some((_, id)) = text.rsplit_once("/p2p/")
         && id.parse::<PeerId>().is_err()
     {
-        return Err(format!("ends in {id:?}, which is no peer id; one looks like {EXAMPLE}"));
+        return Err(format!("ends in {id:?}, which is no peer id; one looks like {CONTACT}"));
     }
-    match address::split_peer(parse(text)?) {
-        (_, None) => Err(format!("does not say whose address it is; add /p2p/ and the peer id, as in {EXAMPLE}")),
+    match address::split_peer(parse(text, CONTACT)?) {
+        (_, None) => Err(format!("does not say whose address it is; add /p2p/ and the peer id, as in {CONTACT}")),
         (address, Some(_)) if !runtime::supports(&address) => Err(UNSUPPORTED.into()),
         (address, Some(peer)) => Ok((peer, address)),
     }
@@ -288,14 +290,14 @@ pub(crate) fn contact(text: &str) -> Result<Contact, String> {
 
 /// As [`contact`], in a simulated network: it has addresses of its own.
 pub(crate) fn simulated_contact(text: &str) -> Result<Contact, String> {
-    match address::split_peer(parse(text)?) {
+    match address::split_peer(parse(text, CONTACT)?) {
         (address, Some(peer)) if id::is_simulated(&peer) => Ok((peer, address)),
         _ => Err("is no address of a node of this simulated network; its nodes have `listen_addresses`".into()),
     }
 }
 
 fn listen(text: &str) -> Result<Multiaddr, String> {
-    let address = parse(text)?;
+    let address = parse(text, LISTEN)?;
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         return Err("names a peer; leave out /p2p/, a node listens as itself only".into());
     }
@@ -309,7 +311,7 @@ fn listen(text: &str) -> Result<Multiaddr, String> {
 }
 
 fn announce(text: &str) -> Result<Multiaddr, String> {
-    let (address, _) = address::split_peer(parse(text)?);
+    let (address, _) = address::split_peer(parse(text, ADDRESS)?);
     match address::ip(&address) {
         Some(ip) if ip.is_unspecified() => {
             Err("is the address for any interface; announce one that others can dial".into())
@@ -322,8 +324,26 @@ fn announce(text: &str) -> Result<Multiaddr, String> {
 const UNSUPPORTED: &str = "is of a kind that cannot be used here; use /ip4, /ip6 or /dns, then /tcp, then perhaps /ws; \
                            QUIC is spoken on no runtime of this version";
 
-fn parse(text: &str) -> Result<Multiaddr, String> {
-    text.parse().map_err(|error| format!("is no multiaddr ({error}); one looks like {EXAMPLE}"))
+fn parse(text: &str, example: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|_| match multiaddr(text) {
+        Some(address) if example == CONTACT => format!("is no multiaddr; write {address}/p2p/ and the peer id"),
+        Some(address) => format!("is no multiaddr; write {address}"),
+        None => format!("is no multiaddr; one looks like {example}"),
+    })
+}
+
+/// What is meant by a host and a port.
+fn multiaddr(text: &str) -> Option<Multiaddr> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_name =
+        |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.".contains(&c));
+    let host = match host.parse::<IpAddr>() {
+        Ok(ip) => Multiaddr::from(ip),
+        Err(_) if is_name(host) => Multiaddr::empty().with(Protocol::Dns(host.into())),
+        Err(_) => return None,
+    };
+    Some(host.with(Protocol::Tcp(port.parse().ok()?)))
 }
 
 /// Spans of time: a whole number with its unit, such as `"30s"`, `"250ms"` or `"2m"`.

@@ -333,10 +333,9 @@ impl Network {
                     let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     let detail = match self.others.get(&index) {
                         Some(other) => format!(
-                            "not bootstrap node {peer} answers at {at} but {other}: correct the id at the end of its \
-                             address; dialled again for ever"
+                            "{other} answers at {at}, not bootstrap node {peer}: correct the id at the end of its address"
                         ),
-                        None => format!("bootstrap node {peer} does not answer at {at}; dialled again for ever"),
+                        None => format!("bootstrap node {peer} does not answer at {at}: check that it runs there"),
                     };
                     driver.on_failure("bootstrap_unreachable", detail);
                 }

@@ -21,6 +21,7 @@ pub(crate) async fn run(global: &Global, args: &Models) -> Result<Exit, Failed> 
     Transient::during("looking for what is sold", look).await?;
     let network = buyer.network().to_owned();
     buyer.node.stop().await;
+    let trouble = buyer.trouble();
     let sold = sold(buyer.seen());
     if global.json {
         let all: Vec<Value> =
@@ -28,9 +29,8 @@ pub(crate) async fn run(global: &Global, args: &Models) -> Result<Exit, Failed> 
         print_json(&json!({"network": network, "models": all}))?;
     }
     if sold.is_empty() {
-        let text = format!(
-            "nobody was found who sells a model in the network {network:?}: check --bootstrap, or ask another with --network"
-        );
+        let advice = trouble.unwrap_or_else(|| "check --bootstrap, or ask another with --network".into());
+        let text = format!("nobody was found who sells a model in the network {network:?}: {advice}");
         return Err(Failed::new(Exit::NobodyFound, "nobody_found", text));
     }
     if !global.json {

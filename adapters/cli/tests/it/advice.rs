@@ -55,7 +55,12 @@ fn a_model_nobody_serves_is_told_with_those_of_the_network() {
         .says(4, &["answers, but sells nothing", "--bootstrap ADDR"]);
     let other = bootstrap.address.replace(&bootstrap.peer, &serve.peer);
     let mistaken = wrong("ask", &["--bootstrap", &other, "Hello"]);
-    mistaken.says(4, &["not bootstrap node", &bootstrap.peer, "correct the id"]);
+    let told = [&format!("haggle: {}", bootstrap.peer), "not bootstrap node", "correct the id"];
+    mistaken.says(4, &told);
+    wrong("models", &["--bootstrap", &other, "--deadline", "9s"]).says(4, &told);
+    let mut lost = Node::start(&["serve", "--bootstrap", &other]);
+    while lost.process.json()["code"] != "bootstrap_unreachable" {}
+    lost.process.wait_for_log("correct the id");
     // Of another network nothing is known here.
     let other = [&by_dht[..], &["--network", "mian", "Hello"]].concat();
     wrong("ask", &other).says(4, &["nobody sells anything in the network \"mian\"", "--network NAME"]);

@@ -21,7 +21,7 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
         assert!(ask.lines().any(|line| line == heading), "{heading} is not in {ask}");
     }
     let codes = run(folder.haggle(&["ask", "--help"])).out;
-    for code in ["0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "130 "] {
+    for code in ["0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130 "] {
         assert!(codes.lines().any(|line| line.trim_start().starts_with(code)), "{code} is not in {codes}");
     }
 }
@@ -30,7 +30,7 @@ fn without_arguments_there_is_help_and_every_command_has_some() {
 fn what_cannot_work_is_refused_before_anything_is_asked() {
     let folder = Folder::new();
     let address = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGY9BExaYRvYc9FfbeH4huQhdRGSdATwSbqph3q22GTbr";
-    let table: [(&[&str], i32, &[&str]); 29] = [
+    let table: [(&[&str], i32, &[&str]); 30] = [
         (&["ask", "Hello"], 3, &["nobody to ask", "--bootstrap", "--provider", "--mdns"]),
         (&["discover"], 3, &["nobody to ask"]),
         (&["quote"], 3, &["nobody to ask"]),
@@ -39,6 +39,7 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
         (&["ask", "--provider", "/ip4/1.2.3.4/tcp/1/p2p/xyz", "Hello"], 3, &["no peer id"]),
         (&["ask", "--bootstrap", "/ip4/1.2.3.4/udp/1", "Hello"], 3, &["bootstrap_nodes[0]"]),
         (&["serve", "--listen", "/ip4/127.0.0.1"], 3, &["listen_addresses[0]", "/tcp"]),
+        (&["serve", "--listen", "0.0.0.0:4001"], 3, &["--listen", "write /ip4/0.0.0.0/tcp/4001 "]),
         (&["serve", "--model", "haggle-tiny-story"], 2, &["haggle-tiny-story", "did you mean haggle-tiny-stories?"]),
         (&["serve", "--price-in", "-1"], 2, &["--price-in", "negative"]),
         (&["serve", "--price-out", "0.1234567"], 2, &["--price-out", "6 digits"]),

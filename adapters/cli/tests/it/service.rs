@@ -146,7 +146,7 @@ fn one_key_is_for_one_process_and_the_other_is_named() {
     let key = key.to_str().expect("text");
     let serve = Node::start(&["serve", "--key", key]);
     let named = format!("(pid {})", serve.process.id());
-    let says = ["my.key", "already", &named, "another key file"];
+    let says = ["my.key", "already", &named, "another key file: --key FILE or --data-dir DIR"];
     run(folder.haggle(&["serve", "--key", key])).says(3, &says);
     run(folder.haggle(&["bootstrap", "--key", key])).says(3, &says);
     run(folder.haggle(&["ask", "--key", key, "--provider", &serve.address, PROMPT])).says(3, &says);

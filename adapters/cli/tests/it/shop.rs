@@ -79,7 +79,7 @@ fn a_table_that_cannot_be_sold_is_told_with_its_place() {
         ("[[models]]\nprice_out = \"-1\"\n", 3, &["price_out", "negative", "models[0]"]),
         ("[[models]]\ndrain = \"1s\"\n", 3, &["models[0].drain", "no such setting"]),
         ("[[models]]\n[[models]]\n", 3, &["\"haggle-tiny-stories\" is sold twice"]),
-        ("[[models]]\nmodel = \"gpt\"\n", 2, &["\"gpt\" is not known here"]),
+        ("[[models]]\nmodel = \"gpt\"\n", 2, &["\"gpt\" is not part of this program"]),
         ("models = [1]\n", 3, &["models:"]),
     ] {
         let file = folder.file("models.toml", text);

@@ -45,8 +45,10 @@ fn a_servers_answers_are_sold_and_its_key_shows_nowhere() {
     assert!(!over.out.contains(KEY) && !over.err.contains(KEY), "{}", over.err);
 
     let over = run(serve("wr0ng-key"));
-    over.says(1, &["401", "key"]);
+    over.says(3, &["401", "check the key", "environment variable SERVER_KEY (--upstream-key-env)"]);
     assert!(!over.err.contains("wr0ng-key"));
+    let keyless = run(folder.haggle(&["serve", "--upstream", &server.url(), "--model", "words"]));
+    keyless.says(3, &["401", "--upstream-key-env VAR names the environment variable"]);
 }
 
 #[test]
@@ -82,10 +84,22 @@ fn what_cannot_be_sold_is_told_with_what_to_do() {
     refused(3, &["--upstream", &url, "--model-file", "a.gguf"], &["not both"]);
     refused(3, &["--upstream", &url, "--model", "m", "--upstream-key-env", "NO_SUCH"], &["NO_SUCH is not set"]);
     refused(3, &["--upstream", &url, "--model", "m", "--upstream-dialect", "lama"], &["did you mean llama"]);
-    refused(3, &["--upstream", "localhost", "--model", "m"], &["http://"]);
-    refused(2, &["--upstream", &url, "--model", "m", "--upstream-model", "b"], &[MODEL, "--upstream-model"]);
+    refused(3, &["--upstream", "localhost:1/v1", "--model", "m"], &["as in http://localhost:1/v1"]);
+    refused(3, &["--upstream", "me:pass@localhost", "--model", "m"], &["as in http://127.0.0.1"]);
+    let other = Server::start(Does::Writes);
+    other.lists(404, serde_json::json!({}));
+    let root = &other.url()[..other.url().len() - "/v1".len()];
+    refused(2, &["--upstream", root, "--model", "m"], &["HTTP 404", &format!("Most end in /v1: {root}/v1")]);
+    let tls = url.replace("http://", "https://");
+    refused(8, &["--upstream", &tls, "--model", "m"], &[&format!("if it speaks no TLS, its address is {url}")]);
+    refused(2, &["--model", "llama3.2"], &["\"llama3.2\" is not part of this program", "--upstream", "--model-file"]);
+    // What may be there soon is worth another try, which the service's unit makes.
+    refused(8, &["--upstream", &url, "--model", "m", "--upstream-model", "b"], &[MODEL, "--upstream-model"]);
     let dead = Server::start(Does::Writes).url();
-    refused(1, &["--upstream", &dead, "--model", "m"], &["cannot be reached", &dead]);
+    refused(8, &["--upstream", &dead, "--model", "m"], &["cannot be reached", &dead]);
+    let unit = include_str!("../../deploy/haggle.service");
+    let no_more = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("a setting");
+    assert_eq!((no_more, unit.contains("Restart=on-failure\n")), ("2 3", true));
     let node = Node::start(&["serve", "--upstream", &url, "--model", "m", "--slots", "7", "--context", "99"]);
     let seen = run(folder.haggle(&["discover", "--json", "--provider", &node.address, "--model", "m"]));
     seen.exits(0);

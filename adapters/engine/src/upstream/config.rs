@@ -89,6 +89,8 @@ pub enum OpenError {
     Context,
     /// The server cannot answer.
     Out(Outage),
+    /// The server wants a key, or another one.
+    Locked(Outage),
     /// The server does not list its models, and none was named.
     NoList(Outage),
     /// The server does not have the model; it has these.
@@ -107,7 +109,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::Url(problem) => write!(f, "the address of the upstream server: {problem}"),
             Self::Context => f.write_str("the context of the upstream server must be at least 1"),
-            Self::Out(outage) => f.write_str(&outage.detail),
+            Self::Out(outage) | Self::Locked(outage) => f.write_str(&outage.detail),
             Self::NoList(outage) => write!(f, "{} If it is, name the model that it has", outage.detail),
             Self::UnknownModel { model, listed } if listed.is_empty() => {
                 write!(f, "the upstream server has no model {model:?}, and no other")

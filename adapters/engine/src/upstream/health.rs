@@ -258,7 +258,7 @@ fn probe(client: &Client, model: Option<&str>) -> Result<(), Outage> {
     let listed = match (list(client), model) {
         (Ok(listed), _) => listed,
         (Err(NoList::Missing(_)), None) => return Ok(()),
-        (Err(NoList::Missing(outage) | NoList::Out(outage)), _) => return Err(outage),
+        (Err(NoList::Missing(outage) | NoList::Locked(outage) | NoList::Out(outage)), _) => return Err(outage),
     };
     let Some(model) = model.filter(|model| !listed.iter().any(|listed| is_named(listed, model))) else { return Ok(()) };
     let detail = format!("the upstream server at {} has no model {model:?} any more", client.base());
@@ -269,6 +269,8 @@ fn probe(client: &Client, model: Option<&str>) -> Result<(), Outage> {
 pub(super) enum NoList {
     /// The server answers, and has no such list.
     Missing(Outage),
+    /// It wants a key, or another one.
+    Locked(Outage),
     /// It cannot answer.
     Out(Outage),
 }
@@ -285,18 +287,28 @@ pub(super) fn list(client: &Client) -> Result<Vec<Listed>, NoList> {
         Err(error) => Err(out(every, format!("the upstream server at {base} cannot be reached: {error}"))),
         Ok((200, _, body)) => match read(&body) {
             Some(list) => Ok(list),
-            None => Err(out(every, format!("{base}/models lists no models: is {base} the right address?"))),
+            None => Err(out(every, format!("{base}/models lists no models: {}", doubt(base)))),
         },
         Ok((status @ (404 | 405 | 501), ..)) => {
-            let detail = format!("{base}/models answers HTTP {status}: is {base} the right address?");
+            let detail = format!("{base}/models answers HTTP {status}: {}", doubt(base));
             Err(NoList::Missing(Outage { lasts: every, detail }))
         }
         Ok((status, retry_after, body)) => {
             let refusal = refusal::of_status(status, retry_after, &ErrorBody::read(&body));
             let lasts = refusal.outage.map_or(every, |outage| outage.lasts);
-            Err(out(lasts, format!("asked for its models, {}", refusal.failure.detail)))
+            let detail = format!("asked for its models, {}", refusal.failure.detail);
+            match status {
+                401 | 403 => Err(NoList::Locked(Outage { lasts, detail })),
+                _ => Err(out(lasts, detail)),
+            }
         }
     }
+}
+
+/// What is to be said where there is no list.
+fn doubt(base: &str) -> String {
+    let usual = if base.ends_with("/v1") { String::new() } else { format!(" Most end in /v1: {base}/v1.") };
+    format!("is {base} the right address?{usual}")
 }
 
 /// A list of models, as OpenAI's interface has it, or bare. Entries that are none are left out.

@@ -71,6 +71,11 @@ impl Client {
     pub(super) fn new(base: &str, key: Option<Key>, patience: Patience) -> Result<Self, OpenError> {
         let wrong = |problem: &str| OpenError::Url(problem.to_owned());
         let base = base.trim_end_matches('/');
+        if !base.contains("://") {
+            // What stands before an `@` is a secret.
+            let example = if base.is_empty() || base.contains('@') { "127.0.0.1:11434/v1" } else { base };
+            return Err(wrong(&format!("it must begin with http:// or https://, as in http://{example}")));
+        }
         let uri: ureq::http::Uri = base.parse().map_err(|_| wrong("it is no URL"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong("it must begin with http:// or https://"));
@@ -105,11 +110,31 @@ impl Client {
         if let Some(Key(key)) = &self.key {
             request = request.header(header::AUTHORIZATION, key.clone());
         }
-        let response = request.call().map_err(|error| error.to_string())?;
+        let response = request.call().map_err(|error| self.why_not(&error))?;
         let (status, retry_after) = (response.status().as_u16(), refusal::retry_after(response.headers()));
         let mut body = Vec::new();
         let read = response.into_body().into_reader().take(MAX_LIST).read_to_end(&mut body);
         read.map(|_| (status, retry_after, body)).map_err(|error| error.to_string())
+    }
+
+    /// Why there is no answer. Who speaks TLS with a server that does not, or the other way round, is not told so.
+    fn why_not(&self, error: &ureq::Error) -> String {
+        let other = match (self.base.split_once("://"), error) {
+            // It answers in plain text, or hangs up.
+            (Some(("https", rest)), ureq::Error::Io(error))
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Some(format!("if it speaks no TLS, its address is http://{rest}"))
+            }
+            (Some(("http", rest)), ureq::Error::Protocol(_)) => {
+                Some(format!("if it speaks TLS, its address is https://{rest}"))
+            }
+            _ => None,
+        };
+        other.map_or(error.to_string(), |other| format!("{error}; {other}"))
     }
 
     /// Sends a request and has a thread read the answer. `None`: as many threads read as may.

@@ -80,6 +80,7 @@ impl Upstream {
             (Ok(listed), model) => (choose(&listed, model.as_deref(), &config.name)?.clone(), true),
             (Err(NoList::Missing(_)), Some(model)) => (Listed { id: model.clone(), ..Listed::default() }, false),
             (Err(NoList::Missing(outage)), None) => return Err(OpenError::NoList(outage)),
+            (Err(NoList::Locked(outage)), _) => return Err(OpenError::Locked(outage)),
             (Err(NoList::Out(outage)), _) => return Err(OpenError::Out(outage)),
         };
         let said = Dialect::of_owner(listed.owned_by.as_deref().unwrap_or_default());

@@ -75,7 +75,7 @@ async fn nobody_is_told_truthfully() {
         loop {
             if let NodeEvent::Failed { code, detail } = events.next().await.expect("runs") {
                 assert_eq!(code, "bootstrap_unreachable");
-                assert!(detail.contains("dialled again"), "{detail}");
+                assert!(detail.contains("check that it runs"), "{detail}");
                 break;
             }
         }
