@@ -14,7 +14,8 @@ pub struct Mutant {
     pub what: String,
     /// Which rule it breaks.
     pub rule: String,
-    /// The tests that find it where random worlds do not: `core:FILTER`, or a filter of the simulator's.
+    /// The tests that find it where random worlds do not: `core:FILTER`, `rules:FILTER` (the core's conversations), or a
+    /// filter of the simulator's.
     pub test: Option<String>,
     /// The file that it changes, from the workspace's root.
     pub file: String,

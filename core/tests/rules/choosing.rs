@@ -4,14 +4,14 @@ use haggle_core::{
     JobSpec, Millis,
     event::{Failure, Outcome, Violation},
     money::Tariff,
-    spec::Haggle,
+    spec::{Choose, Haggle},
     wire::{
         Message, Prompt,
         message::{Counter, Decline, DeclineReason, Offer, Rfq},
     },
 };
 
-use super::{PRICE_OUT, advert, award, buyer::Buyer};
+use super::{PRICE_OUT, advert, award, buyer::Buyer, peer};
 
 /// A job that haggles, and was answered nothing yet.
 fn asking() -> (Buyer, haggle_core::StreamId, Rfq) {
@@ -62,6 +62,22 @@ fn two_bids_are_made_and_an_ask_that_rises_is_none() {
         buyer.hears(stream, &Message::Offer(offer(&rfq, 1, posted)));
         buyer.hears(stream, &Message::Offer(offer(&rfq, 2, dearer)));
         assert_eq!(buyer.violation(), Some(Violation::Terms));
+    }
+}
+
+/// [N2] An offer that expired is not awarded, whoever chooses it; one that binds still is.
+#[test]
+fn an_offer_is_awarded_while_it_binds() {
+    for (waited, binds) in [(59_999, true), (60_000, false)] {
+        let mut buyer = Buyer::new();
+        buyer.knows("seller", advert());
+        let job = buyer
+            .submit(&["seller"], |spec| (spec.choose, spec.deadline) = (Choose::Application, Some(Millis(600_000))));
+        let stream = buyer.newest("seller");
+        buyer.quotes(stream, award().tariff);
+        buyer.wait(Millis(waited));
+        let chosen = buyer.requester.award(buyer.now, job, peer("seller"));
+        assert_eq!(chosen.is_ok(), binds, "{waited}: {chosen:?}");
     }
 }
 

@@ -1,14 +1,14 @@
 //! After a cut, as a provider goes on.
 
 use haggle_core::{
-    AttemptId, Millis, StreamId,
+    AttemptId, Limits, Millis, Provider, StreamId,
     wire::{
         Message,
         message::{Award, Decline, DeclineReason, EndReason, GoneReason},
     },
 };
 
-use super::{JOB, PROMPT, award, peer, seller::Seller};
+use super::{JOB, PROMPT, award, peer, seller::Seller, service};
 
 /// A job of three tokens, the first acknowledged, whose stream was cut.
 fn cut() -> (Seller, AttemptId) {
@@ -156,6 +156,28 @@ fn a_job_without_a_stream_is_kept_for_two_minutes() {
     let stream = resume(&mut seller, 3, 1);
     assert_eq!(seller.heard(stream).one(), Message::Gone(GoneReason::Unknown));
     assert_eq!(seller.stopped, [attempt]);
+}
+
+/// [R2] An attempt that went down with an earlier process is gone, and not computed again while it may be asked for.
+#[test]
+fn what_an_earlier_process_computed_is_not_computed_again() {
+    for (waited, remembers) in [(119_999, true), (120_000, false)] {
+        let mut seller = Seller::new();
+        seller.running(&award());
+        let snapshot = seller.provider.snapshot(seller.now);
+        let mut seller = Seller::new();
+        seller.provider =
+            Provider::restore((seller.now, Millis(0)), &snapshot, service(), Limits::default(), [1; 32]).unwrap();
+        seller.wait(Millis(waited));
+        let stream = resume(&mut seller, 2, 0);
+        let reason = if remembers { GoneReason::Evicted } else { GoneReason::Unknown };
+        assert_eq!(seller.heard(stream).one(), Message::Gone(reason));
+        let stream = seller.open();
+        seller.award(stream, &award());
+        let heard = seller.heard(stream);
+        let refused = matches!(heard.one(), Message::Decline(Decline { reason: DeclineReason::Conflict, .. }));
+        assert_eq!(refused, remembers, "{heard:?}");
+    }
 }
 
 fn seller_again(seller: &mut Seller) -> Seller {

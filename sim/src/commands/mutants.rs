@@ -153,12 +153,17 @@ impl Copy {
     }
 
     fn test(&self, filter: &str) -> Result<String, Failed> {
-        let output = match filter.strip_prefix("core:") {
-            Some(filter) => self.cargo(&["test", "--offline", "-q", "-p", "haggle-core", "--lib", filter])?,
-            None => self.cargo(&["test", "--offline", "-q", "-p", "haggle-sim", "--test", "it", filter])?,
+        let (of, filter): (&[&str], _) = match filter.split_once(':') {
+            Some(("core", filter)) => (&["haggle-core", "--lib"], filter),
+            Some(("rules", filter)) => (&["haggle-core", "--test", "rules"], filter),
+            _ => (&["haggle-sim", "--test", "it"], filter),
         };
+        let output = self.cargo(&[&["test", "--offline", "-q", "-p"], of, &[filter]].concat())?;
         let said = String::from_utf8_lossy(&output.stdout);
         let failed = said.contains("test result: FAILED");
+        if !failed && !said.lines().any(|line| line.starts_with("running") && line != "running 0 tests") {
+            return Err(Failed::Broken(format!("no test is called {filter}")));
+        }
         Ok(if failed { format!("test {filter}") } else { format!("not found, {filter} passes") })
     }
 }
