@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use haggle::{core::time::Millis, libp2p::PeerId};
+use haggle::{
+    core::time::Millis,
+    libp2p::{Multiaddr, PeerId},
+};
 
 pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Wanted};
 use self::parsers::{parse_peer, parse_span};
@@ -80,6 +83,9 @@ pub(crate) enum Command {
     /// Talk with a model: each line is a message, and every answer knows what was said before
     #[command(after_help = CHAT_HELP)]
     Chat(Chat),
+    /// Play the other side to a provider or a requester in any language, and say which rule of the protocol it breaks
+    #[command(after_help = CONFORMANCE_HELP)]
+    Conformance(Conformance),
     /// See a market on this machine: five real nodes, offers, a choice, tokens and the bill
     Demo(Demo),
     /// Run a recording again, and compare what the node decided
@@ -127,6 +133,17 @@ Examples:
 
 A line is a message; an empty one is none. /new forgets what was said, /bye or Ctrl-D ends the talk. Ctrl-C ends the \
 answer that is being written, and the talk where none is. --budget is for all answers together.";
+
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  haggle conformance --peer ADDR                   ask a provider, scenario by scenario
+  haggle conformance --peer ADDR --only third-counter --only window
+  haggle conformance --serve                       be a provider for the requester under test
+  haggle conformance --list
+
+With --serve there is one address for each scenario, and a provider that was never met behind it. Give the requester one job \
+for each: its prompt as large as is said, 16 tokens at most, and no other provider. A rule is named by its label in \
+core/PROTOCOL.md. The exit code is 1 if any is broken.";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:
@@ -344,6 +361,28 @@ pub(crate) struct ShowConfig {
     /// Write a file in which every setting stands, commented out, with what it is for; no file is overwritten
     #[arg(long)]
     pub(crate) init: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// The provider under test, as ADDRESS/p2p/PEER_ID
+    #[arg(long, value_name = "ADDR", required_unless_present_any = ["serve", "list"], conflicts_with = "serve")]
+    pub(crate) peer: Option<String>,
+    /// Be a provider for the requester under test
+    #[arg(long)]
+    pub(crate) serve: bool,
+    /// Where to listen; each further scenario has the next port
+    #[arg(long, value_name = "ADDR", default_value = "/ip4/127.0.0.1/tcp/0", requires = "serve")]
+    pub(crate) listen: Multiaddr,
+    /// The model that is asked for, or sold [default: the first that the provider advertises; conformance]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Only this scenario; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Show the scenarios and the rules that they ask for
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 #[derive(Debug, Args)]

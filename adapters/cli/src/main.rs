@@ -20,6 +20,7 @@ mod exit;
 mod explain;
 mod goods;
 mod journal;
+mod kit;
 mod ledger;
 mod money;
 mod names;
@@ -109,6 +110,7 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Completions { shell } => commands::paper::completions(shell),
             Command::Man { folder } => commands::paper::man(&folder),
             Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
+            Command::Conformance(args) => Box::pin(commands::conformance::run(&global, &args)).await,
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),
             Command::Ledger(args) => commands::ledger::run(&global, &args),

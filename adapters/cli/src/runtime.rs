@@ -1,6 +1,9 @@
 //! The async runtime of this process, chosen by `--runtime` among those it was built with.
 
-use std::{io, sync::OnceLock};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use clap::ValueEnum;
 use futures::{
@@ -10,8 +13,10 @@ use futures::{
 };
 use haggle::{
     Builder, Node,
-    libp2p::{PeerId, identity::Keypair},
+    driver::Spawn,
+    libp2p::{PeerId, Swarm, identity::Keypair, swarm},
     runtime::{MdnsError, NodeTransport, Runtime, Task, TransportLimits},
+    sessions,
 };
 
 use crate::exit::{Exit, Failed};
@@ -108,6 +113,33 @@ pub(crate) async fn start(builder: Builder) -> Result<(Node, Plug), Failed> {
         Chosen::AsyncStd(runtime) => Box::pin(builder.start(Plugged { runtime: runtime.clone(), pulled })).await?,
     };
     Ok((node, plug))
+}
+
+/// A swarm that speaks nothing but the market's streams, for who is no node; and where its streams' tasks run.
+pub(crate) fn sessions(key: &Keypair, config: sessions::Config) -> Result<(Swarm<sessions::Behaviour>, Spawn), Failed> {
+    let chosen = CHOSEN.get().ok_or_else(|| Failed::new(Exit::Other, "runtime", "there is no runtime"))?;
+    match chosen {
+        #[cfg(feature = "tokio")]
+        Chosen::Tokio(runtime) => sessions_on(runtime, key, config),
+        #[cfg(feature = "smol")]
+        Chosen::Smol(runtime) => sessions_on(runtime, key, config),
+        #[cfg(feature = "async-std")]
+        Chosen::AsyncStd(runtime) => sessions_on(runtime, key, config),
+    }
+}
+
+fn sessions_on(
+    runtime: &impl Runtime,
+    key: &Keypair,
+    config: sessions::Config,
+) -> Result<(Swarm<sessions::Behaviour>, Spawn), Failed> {
+    let failed = |error| Failed::new(Exit::Other, "runtime", format!("no transport: {error}"));
+    let transport = runtime.transport(key, &TransportLimits::default()).map_err(failed)?;
+    let tasks = runtime.clone();
+    let spawn: Spawn = Arc::new(move |task| tasks.spawn(task));
+    let (me, executor) = (key.public().to_peer_id(), spawn.clone());
+    let executor = swarm::Config::with_executor(move |task| executor(task));
+    Ok((Swarm::new(transport, sessions::Behaviour::new(me, config), me, executor), spawn))
 }
 
 /// By which a node can be switched off. Dropping it changes nothing.

@@ -75,6 +75,8 @@ impl Machine for Play {
             match input {
                 Input::Received(stream, bytes) => table.on_received(stream, bytes),
                 Input::StreamClosed(stream) | Input::StreamFailed(stream, _) => table.on_closed(stream),
+                Input::PeerConnected(_) => table.is_gone = false,
+                Input::PeerGone(_) => table.is_gone = true,
                 _ => {}
             }
         });

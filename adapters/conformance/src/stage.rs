@@ -58,6 +58,8 @@ pub(crate) struct Table {
     arrivals: VecDeque<(StreamId, Arrival)>,
     /// Attempts that were awarded and may still run.
     pub(crate) awarded: Vec<(JobId, u32)>,
+    /// The peer is not connected any more.
+    pub(crate) is_gone: bool,
     /// What was found. Whoever goes on after it only takes leave.
     pub(crate) verdict: Option<Verdict>,
     rng: Rng,
@@ -79,6 +81,7 @@ impl Stage {
             strangers: Vec::new(),
             arrivals: VecDeque::new(),
             awarded: Vec::new(),
+            is_gone: false,
             verdict: None,
             rng: Rng::new(seed),
             next: 0,

@@ -274,8 +274,8 @@ const CONTACT: &str = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...";
 const ADDRESS: &str = "/ip4/203.0.113.7/tcp/4001";
 const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 
-/// Reads `ADDRESS/p2p/PEER_ID`.
-pub(crate) fn contact(text: &str) -> Result<Contact, String> {
+/// Reads `ADDRESS/p2p/PEER_ID`, or says what is wrong with it, to be put behind the address.
+pub fn contact(text: &str) -> Result<(PeerId, Multiaddr), String> {
     if let Some((_, id)) = text.rsplit_once("/p2p/")
         && id.parse::<PeerId>().is_err()
     {

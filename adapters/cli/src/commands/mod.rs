@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod bootstrap;
 pub(crate) mod chat;
 pub(crate) mod config;
+pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod discover;
 pub(crate) mod ledger;

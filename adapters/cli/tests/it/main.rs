@@ -5,6 +5,7 @@
 mod advice;
 mod books;
 mod chat;
+mod conformance;
 mod flight;
 mod input;
 mod line;

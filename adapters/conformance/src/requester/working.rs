@@ -281,7 +281,11 @@ pub(super) async fn cancel(mut seller: Seller) -> Step {
     }
     // It was not heard.
     deal.cut();
-    let (line, frame) = seller.first("K3", "Cancel over another stream", patience).await?;
+    let again = seller.first("K3", "Cancel over another stream", patience).await;
+    if again.is_err() && seller.stage.with(|table| table.is_gone) {
+        return Err(unplayed("its process ended when it had given up; one that lives on says Cancel again"));
+    }
+    let (line, frame) = again?;
     demand("K3", frame.message() == named, || format!("{:?}, not Cancel", frame.message()))?;
     line.say(&Message::End(deal.end(EndReason::Cancelled)));
     line.close();

@@ -23,7 +23,6 @@ mod persistence;
 pub(crate) mod pieces;
 pub(crate) mod requester_api;
 pub(crate) mod serving;
-mod stream_task;
 mod streams;
 
 use std::{
@@ -51,12 +50,18 @@ use self::{
     job_table::JobTable,
     machines::Machines,
     persistence::Persistence,
-    stream_task::FromStream,
     streams::{Key, Streams},
 };
 use crate::{
-    Error, Node, NodeEvent, Scope, command::Command, feed::JobSignal, handle::Handle, id, sessions, shared::Shared,
-    time_source::TimeSource, timers::Alarm,
+    Error, Node, NodeEvent, Scope,
+    command::Command,
+    feed::JobSignal,
+    handle::Handle,
+    id,
+    sessions::{self, FromStream},
+    shared::Shared,
+    time_source::TimeSource,
+    timers::Alarm,
 };
 
 pub(crate) use self::host::hang_up;

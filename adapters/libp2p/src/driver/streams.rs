@@ -6,10 +6,9 @@ use futures::channel::mpsc;
 use haggle_core::{StreamId, machine::StreamFailure};
 use libp2p::PeerId;
 
-use super::stream_task::{FromStream, SendBuffer, StreamTask};
 use crate::{
     runtime::Task,
-    sessions::{self, OpenError, OpenId, SessionStream},
+    sessions::{self, FromStream, OpenError, OpenId, SendBuffer, SessionStream, StreamTask},
 };
 
 /// Which machine a stream belongs to, and its name there.

@@ -11,6 +11,7 @@ mod behaviour;
 mod gate;
 mod handler;
 mod stream;
+mod stream_task;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use behaviour::Behaviour;
 pub(crate) use behaviour::at_once;
 pub use handler::{FromHandler, Handler, ToHandler};
 pub use stream::SessionStream;
+pub use stream_task::{FromStream, SendBuffer, StreamTask};
 
 /// The one protocol of version 1. Any change of the wire is a new name.
 // [T2] Every stream is opened for it, and no other is accepted.

@@ -1,4 +1,4 @@
-//! One task per stream that moves bytes and decides nothing.
+//! One task per stream that moves bytes and decides nothing: for drivers of machines, the own one and others.
 
 use std::{
     future::Future,
@@ -13,10 +13,10 @@ use futures::{AsyncRead, AsyncWrite, FutureExt, channel::mpsc};
 
 use crate::timers::Delay;
 
-/// Bytes that wait for a stream. The driver appends, the stream's task takes all at once: what arrives while a write is
+/// Bytes that wait for a stream, 4 MiB at most. The driver appends, the stream's task takes all at once: what arrives while a write is
 /// under way leaves together with the next one.
 #[derive(Debug, Default)]
-pub(crate) struct SendBuffer(Mutex<Waiting>);
+pub struct SendBuffer(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -38,7 +38,7 @@ const MAX_WAITING: usize = 4 << 20;
 
 impl SendBuffer {
     /// False if so much waits already that the stream has to be cut.
-    pub(crate) fn push(&self, bytes: &[u8]) -> bool {
+    pub fn push(&self, bytes: &[u8]) -> bool {
         let mut waiting = self.lock();
         if waiting.bytes.len() + bytes.len() > MAX_WAITING {
             return false;
@@ -48,11 +48,13 @@ impl SendBuffer {
         true
     }
 
-    pub(crate) fn close(&self) {
+    /// Ends the stream after what waits was sent.
+    pub fn close(&self) {
         self.end(End::Close);
     }
 
-    pub(crate) fn reset(&self) {
+    /// Ends the stream at once, with what waits.
+    pub fn reset(&self) {
         self.end(End::Reset);
     }
 
@@ -91,7 +93,7 @@ fn wake(mut waiting: MutexGuard<'_, Waiting>) {
 
 /// What a stream's task tells the driver.
 #[derive(Debug)]
-pub(crate) enum FromStream<K> {
+pub enum FromStream<K> {
     /// Bytes came.
     Received(K, Vec<u8>),
     /// The stream is over. The last word of the task.
@@ -105,7 +107,7 @@ const LINGER: Duration = Duration::from_secs(10);
 
 /// Moves bytes between a stream and the driver until either ends it. Back-pressure both ways: it reads only what the
 /// driver has room for, and the send_buffer is emptied only as fast as the stream takes it.
-pub(crate) struct StreamTask<K, S> {
+pub struct StreamTask<K, S> {
     key: K,
     stream: S,
     send_buffer: Arc<SendBuffer>,
@@ -123,7 +125,8 @@ pub(crate) struct StreamTask<K, S> {
 }
 
 impl<K: Copy + Unpin, S: AsyncRead + AsyncWrite + Unpin> StreamTask<K, S> {
-    pub(crate) fn new(
+    /// A task to be spawned. What it tells comes under `key`; `alive` is held for as long as it runs.
+    pub fn new(
         key: K,
         stream: S,
         send_buffer: Arc<SendBuffer>,
