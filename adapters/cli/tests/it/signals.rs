@@ -96,3 +96,20 @@ fn a_reader_that_leaves_ends_the_job() {
         assert!(owed != "0" && over.err.contains(&format!("owed {owed} units")), "{booked} {}", over.err);
     }
 }
+
+#[test]
+fn a_buyer_that_was_killed_gives_its_slot_to_the_one_that_waits() {
+    let slow = ["serve", "--price-out", "100", "--slots", "1", "--tokens-per-second", "5", "--drain", "1ms"];
+    let (serve, folder) = (Node::start(&slow), Folder::new());
+    // Its 900 tokens alone would take three minutes.
+    let first = asking(&folder, &serve, "900");
+    let ask = ["ask", "--json", "--provider", &serve.address, "--budget", "1", "--max-tokens", "5", PROMPT];
+    let mut second = Running::spawn(folder.haggle(&ask));
+    while second.json()["event"] != "job:awarded" {}
+    first.signal("KILL");
+    let over = second.over();
+    over.exits(0);
+    assert_eq!(over.events("job:ended")[0]["bill"]["tokens"], 5);
+    serve.process.signal("TERM");
+    serve.process.over().says(0, &["reason=Unacknowledged(Shutdown)"]);
+}

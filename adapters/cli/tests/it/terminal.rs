@@ -158,3 +158,30 @@ fn a_talk_on_a_terminal() {
     let asked = server.asked().pop().expect("it was asked");
     assert_eq!(asked["messages"][1]["content"], words(2), "{asked}");
 }
+
+#[test]
+fn the_key_of_ctrl_c_ends_the_answer_and_the_next_turn_knows_it() {
+    let server = Server::start(Does::Stalls);
+    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m", "--price-out", "1000000"]);
+    let folder = Folder::new();
+    let chat = ["chat", "--provider", &serve.address, "--model", "m", "--max-tokens", "4", "--budget", "99"];
+    // A key is a signal on the terminal that rules a session only.
+    let mut command = Command::new("setsid");
+    folder.prepare(&mut command);
+    command.env("HAGGLE_ENABLE_MDNS", "false").args(["-c", env!("CARGO_BIN_EXE_haggle")]).args(chat);
+    let mut terminal = Terminal::start(command);
+    terminal.until("\r\n> ");
+    terminal.types("Hello\n");
+    terminal.until("word 0");
+    server.does(Does::Writes);
+    terminal.types("\x03");
+    terminal.until("of 99 units for this talk");
+    terminal.types("And then?\n");
+    terminal.until("4 written");
+    terminal.types("/bye\n");
+    let shown = terminal.over();
+    assert!(shown.lines().all(|line| line.chars().count() <= 80 || line.contains('\x1b')), "{shown:?}");
+    let asked = server.asked().pop().expect("it was asked");
+    let said = |at: usize| asked["messages"][at]["content"].as_str().expect("a text").to_owned();
+    assert!(said(0) == "Hello" && said(1).starts_with("word 0") && said(2) == "And then?", "{asked}");
+}
