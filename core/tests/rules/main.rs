@@ -9,6 +9,7 @@ mod award;
 mod bounds;
 mod buyer;
 mod choosing;
+mod conversations;
 mod damage;
 mod giving_up;
 mod haggling;

@@ -33,6 +33,25 @@ fn bodies_look_as_documented() {
     assert_eq!(Prompt::Tokens(vec![1, 0x0102_0304]).encode(), [1, 0, 0, 0, 4, 3, 2, 1]);
 }
 
+/// [E3] [A4] What another language has to take and to refuse; what is taken is written in the same bytes again.
+#[test]
+fn bodies_are_taken_and_refused_as_the_vectors_say() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/bodies.txt")).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains(" | ") && !line.starts_with('#')).collect();
+    assert!(lines.len() >= 20, "{}", lines.len());
+    for line in lines {
+        let [kind, bytes, verdict, _] = line.split(" | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let kind = match kind {
+            "chat" => BodyKind::Chat,
+            "raw" => BodyKind::Raw,
+            _ => BodyKind::Tokens,
+        };
+        let (bytes, read) = (unhex(bytes), Prompt::decode(kind, &unhex(bytes)));
+        assert_eq!(read.is_ok(), verdict == "taken", "{line}");
+        assert!(read.is_err() || read.is_ok_and(|prompt| prompt.encode() == bytes), "{line}");
+    }
+}
+
 #[test]
 fn each_kind_refuses_what_it_is_not() {
     let refused = |kind, body: &str| Prompt::decode(kind, &unhex(body)).unwrap_err();

@@ -157,6 +157,7 @@ pub(crate) fn all() -> Vec<(&'static str, &'static str, Message<'static>)> {
         ("10-chunk", "one token", Message::Chunk { seq: 0, n: 1, text: " there", ids: None }),
         ("10-chunk", "two tokens with ids", Message::Chunk { seq: 1024, n: 2, text: "é", ids }),
         ("10-chunk", "far out", Message::Chunk { seq: u64::MAX, n: u32::MAX, text: "x", ids: None }),
+        ("10-chunk", "begins with U+FEFF", Message::Chunk { seq: 0, n: 1, text: "\u{feff}a", ids: None }),
         ("11-keepalive", "the only one", Message::Keepalive),
         ("12-end", "stop", Message::End(end)),
         ("12-end", "cancelled before the first token", Message::End(cancelled)),
