@@ -8,7 +8,7 @@ use crate::{
     time::Millis,
     wire::{
         Message,
-        message::{Award, Counter, DeclineReason, Offer, Rfq},
+        message::{Award, BodyKind, Counter, DeclineReason, Offer, Rfq},
     },
 };
 
@@ -19,10 +19,14 @@ use super::{
     offers::Open,
 };
 
+/// Bytes of a prompt that one token stands for, at most: more than the longest tokens of common vocabularies, runs of 128 blanks.
+const MAX_TOKEN_BYTES: u64 = 256;
+
 impl Provider {
     pub(super) fn on_rfq(&mut self, stream: StreamId, peer: PeerId, rfq: Rfq) {
         let model = rfq.model.clone();
-        let answer = match self.cx.price(&rfq.model, rfq.body_bytes, rfq.max_tokens) {
+        let prompt_tokens = fewest_tokens(rfq.body_bytes);
+        let answer = match self.cx.price(&rfq.model, rfq.body_bytes, prompt_tokens, rfq.max_tokens) {
             Ok(_) if self.cx.outage(&rfq.model).is_some() || self.is_full_for(peer) => Err(DeclineReason::Busy),
             Ok(tariff) => self.make_offer(peer, rfq, tariff, 0).ok_or(DeclineReason::Busy),
             Err(reason) => Err(reason),
@@ -72,8 +76,14 @@ impl Provider {
     /// Whether an award's terms are offered; if not, why, with what would be taken now.
     pub(super) fn check_terms(&mut self, peer: PeerId, award: &Award) -> Result<(), (DeclineReason, Option<Offer>)> {
         self.cx.offers.expire(self.cx.now);
-        let posted =
-            self.cx.price(&award.model, award.body_bytes, award.max_tokens).map_err(|reason| (reason, None))?;
+        let tail = award.prefix_bytes.saturating_add(award.prefix_id_bytes.unwrap_or(0));
+        let prompt_tokens = match award.kind {
+            // Each has four bytes.
+            BodyKind::Tokens => award.body_bytes.saturating_sub(tail) / 4,
+            BodyKind::Chat | BodyKind::Raw => fewest_tokens(award.body_bytes),
+        };
+        let posted = self.cx.price(&award.model, award.body_bytes, prompt_tokens, award.max_tokens);
+        let posted = posted.map_err(|reason| (reason, None))?;
         let size = money::quoted_size(award.body_bytes);
         let agreed = match award.offer {
             // [A2]
@@ -168,19 +178,26 @@ impl Context {
         self.typical = if self.typical == Millis::ZERO { took } else { Millis(sum / 8) };
     }
 
-    /// The posted price of a request, or why it gets none.
+    /// The posted price of a request whose prompt has so many tokens at least, or why it gets none.
     // [N6]
-    fn price(&self, model: &Model, body_bytes: u64, max_tokens: u64) -> Result<Tariff, DeclineReason> {
+    fn price(
+        &self,
+        model: &Model,
+        body_bytes: u64,
+        prompt_tokens: u64,
+        max_tokens: u64,
+    ) -> Result<Tariff, DeclineReason> {
         if self.is_closing() {
             return Err(DeclineReason::Draining);
         }
         let serving = self.service.find(model).ok_or(DeclineReason::UnknownModel)?;
-        // How many tokens the prompt has, the engine alone can tell; so many it has at least one.
-        if max_tokens >= u64::from(serving.advert.context) {
-            return Err(DeclineReason::Context);
-        }
-        if max_tokens == 0 || body_bytes > money::quoted_size(self.limits.body_bytes) {
+        if max_tokens == 0 || body_bytes == 0 || body_bytes > money::quoted_size(self.limits.body_bytes) {
             return Err(DeclineReason::Unsupported);
+        }
+        // How many tokens the prompt has, the engine alone can tell; but it has one at least, and leaves room for another.
+        let context = u64::from(serving.advert.context);
+        if max_tokens >= context || prompt_tokens >= context {
+            return Err(DeclineReason::Context);
         }
         serving.posted(body_bytes).ok_or(DeclineReason::Unsupported)
     }
@@ -189,4 +206,9 @@ impl Context {
         let due = self.offers.next_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry });
         self.deadlines.set(self.now, DeadlineKey::Offers, due);
     }
+}
+
+/// What a body has of tokens at least, whatever reads it.
+const fn fewest_tokens(body_bytes: u64) -> u64 {
+    body_bytes.div_ceil(MAX_TOKEN_BYTES)
 }

@@ -94,10 +94,20 @@ impl Job {
         if !fits {
             return Err(Violation::Body);
         }
-        self.body.extend_from_slice(bytes);
+        self.keep_body(bytes);
         self.received = self.received.max(end);
         // It may have been told meanwhile that there is no place for it.
         Ok(Next::Place)
+    }
+
+    /// Grows as a vector does, but never beyond what was awarded: what is held is what is counted.
+    fn keep_body(&mut self, bytes: &[u8]) {
+        let (here, needed) = (self.body.len(), self.body.len() + bytes.len());
+        if needed > self.body.capacity() {
+            let whole = usize::try_from(self.award.body_bytes).unwrap_or(usize::MAX);
+            self.body.reserve_exact(needed.max(2 * here).min(whole) - here);
+        }
+        self.body.extend_from_slice(bytes);
     }
 
     /// The unasked part of a body that is here already, as the award was repeated after a cut; or the rest of one whose job

@@ -4,11 +4,11 @@ use haggle_core::{
     Model,
     wire::{
         Message,
-        message::{Award, DeclineReason, EndReason, GoneReason, ReleaseReason, Rfq},
+        message::{Award, BodyKind, DeclineReason, EndReason, GoneReason, ReleaseReason, Rfq},
     },
 };
 
-use super::{JOB, PROMPT, award, model, seller::Seller};
+use super::{JOB, PROMPT, award, award::priced, model, seller::Seller};
 
 fn rfq() -> Rfq {
     Rfq { rfq: 5, model: model(), body_bytes: 256, max_tokens: 30 }
@@ -87,6 +87,50 @@ fn why_there_is_no_price() {
     assert_eq!(refused(Rfq { model: another, ..rfq() }), DeclineReason::UnknownModel);
     assert_eq!(refused(Rfq { max_tokens: 1_024, ..rfq() }), DeclineReason::Context);
     assert_eq!(refused(Rfq { body_bytes: (2 << 20) + 256, ..rfq() }), DeclineReason::Unsupported);
+    assert_eq!(refused(Rfq { body_bytes: 0, ..rfq() }), DeclineReason::Unsupported);
+    assert_eq!(refused(Rfq { body_bytes: 1 << 20, ..rfq() }), DeclineReason::Context);
+}
+
+/// [N6] A prompt that cannot fit, however it is read, is refused before its body is sent; one that may fit is not.
+#[test]
+fn what_cannot_fit_the_context_is_refused_early() {
+    let answer = |message: &Message<'_>| {
+        let mut seller = Seller::new();
+        let stream = seller.open();
+        seller.say(stream, message);
+        match seller.heard(stream).one() {
+            Message::Decline(decline) => Some(decline.reason),
+            _ => None,
+        }
+    };
+    // 1,024 tokens, one of them for the answer.
+    let most = 1_023 * 256;
+    assert_eq!(answer(&Message::Rfq(Rfq { body_bytes: most, ..rfq() })), None);
+    assert_eq!(answer(&Message::Rfq(Rfq { body_bytes: most + 256, ..rfq() })), Some(DeclineReason::Context));
+    assert_eq!(answer(&Message::Award(priced(most))), None);
+    assert_eq!(answer(&Message::Award(priced(most + 1))), Some(DeclineReason::Context));
+    let ids = |tokens: u64| Message::Award(Award { kind: BodyKind::Tokens, ..priced(4 * tokens) });
+    assert_eq!(answer(&ids(1_023)), None);
+    assert_eq!(answer(&ids(1_024)), Some(DeclineReason::Context));
+}
+
+/// [A3] [R4] What went before an Award that a provider sees first, it cannot know: any numbers are taken, and count from there.
+#[test]
+fn the_first_award_that_is_seen_may_have_any_number() {
+    for (attempt, epoch) in [(1, 5), (7, 1), (7, 1_025), (u32::MAX, u32::MAX - 1)] {
+        let mut seller = Seller::new();
+        let first = Award { attempt, epoch, ..award() };
+        let (running, _) = seller.running(&first);
+        assert!(matches!(seller.heard(running).one(), Message::Accepted(_)), "{attempt}, {epoch}");
+        seller.cut(running);
+        let again = seller.open();
+        seller.award(again, &first);
+        let heard = seller.heard(again);
+        assert!(matches!(heard.one(), Message::Decline(decline) if decline.reason == DeclineReason::Conflict));
+        seller.award(again, &Award { epoch: epoch + 1, ..first });
+        assert!(matches!(seller.heard(again).one(), Message::Accepted(_)));
+        assert_eq!(seller.started.len(), 1);
+    }
 }
 
 /// [R3] Once a token was acknowledged, the Award is no way back to the beginning.

@@ -1,4 +1,4 @@
-//! What decoding costs: never more than four times the input and 4 KiB.
+//! What decoding costs: never more than four times the input and 4 KiB. And what a provider holds of bodies.
 #![expect(unsafe_code, reason = "a global allocator can not be written without")]
 
 use std::{
@@ -8,10 +8,13 @@ use std::{
 };
 
 use haggle_core::{
-    Millis,
-    wire::{ChatMessage, Deframer, Message, Prompt, decode, encode, message::*},
+    Input, Instant, JobId, Limits, Machine, Millis, Model, PeerId, Provider,
+    money::Tariff,
+    provider::{Service, Serving},
+    wire::{self, ChatMessage, Deframer, MAX_BODY_PIECE, Message, Prompt, decode, encode, message::*},
 };
 use proptest::{collection::vec, prelude::*};
+use sha2::{Digest, Sha256};
 
 use crate::{
     encoded,
@@ -83,6 +86,91 @@ fn assert_bounded(input: &[u8], what: &str) {
             }
         });
         assert!(peak <= bound.min(2 * 16_386), "deframe {what} by {pieces}: {peak} bytes for {}", input.len());
+    }
+}
+
+/// Bytes that are allocated now.
+fn live() -> isize {
+    COUNTS.get().0
+}
+
+/// What bodies hold is what is counted of them, and all of it is given back when their peers are gone for good.
+#[test]
+fn bodies_hold_what_they_were_awarded_and_give_it_back() {
+    const BODY: usize = 2 << 20;
+    let body = vec![b'x'; BODY];
+    let hash: [u8; 32] = Sha256::digest(&body).into();
+    let base = live();
+    let service = Service { queue: 64, models: vec![free_model()], ..Service::default() };
+    let mut provider = Provider::new(service, Limits::default(), [1; 32]).unwrap();
+    let peers: Vec<PeerId> = (0..32_u8).map(|n| PeerId::new(&[n]).unwrap()).collect();
+    for (n, peer) in peers.iter().enumerate() {
+        let stream = provider.accept_stream(Instant::ZERO, *peer).unwrap();
+        let mut said = encoded_frame(&Message::Award(free_award(n as u8, BODY as u64, hash)));
+        for (n, bytes) in body.chunks(MAX_BODY_PIECE).enumerate() {
+            said.extend(encoded_frame(&Message::Body { offset: (n * MAX_BODY_PIECE) as u64, bytes }));
+            provider.handle_input(Instant::ZERO, Input::Received(stream, &said));
+            said.clear();
+            while provider.poll_output().is_some() {}
+        }
+    }
+    assert_eq!(provider.held_bytes(), 31 * BODY as u64, "one runs, the others wait");
+    let slack = 2 << 20;
+    let held = live() - base;
+    assert!(held < 31 * BODY as isize + slack, "{held} bytes for 31 bodies");
+    for peer in peers {
+        provider.handle_input(Instant::ZERO, Input::PeerGone(peer));
+    }
+    while let Some(due) = provider.poll_timeout() {
+        provider.handle_input(due.at, Input::Timeout);
+        while provider.poll_output().is_some() {}
+    }
+    assert_eq!((provider.open_jobs(), provider.held_bytes()), (0, 0));
+    let left = live() - base;
+    assert!(left < 256 << 10, "{left} bytes are kept when everybody is gone");
+}
+
+fn encoded_frame(message: &Message<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    wire::encode_frame(message, &mut frame);
+    frame
+}
+
+fn free_model() -> Serving {
+    let advert = ModelAdvert {
+        model: Model::new(b"m").unwrap(),
+        aliases: Vec::new(),
+        context: 1 << 20,
+        price_in: 0,
+        bytes_per_token: 4,
+        price_out: 0,
+        eta: Millis(500),
+        can_continue: true,
+        exactness: Exactness::default(),
+    };
+    Serving { advert, floor_permille: 1000 }
+}
+
+fn free_award(job: u8, body_bytes: u64, body_hash: [u8; 32]) -> Award {
+    Award {
+        job: JobId([job; 16]),
+        attempt: 1,
+        epoch: 1,
+        offer: None,
+        model: Model::new(b"m").unwrap(),
+        tariff: Tariff::default(),
+        max_tokens: 10,
+        kind: BodyKind::Raw,
+        body_bytes,
+        body_hash,
+        prefix_bytes: 0,
+        prefix_tokens: 0,
+        prefix_id_bytes: None,
+        overlap: 0,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        window_tokens: 1024,
+        window_bytes: 128 << 10,
     }
 }
 
