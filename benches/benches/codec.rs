@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use haggle_core::wire::{Deframer, Message, decode, encode, encode_frame};
 
 fn codec(criterion: &mut Criterion) {
-    let token = Message::Chunk { seq: 1000, n: 1, text: " and", ids: None };
+    let token = Message::Chunk { seq: 1000, n: 1, text: " and", ids: None, channel: None };
     let mut bytes = Vec::with_capacity(64);
     criterion.bench_function("encode a token", |bencher| {
         bencher.iter(|| {
@@ -20,7 +20,7 @@ fn codec(criterion: &mut Criterion) {
 
     let mut stream = Vec::new();
     for seq in 0..1000 {
-        encode_frame(&Message::Chunk { seq, n: 1, text: " and", ids: None }, &mut stream);
+        encode_frame(&Message::Chunk { seq, n: 1, text: " and", ids: None, channel: None }, &mut stream);
     }
     let mut group = criterion.benchmark_group("deframe 1,000 tokens");
     group.throughput(Throughput::Bytes(stream.len() as u64));

@@ -42,6 +42,9 @@ impl Pair {
             eta: Millis(100),
             can_continue: false,
             exactness: Exactness::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
         let service = Service { models: vec![Serving { advert, floor_permille: 1000 }], ..Service::default() };
         let mut requester = Requester::new(Policy::default(), Limits::default(), [1; 32]).unwrap();
@@ -70,7 +73,7 @@ impl Pair {
     pub fn token(&mut self) {
         // 50 tokens a second.
         self.now = self.now.after(Millis(20));
-        let piece = Piece { n: 1, text: " and", ids: None };
+        let piece = Piece { n: 1, text: " and", ids: None, channel: None };
         self.provider.push(self.now, self.attempt.unwrap(), piece).unwrap();
         self.pump();
     }

@@ -4,7 +4,7 @@ use core::hash::{Hash, Hasher};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::time::Instant;
+use crate::{time::Instant, wire::message::Channel};
 
 /// Hashes everything that derives [`Hash`], so that no field can be forgotten. Numbers are written in one byte order;
 /// moments, which alone hash themselves as `i128`, are taken relative to `now`.
@@ -68,17 +68,26 @@ impl Hasher for Digester {
     }
 }
 
-/// The running SHA-256 of a run's text.
+/// The running SHA-256 of a run's text, over all channels.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TextHash(Sha256);
+pub(crate) struct TextHash {
+    hash: Sha256,
+    /// Of the text that came last.
+    channel: Option<Channel>,
+}
 
 impl TextHash {
-    pub(crate) fn update(&mut self, text: &[u8]) {
-        self.0.update(text);
+    pub(crate) fn update(&mut self, channel: Option<Channel>, text: &str) {
+        if channel != self.channel {
+            // [X1] No UTF-8 has this byte: text of one channel can not pass for that of two.
+            self.hash.update([0xff, channel.map_or(0, Channel::number)]);
+            self.channel = channel;
+        }
+        self.hash.update(text.as_bytes());
     }
 
     pub(crate) fn value(&self) -> [u8; 32] {
-        self.0.clone().finalize().into()
+        self.hash.clone().finalize().into()
     }
 }
 

@@ -7,7 +7,10 @@ use crate::{
     id::{Model, PeerId},
     money::{Amount, Price},
     time::Millis,
-    wire::{Prompt, message::Sampling},
+    wire::{
+        Prompt,
+        message::{Features, Sampling},
+    },
 };
 
 /// A job: a prompt to be answered.
@@ -123,6 +126,11 @@ pub struct Criteria {
     #[cfg_attr(feature = "serde", serde(default))]
     #[n(8)]
     pub refresh: bool,
+    /// What the engine has to be able to do beyond prompts of text. For a [`Prompt::Request`] it is there, and be it empty: only
+    /// who takes requests at all is asked.
+    #[cfg_attr(feature = "serde", serde(default))]
+    #[n(9)]
+    pub require: Option<Features>,
 }
 
 impl Criteria {
@@ -139,6 +147,7 @@ impl Criteria {
             only: Vec::new(),
             limit: 0,
             refresh: false,
+            require: None,
         }
     }
 }

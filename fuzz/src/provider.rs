@@ -1,5 +1,7 @@
 //! Any order of commands, facts and times on a provider, against requesters that may do anything.
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use haggle_core::{
@@ -7,11 +9,12 @@ use haggle_core::{
     StreamId,
     limits::CHUNK_COST,
     money::Tariff,
-    provider::{Piece, Service, Serving},
+    provider::{Piece, Service},
     wire::{Message, message::*},
 };
 use sha2::{Digest, Sha256};
 
+use self::settings::{limits, service, serving};
 use crate::{
     cursor::Cursor,
     tap::{Tap, frame},
@@ -19,6 +22,7 @@ use crate::{
 
 const PEERS: usize = 3;
 const STEPS: usize = 400;
+const VOUCHER: Voucher = Voucher { amount: 1, tokens: 0, signature: [0; 64] };
 
 /// Runs the steps that `data` spells, checks the laws after each, and runs them again without draining in between.
 pub fn provider(data: &[u8]) {
@@ -40,41 +44,6 @@ pub fn provider(data: &[u8]) {
     again.drain();
     assert_eq!(again.log, world.log, "drain timing changed what the application was told");
     assert_eq!(again.machine.digest(again.now), world.machine.digest(world.now), "drain timing changed the state");
-}
-
-fn serving(price: u64, floor_permille: u32) -> Serving {
-    let advert = ModelAdvert {
-        model: Model::new(b"m").unwrap(),
-        aliases: vec![Model::new(b"alias").unwrap()],
-        context: 1000,
-        price_in: price,
-        bytes_per_token: 4,
-        price_out: price,
-        eta: Millis(200),
-        can_continue: true,
-        exactness: Exactness::default(),
-    };
-    Serving { advert, floor_permille }
-}
-
-fn service(cursor: &mut Cursor<'_>) -> Service {
-    let models = vec![serving(cursor.number(), cursor.below(5) as u32 * 250)];
-    Service { models, slots: 1 + cursor.below(2) as u32, queue: cursor.below(3) as u32, ..Service::default() }
-}
-
-fn limits(cursor: &mut Cursor<'_>) -> Limits {
-    let small = Limits {
-        streams: 5,
-        streams_per_peer: 3,
-        offers: 4,
-        offers_per_peer: 2,
-        jobs_per_peer: 2,
-        idle_frames: 5,
-        window_tokens: 6,
-        ..Limits::default()
-    };
-    let tight = Limits { window_bytes: 16_512, body_unasked: 10, node_bytes: 100, body_bytes: 60, ..small.clone() };
-    [Limits::default(), small, tight][cursor.below(3)].clone()
 }
 
 /// What happens: everything that a provider can be given.
@@ -246,7 +215,7 @@ impl World {
             Act::Started(attempt, tokens) => machine.started(*attempt, *tokens),
             Act::Push(attempt, n, text, ids) => {
                 let (text, ids) = ("x".repeat(*text), ids.map(|ids| vec![1; ids]));
-                let piece = Piece { n: *n, text: &text, ids: ids.as_deref() };
+                let piece = Piece { n: *n, text: &text, ids: ids.as_deref(), channel: None };
                 let _refused = machine.push(now, *attempt, piece);
             }
             Act::Finish(attempt, reason) => {
@@ -365,7 +334,7 @@ impl Talk {
                     Some(Accepted { terms: [0; 32], body_credit: 0, window_tokens, window_bytes, eta: None });
                 (self.next, self.acked) = (next, next);
             }
-            Message::Chunk { seq, n, text, ids } => {
+            Message::Chunk { seq, n, text, ids, .. } => {
                 let accepted = self.accepted.as_ref().expect("tokens without an award");
                 assert!(seq == self.next && !self.ended);
                 self.next += u64::from(n);
@@ -423,7 +392,7 @@ impl Talk {
                 return frame(&Message::Body { offset, bytes: &piece });
             }
             175..=214 => self.ack(cursor, right),
-            215..=219 => Message::Cancel { job: JobId([cursor.byte() % 4; 16]), attempt: 1 },
+            215..=219 => Message::Cancel { job: JobId([cursor.byte() % 4; 16]), attempt: 1, voucher: None },
             220..=229 => Message::Resume {
                 job: JobId([cursor.byte() % 4; 16]),
                 attempt: 1,
@@ -431,7 +400,8 @@ impl Talk {
                 next: u64::from(cursor.byte() % 16),
             },
             230..=234 => Message::Release(ReleaseReason::Price),
-            235..=240 => Message::Keepalive,
+            235..=237 => Message::Keepalive,
+            238..=240 => Message::Ack { next: self.acked, end: false, voucher: Some(VOUCHER) },
             241..=248 => {
                 let len = 1 + cursor.below(40);
                 let mut bytes = vec![0, len as u8];
@@ -457,7 +427,7 @@ impl Talk {
                 self.chunks.pop_front();
             }
         }
-        Message::Ack { next, end: self.ended && cursor.bit() }
+        Message::Ack { next, end: self.ended && cursor.bit(), voucher: None }
     }
 
     fn award(&mut self, cursor: &mut Cursor<'_>, right: bool) -> Message<'static> {
@@ -482,6 +452,9 @@ impl Talk {
             window_tokens: 8,
             window_bytes: 16_512,
             prefix_id_bytes: None,
+            features: None,
+            voucher: None,
+            choice: None,
         };
         (self.body, self.sent) = (body, 0);
         // What is on the way for an earlier award still counts for it.

@@ -41,7 +41,8 @@ fn frames(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<FrameError>) {
 /// What decodes as a prompt encodes to itself. The first byte says which kind.
 pub fn prompt(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else { return };
-    let kind = [BodyKind::Chat, BodyKind::Raw, BodyKind::Tokens][usize::from(*kind) % 3];
+    let kinds = [BodyKind::Chat, BodyKind::Raw, BodyKind::Tokens, BodyKind::Request];
+    let kind = kinds[usize::from(*kind) % kinds.len()];
     match Prompt::decode(kind, body) {
         Ok(prompt) => {
             assert_eq!(prompt.kind(), kind);

@@ -73,7 +73,7 @@ impl Answer {
         let mut hash = model.iter().fold(mix(u64::from(class)) ^ seed, |hash, byte| mix(hash ^ u64::from(*byte)));
         let mut eat = |bytes: &[u8]| bytes.iter().for_each(|byte| hash = mix(hash ^ u64::from(*byte) ^ 0x100));
         match prompt {
-            Prompt::Raw(text) => eat(text.as_bytes()),
+            Prompt::Raw(text) | Prompt::Request(text) => eat(text.as_bytes()),
             Prompt::Chat(messages) => messages.iter().for_each(|message| {
                 eat(message.role.as_bytes());
                 eat(&[0]);
@@ -112,7 +112,7 @@ impl Answer {
 /// What an engine counts a prompt as.
 pub(crate) fn prompt_tokens(prompt: &Prompt) -> u64 {
     let bytes = match prompt {
-        Prompt::Raw(text) => text.len(),
+        Prompt::Raw(text) | Prompt::Request(text) => text.len(),
         Prompt::Chat(messages) => messages.iter().map(|message| message.role.len() + message.content.len()).sum(),
         Prompt::Tokens(ids) => return ids.len() as u64,
     };

@@ -86,6 +86,9 @@ impl ProviderConfig {
             eta: Millis(100),
             can_continue: true,
             exactness: exactness(0),
+            features: None,
+            longest: None,
+            price_part: None,
         };
         let models = vec![Serving { advert, floor_permille: 1000 }];
         Self {

@@ -68,12 +68,12 @@ const GROUPS: [(Group, usize); 21] = [
     (Group::Failure, FAILURES.len()),
     (Group::Choice, CHOICES.len()),
     (Group::TakeOver, 3),
-    (Group::Served, SERVED.len()),
+    (Group::Served, 2 * ENDS.len() + SERVED.len() + VIOLATIONS.len()),
     (Group::ProviderEvent, PROVIDER_EVENTS.len()),
     (Group::Message, MESSAGES.len()),
     (Group::Scripted, MESSAGES.len()),
-    (Group::Decline, 10),
-    (Group::End, 9),
+    (Group::Decline, 11),
+    (Group::End, ENDS.len()),
     (Group::Gone, 3),
     (Group::Release, 5),
     (Group::Deadline, 2 * CAUSES.len()),
@@ -154,7 +154,7 @@ const MESSAGES: [&str; 19] = [
     "resume",
     "resumed",
     "gone",
-    "other",
+    "working",
 ];
 const INPUTS: [&str; 9] =
     ["timeout", "opened", "failed", "received", "closed", "found", "query done", "connected", "gone"];
@@ -166,7 +166,7 @@ const DIALS: [StreamFailure; 5] = [
     StreamFailure::Unsupported,
     StreamFailure::Refused,
 ];
-const VIOLATIONS: [Violation; 11] = [
+const VIOLATIONS: [Violation; 12] = [
     Violation::Frame,
     Violation::Decode,
     Violation::Unexpected,
@@ -178,8 +178,9 @@ const VIOLATIONS: [Violation; 11] = [
     Violation::Terms,
     Violation::Flood,
     Violation::Body,
+    Violation::Voucher,
 ];
-const INTERRUPTED: [Interrupted; 10] = [
+const INTERRUPTED: [Interrupted; 11] = [
     Interrupted::Lost,
     Interrupted::Gone,
     Interrupted::Request,
@@ -190,8 +191,9 @@ const INTERRUPTED: [Interrupted; 10] = [
     Interrupted::Shutdown,
     Interrupted::TooSlow,
     Interrupted::Accused,
+    Interrupted::Settlement,
 ];
-const PASSED_OVER: [&str; 43] = [
+const PASSED_OVER: [&str; 46] = [
     "unreachable",
     "dial timed out",
     "wrong peer",
@@ -208,6 +210,7 @@ const PASSED_OVER: [&str; 43] = [
     "conflict",
     "cannot",
     "body mismatch",
+    "settlement",
     "late",
     "frame",
     "decode",
@@ -220,6 +223,7 @@ const PASSED_OVER: [&str; 43] = [
     "terms",
     "flood",
     "body",
+    "voucher",
     "broke off: lost",
     "broke off: gone",
     "broke off: request",
@@ -230,6 +234,7 @@ const PASSED_OVER: [&str; 43] = [
     "broke off: shutdown",
     "broke off: too slow",
     "broke off: accused",
+    "broke off: settlement",
     "broke off: violation",
     "over budget",
     "too slow",
@@ -265,7 +270,7 @@ const CHOICES: [ChoiceReason; 6] = [
     ChoiceReason::Posted,
     ChoiceReason::Application,
 ];
-const SERVED: [&str; 32] = [
+const ENDS: [&str; 12] = [
     "stop",
     "length",
     "context",
@@ -275,30 +280,12 @@ const SERVED: [&str; 32] = [
     "cancelled by an end",
     "violation",
     "too slow",
-    "stop, unheard",
-    "length, unheard",
-    "context, unheard",
-    "bad request, unheard",
-    "engine, unheard",
-    "shutdown, unheard",
-    "cancelled, unheard",
-    "violation, unheard",
-    "too slow, unheard",
-    "cancelled",
-    "lost",
-    "frame",
-    "decode",
-    "unexpected",
-    "seq",
-    "window",
-    "too many",
-    "count",
-    "digest",
-    "terms",
-    "flood",
-    "body",
-    "displaced",
+    "tool calls",
+    "filtered",
+    "settlement",
 ];
+/// Places of [`Group::Served`] behind the ends, heard and unheard.
+const SERVED: [&str; 3] = ["cancelled", "lost", "displaced"];
 const CAUSES: [Cause; 20] = [
     Cause::Query,
     Cause::Describe,
@@ -369,7 +356,7 @@ fn name(group: Group, place: usize) -> String {
         Group::Failure => of(&FAILURES, place),
         Group::Choice => of(&CHOICES, place),
         Group::TakeOver => of(&[TakeOver::Exact, TakeOver::Spliced, TakeOver::Restarted], place),
-        Group::Served => of(&SERVED, place),
+        Group::Served => served_as(place),
         Group::ProviderEvent => of(&PROVIDER_EVENTS, place),
         Group::Message | Group::Scripted => of(&MESSAGES, place),
         Group::Deadline => format!("{} {:?}", side(CAUSES.len()), CAUSES[place % CAUSES.len()]),
@@ -389,12 +376,21 @@ fn name(group: Group, place: usize) -> String {
 fn reason(group: Group, place: usize) -> String {
     // As in the wire's own order.
     let names: &[&str] = match group {
-        Group::Decline => &PASSED_OVER[6..16],
-        Group::End => &SERVED[..9],
+        Group::Decline => &PASSED_OVER[6..17],
+        Group::End => &ENDS,
         Group::Gone => &["unknown", "evicted", "stale"],
         _ => &["price", "time", "late", "no job", "unaffordable"],
     };
     names.get(place).map_or_else(|| place.to_string(), |name| (*name).into())
+}
+
+fn served_as(place: usize) -> String {
+    match place.checked_sub(2 * ENDS.len()) {
+        None if place < ENDS.len() => ENDS[place].into(),
+        None => format!("{}, unheard", ENDS[place - ENDS.len()]),
+        // Violations are called as where a provider is passed over for one.
+        Some(rest) => SERVED.iter().chain(&PASSED_OVER[18..]).nth(rest).map_or_else(String::new, |name| (*name).into()),
+    }
 }
 
 fn at<T: PartialEq>(list: &[T], item: &T) -> usize {
@@ -406,12 +402,12 @@ pub(crate) fn passed_over(why: PassedOver) -> usize {
         PassedOver::Stream(failure) => at(&DIALS, &failure),
         PassedOver::Lost => 5,
         PassedOver::Declined(reason) => 6 + decline(reason),
-        PassedOver::Late => 16,
-        PassedOver::Violation(violation) => 17 + at(&VIOLATIONS, &violation),
-        PassedOver::Interrupted(why) => 28 + at(&INTERRUPTED, &why),
-        PassedOver::OverBudget => 39,
-        PassedOver::TooSlow => 40,
-        PassedOver::Excluded => 41,
+        PassedOver::Late => 17,
+        PassedOver::Violation(violation) => 18 + at(&VIOLATIONS, &violation),
+        PassedOver::Interrupted(why) => 30 + at(&INTERRUPTED, &why),
+        PassedOver::OverBudget => 42,
+        PassedOver::TooSlow => 43,
+        PassedOver::Excluded => 44,
     }
 }
 
@@ -438,11 +434,11 @@ pub(crate) fn choice(reason: ChoiceReason) -> usize {
 pub(crate) fn served(reason: ServedReason) -> usize {
     match reason {
         ServedReason::Acknowledged(end) => end as usize,
-        ServedReason::Unacknowledged(end) => 9 + end as usize,
-        ServedReason::Cancelled => 18,
-        ServedReason::Lost => 19,
-        ServedReason::Violation(violation) => 20 + at(&VIOLATIONS, &violation),
-        ServedReason::Displaced => 20 + VIOLATIONS.len(),
+        ServedReason::Unacknowledged(end) => ENDS.len() + end as usize,
+        ServedReason::Cancelled => 2 * ENDS.len(),
+        ServedReason::Lost => 2 * ENDS.len() + 1,
+        ServedReason::Displaced => 2 * ENDS.len() + 2,
+        ServedReason::Violation(violation) => 2 * ENDS.len() + 3 + at(&VIOLATIONS, &violation),
     }
 }
 
@@ -494,5 +490,6 @@ pub(crate) const fn message(message: &Message<'_>) -> usize {
         Message::Resume { .. } => 15,
         Message::Resumed { .. } => 16,
         Message::Gone(_) => 17,
+        Message::Working { .. } => 18,
     }
 }

@@ -6,6 +6,7 @@ use crate::net::Buffers;
 
 /// What a scripted peer hears.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is made for each message, and none is kept")]
 pub enum Heard<'a> {
     /// The world began (or the node restarted): the moment to open streams.
     Start,

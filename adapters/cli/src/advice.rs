@@ -257,9 +257,12 @@ mod tests {
             eta: Millis(1),
             can_continue,
             exactness: Exactness { kind: ExactnessKind::None, class: Default::default() },
+            features: None,
+            longest: None,
+            price_part: None,
         };
         let mut seen = Seen::default();
-        let advert = Advert { models: names.iter().map(entry).collect(), slots: 1, free: 1, queued: 0 };
+        let advert = Advert { models: names.iter().map(entry).collect(), slots: 1, free: 1, queued: 0, methods: None };
         seen.add(NodeEvent::Discovered { peer: PeerId::random(), advert });
         seen
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use haggle::{
-    JobError, JobEvent, JobId,
+    Channel, JobError, JobEvent, JobId,
     core::event::TakeOver,
     state::{StoredAnswer, StoredPiece},
 };
@@ -44,6 +44,8 @@ enum Line {
         n: u32,
         bytes: usize,
         ids: Option<Vec<u32>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<Channel>,
     },
     /// Another provider began anew: the text does, too.
     Restart,
@@ -165,9 +167,9 @@ impl Journal {
                     self.pieces.clear();
                     ends.clear();
                 }
-                Line::Piece { peer, n, bytes, ids } => {
+                Line::Piece { peer, n, bytes, ids, channel } => {
                     let peer = peer.parse().map_err(|_| damaged(format!("line {}: not a peer", number + 1)))?;
-                    self.pieces.push(StoredPiece { peer, n, text: String::new(), ids });
+                    self.pieces.push(StoredPiece { peer, n, text: String::new(), ids, channel });
                     ends.push(ends.last().copied().unwrap_or(0_usize).saturating_add(bytes));
                 }
                 Line::Ended(end) => self.ended = Some(end),
@@ -197,17 +199,18 @@ impl Journal {
         self.job.map(|job| StoredAnswer { job, pieces: self.pieces.clone() }).into_iter().collect()
     }
 
-    /// The text so far.
+    /// The answer's text so far.
     pub(crate) fn text(&self) -> String {
-        self.pieces.iter().map(|piece| piece.text.as_str()).collect()
+        self.pieces.iter().filter(|piece| piece.channel.is_none()).map(|piece| piece.text.as_str()).collect()
     }
 
     /// Stores what an event brought: text first, then its record.
     pub(crate) fn event(&mut self, event: &JobEvent) -> io::Result<()> {
         match event {
-            JobEvent::Tokens { peer, n, text, ids, .. } => {
+            JobEvent::Tokens { peer, n, text, ids, channel, .. } => {
                 self.text.write_all(text.as_bytes())?;
-                self.write(&Line::Piece { peer: peer.to_string(), n: *n, bytes: text.len(), ids: ids.clone() })
+                let (peer, ids) = (peer.to_string(), ids.clone());
+                self.write(&Line::Piece { peer, n: *n, bytes: text.len(), ids, channel: *channel })
             }
             JobEvent::TakenOver { how: TakeOver::Restarted, .. } => {
                 self.write(&Line::Restart)?;

@@ -8,7 +8,7 @@ use haggle::{
         event::{Bill, ChoiceReason, Failure, Interrupted, PassedOver, TakeOver},
         machine::QueryOutcome,
         money::Tariff,
-        wire::message::EndReason,
+        wire::message::{Channel, EndReason},
     },
     id,
     libp2p::PeerId,
@@ -180,7 +180,7 @@ impl Narrator {
                 let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
                 self.line("over", text)
             }
-            JobEvent::Tokens { text, .. } => self.tokens(text),
+            JobEvent::Tokens { text, channel: None, .. } => self.tokens(text),
             _ => Ok(()),
         }
     }
@@ -195,6 +195,9 @@ impl Narrator {
             JobEvent::Cut { peer, .. } => self.waits(format!("trying to reach {} again", self.name(peer))),
             JobEvent::Resumed { peer, .. } | JobEvent::TakenOver { peer, .. } => {
                 self.waits(format!("waiting for {}: next token", self.name(peer)));
+            }
+            JobEvent::Tokens { channel: Some(Channel::Thought), peer, .. } => {
+                self.waits(format!("{} thinks", self.name(peer)));
             }
             JobEvent::Tokens { .. } => self.waiting = None,
             _ => {}
@@ -348,6 +351,8 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Stop => "the answer is complete",
         EndReason::Length => "as many as were ordered",
         EndReason::Context => "the model's context is full",
+        EndReason::ToolCalls => "the model calls tools",
+        EndReason::Filtered => "cut short by a filter of what it may say",
         _ => "ended by the provider",
     }
 }
@@ -388,8 +393,11 @@ fn to_json(event: &JobEvent) -> Value {
         JobEvent::TakenOver { attempt, peer, seq, how } => json!({
             "event": "job:taken-over", "attempt": attempt, "peer": peer.to_string(), "seq": seq, "how": how,
         }),
-        JobEvent::Tokens { peer, seq, n, text, .. } => json!({
+        JobEvent::Tokens { peer, seq, n, text, channel: None, .. } => json!({
             "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text,
+        }),
+        JobEvent::Tokens { peer, seq, n, text, channel, .. } => json!({
+            "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text, "channel": channel,
         }),
         _ => json!({"event": "job:other"}),
     }
@@ -460,6 +468,7 @@ fn interrupted(why: Interrupted) -> &'static str {
         Interrupted::TooSlow => "too_slow",
         Interrupted::Violation(_) => "violation",
         Interrupted::Accused => "accused",
+        Interrupted::Settlement => "settlement",
     }
 }
 

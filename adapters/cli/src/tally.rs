@@ -141,6 +141,7 @@ fn declined(reason: DeclineReason) -> &'static str {
         DeclineReason::Conflict => "conflict",
         DeclineReason::Unsupported => "unsupported",
         DeclineReason::BodyMismatch => "body_mismatch",
+        DeclineReason::Settlement => "settlement",
     }
 }
 

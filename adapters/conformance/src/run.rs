@@ -151,7 +151,15 @@ mod tests {
         assert_eq!(rule(run.take(b"3", (4, 3), "efg", None)), "R1");
         assert_eq!(rule(run.take(b"3", (4, 3), "efg", None)), "kept");
         let hash = Sha256::digest(b"abcdefg").into();
-        let end = |tokens, hash| End { reason: EndReason::Stop, prompt_tokens: 0, tokens, hash };
+        let end = |tokens, hash| End {
+            reason: EndReason::Stop,
+            prompt_tokens: 0,
+            tokens,
+            hash,
+            thought: None,
+            cached: None,
+            receipt: None,
+        };
         assert_eq!(rule(run.finish(end(7, hash))), "X1");
         assert_eq!(rule(run.finish(end(5, [0; 32]))), "X1");
         assert_eq!(rule(run.finish(end(5, hash))), "kept");

@@ -181,6 +181,8 @@ pub enum Prompt {
     Raw(String),
     /// Token ids as they are.
     Tokens(Vec<u32>),
+    /// One JSON object: a request with all that it can hold. Nobody checked it.
+    Request(String),
 }
 
 /// One turn of a conversation.

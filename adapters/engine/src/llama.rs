@@ -228,6 +228,7 @@ impl Reader<'_> {
                     None => Ok(tokens.clone()),
                 };
             }
+            Prompt::Request(_) => return Err(bad("this engine takes text, chats and token ids, no requests")),
             Prompt::Raw(text) => vec![Part::Text(text)],
             Prompt::Chat(messages) => self.model.template.parts(messages)?,
         };

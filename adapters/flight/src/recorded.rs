@@ -238,7 +238,12 @@ impl Outs {
 /// A requester's event without what was written.
 fn requester_event(event: &Event<'_>) -> Value {
     match event {
-        Event::Tokens { job, peer, seq, n, .. } => json!({"tokens": {"job": job, "peer": peer, "seq": seq, "n": n}}),
+        Event::Tokens { job, peer, seq, n, channel: None, .. } => {
+            json!({"tokens": {"job": job, "peer": peer, "seq": seq, "n": n}})
+        }
+        Event::Tokens { job, peer, seq, n, channel, .. } => {
+            json!({"tokens": {"job": job, "peer": peer, "seq": seq, "n": n, "channel": channel}})
+        }
         event => json!(event),
     }
 }

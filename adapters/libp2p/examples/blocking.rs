@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     print!("Once upon a time");
     for event in block_on_stream(job) {
         match event? {
-            JobEvent::Tokens { text, .. } => print!("{text}"),
+            JobEvent::Tokens { text, channel: None, .. } => print!("{text}"),
             JobEvent::Finished(receipt) => println!("\n{} micro-units are owed.", receipt.bill.owed),
             _ => {}
         }

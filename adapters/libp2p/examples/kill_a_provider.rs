@@ -11,7 +11,7 @@ async fn tell_a_story(node: &Node, mut show: impl FnMut(&str)) -> Result<u128, E
     let mut job = node.submit(JobSpec { budget: Some(1_000), ..spec }).await?;
     while let Some(event) = job.next().await {
         match event? {
-            JobEvent::Tokens { text, .. } => show(&text),
+            JobEvent::Tokens { text, channel: None, .. } => show(&text),
             JobEvent::Finished(receipt) => return Ok(receipt.bill.owed),
             _ => {}
         }

@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // result.stream.on('token', (token) => { console.log(token.content); });
     while let Some(event) = result.next().await {
         match event? {
-            JobEvent::Tokens { text, .. } => print!("{text}"),
+            JobEvent::Tokens { text, channel: None, .. } => print!("{text}"),
             JobEvent::Finished(receipt) => println!("\n{} micro-units are owed", receipt.bill.owed),
             _ => {}
         }

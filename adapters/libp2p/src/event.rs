@@ -15,7 +15,7 @@ use haggle_core::{
     JobId, Model,
     event::{Bill, NoRetry, Outcome, ServedReason, Settlement},
     money::Tariff,
-    wire::message::{Advert, DeclineReason, ReleaseReason},
+    wire::message::{Advert, Channel, DeclineReason, ReleaseReason},
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -78,6 +78,8 @@ pub enum NodeEvent {
         n: u32,
         /// Their text.
         text: Arc<str>,
+        /// What they are, if not the answer's text.
+        channel: Option<Channel>,
     },
     /// A job, a quote or a discovery is over.
     JobEnded {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::FusedStream};
-use haggle_core::{JobId, Refusal, event::TakeOver, requester::Command as Ask};
+use haggle_core::{JobId, Refusal, event::TakeOver, requester::Command as Ask, wire::message::Channel};
 use libp2p::PeerId;
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 pub struct Answer {
     /// Its text.
     pub text: String,
+    /// What came beside it, in order: thoughts, a refusal, calls of tools.
+    pub beside: Vec<(Channel, String)>,
     /// What it came to.
     pub receipt: Receipt,
 }
@@ -77,12 +79,16 @@ impl Job {
     /// # Errors
     /// When the job fails; the text delivered until then is lost with this method. Read the stream to keep it.
     pub async fn answer(mut self) -> Result<Answer, Error> {
-        let mut text = String::new();
+        let (mut text, mut beside) = (String::new(), Vec::new());
         while let Some(item) = self.next().await {
             match item? {
-                JobEvent::Tokens { text: more, .. } => text.push_str(&more),
-                JobEvent::TakenOver { how: TakeOver::Restarted, .. } => text.clear(),
-                JobEvent::Finished(receipt) => return Ok(Answer { text, receipt }),
+                JobEvent::Tokens { text: more, channel: None, .. } => text.push_str(&more),
+                JobEvent::Tokens { text, channel: Some(channel), .. } => beside.push((channel, text)),
+                JobEvent::TakenOver { how: TakeOver::Restarted, .. } => {
+                    text.clear();
+                    beside.clear();
+                }
+                JobEvent::Finished(receipt) => return Ok(Answer { text, beside, receipt }),
                 _ => {}
             }
         }

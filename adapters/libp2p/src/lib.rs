@@ -96,7 +96,9 @@ mod timers;
 mod trust;
 
 pub use haggle_core as core;
-pub use haggle_core::{Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt};
+pub use haggle_core::{
+    Criteria, JobId, JobSpec, Limits, Model, Policy, spec::QuoteSpec, wire::Prompt, wire::message::Channel,
+};
 pub use haggle_engine as engine;
 pub use haggle_flight as flight;
 pub use libp2p;

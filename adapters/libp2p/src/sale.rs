@@ -23,7 +23,7 @@ pub struct Sale {
     pub engine: Arc<dyn Engine>,
     /// The name under which it is found; the engine's own if empty.
     pub name: String,
-    /// Other names it answers to, at most 6.
+    /// Other names it answers to, at most 5.
     pub aliases: Vec<String>,
     /// Micro-units per 1,000,000 tokens read.
     pub price_in: Price,
@@ -84,6 +84,9 @@ impl Sale {
                 eta: self.eta,
                 can_continue: info.can_continue,
                 exactness: Exactness { kind, class: info.exactness.class },
+                features: None,
+                longest: None,
+                price_part: None,
             },
             floor_permille: self.floor_permille,
         })

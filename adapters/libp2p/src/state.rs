@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use haggle_core::{JobId, SnapshotError, limits::MAX_SNAPSHOT, time::Millis};
+use haggle_core::{JobId, SnapshotError, limits::MAX_SNAPSHOT, time::Millis, wire::message::Channel};
 use libp2p::identity::Keypair;
 
 use crate::{id, key, key::KeyFileError};
@@ -111,6 +111,8 @@ pub struct StoredPiece {
     pub text: String,
     /// Their ids, if they came.
     pub ids: Option<Vec<u32>>,
+    /// What they are, if not the answer's text.
+    pub channel: Option<Channel>,
 }
 
 /// A directory that this process alone uses, as long as this value lives.
@@ -257,7 +259,8 @@ impl<'a> Bytes<'a> {
     pub(crate) fn stored(&self) -> haggle_core::requester::Stored<'_> {
         let pieces = self.answer.pieces.iter().zip(&self.ids).filter_map(|(piece, ids)| {
             let peer = id::to_core(&piece.peer)?;
-            Some(haggle_core::requester::Piece { peer, n: piece.n, text: &piece.text, ids: ids.as_deref() })
+            let StoredPiece { n, text, channel, .. } = piece;
+            Some(haggle_core::requester::Piece { peer, n: *n, text, ids: ids.as_deref(), channel: *channel })
         });
         haggle_core::requester::Stored { job: self.answer.job, pieces: pieces.collect() }
     }

@@ -42,7 +42,7 @@ pub enum Outcome {
 pub enum Finished {
     /// A job's text has ended.
     Answer {
-        /// By the model or by `max_tokens`.
+        /// By the model, by `max_tokens`, with a call of tools, or by a filter.
         reason: EndReason,
         /// Tokens read, as the provider counted them.
         prompt_tokens: u64,
@@ -144,6 +144,9 @@ pub enum Interrupted {
     /// The provider says that we broke the protocol.
     #[n(10)]
     Accused,
+    /// The provider says that it was not paid.
+    #[n(11)]
+    Settlement,
 }
 
 /// What a job costs: the requester's own count.

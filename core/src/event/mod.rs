@@ -14,7 +14,7 @@ use crate::{
     time::Millis,
     wire::{
         DecodeError, FrameError,
-        message::{Advert, DeclineReason},
+        message::{Advert, Channel, DeclineReason},
     },
 };
 
@@ -141,6 +141,8 @@ pub enum Event<'a> {
         text: &'a str,
         /// Their ids, four little-endian bytes each, if the provider knows them.
         ids: Option<&'a [u8]>,
+        /// What they are, if not the answer's text.
+        channel: Option<Channel>,
     },
     /// The job is over. Nothing follows.
     Ended {
@@ -274,6 +276,9 @@ pub enum Violation {
     /// A body of another size or digest than awarded.
     #[n(10)]
     Body,
+    /// A voucher where none belongs, or not the one that is due.
+    #[n(11)]
+    Voucher,
 }
 
 impl From<FrameError> for Violation {

@@ -58,7 +58,7 @@ impl Violation {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Seq | Self::Window | Self::TooMany | Self::Count | Self::Digest | Self::Terms => Severity::Fatal,
-            Self::Frame | Self::Decode | Self::Unexpected | Self::Body => Severity::Grave,
+            Self::Frame | Self::Decode | Self::Unexpected | Self::Body | Self::Voucher => Severity::Grave,
             Self::Flood => Severity::Serious,
         }
     }
@@ -198,6 +198,7 @@ impl fmt::Display for DeclineReason {
             Self::Conflict => "it knows the same attempt with another body",
             Self::Unsupported => "it can not do what is asked",
             Self::BodyMismatch => "the body is not the awarded one",
+            Self::Settlement => "it is not paid like that",
         })
     }
 }
@@ -216,6 +217,7 @@ impl fmt::Display for Interrupted {
             Self::TooSlow => f.write_str("the provider found this side too slow"),
             Self::Violation(violation) => violation.fmt(f),
             Self::Accused => f.write_str("the provider says that this side broke the protocol"),
+            Self::Settlement => f.write_str("the provider says that it was not paid"),
         }
     }
 }
@@ -234,6 +236,7 @@ impl fmt::Display for Violation {
             Self::Terms => "it accepted other terms than were awarded",
             Self::Flood => "it sent too many frames without progress",
             Self::Body => "it sent another body than was awarded",
+            Self::Voucher => "it sent a voucher where none belongs, or a wrong one",
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     id::{AttemptId, PeerId, StreamId},
     wire::{
         Message,
-        message::{Accepted, Award, DeclineReason, Offer},
+        message::{Accepted, Award, BodyKind, DeclineReason, Offer},
     },
 };
 
@@ -48,8 +48,12 @@ impl Provider {
             || award.body_bytes > self.cx.limits.body_bytes;
         let continues = award.prefix_bytes > 0;
         let can_continue = self.cx.service.find(&award.model).is_none_or(|serving| serving.advert.can_continue);
-        if senseless || (continues && !can_continue) {
+        if senseless || (continues && !can_continue) || self.lacks_features(award) {
             return no(DeclineReason::Unsupported);
+        }
+        if award.choice.is_some() {
+            // [S1] No method is listed yet.
+            return no(DeclineReason::Settlement);
         }
         if self.is_over_share(&peer) {
             return no(DeclineReason::PeerLimit);
@@ -61,6 +65,14 @@ impl Provider {
         self.check_terms(peer, award)?;
         // Nobody is displaced for an award that would be refused.
         if self.make_room(peer, award) { Ok(()) } else { no(DeclineReason::Busy) }
+    }
+
+    /// Whether its engine can not do what the job needs.
+    // [A13]
+    fn lacks_features(&self, award: &Award) -> bool {
+        let Some(serving) = self.cx.service.find(&award.model) else { return false };
+        let (has, needs) = (serving.advert.features, award.features.unwrap_or_default());
+        (award.kind == BodyKind::Request && has.is_none()) || !has.unwrap_or_default().contain(needs)
     }
 
     /// Takes an award: its body may come.

@@ -8,7 +8,7 @@ use crate::{
     id::{AttemptId, Model, PeerId, StreamId},
     refusal::Refusal,
     time::{Instant, Millis},
-    wire::message::EndReason,
+    wire::message::{Channel, EndReason},
 };
 
 use super::{Piece, Provider, Serving};
@@ -38,6 +38,8 @@ pub enum Command<'a> {
         text: Cow<'a, str>,
         /// [`Piece::ids`].
         ids: Option<Cow<'a, [u8]>>,
+        /// [`Piece::channel`].
+        channel: Option<Channel>,
     },
     /// [`Provider::finish`].
     Finish {
@@ -89,8 +91,8 @@ impl<'a> Command<'a> {
     /// The command to send a piece.
     #[must_use]
     pub fn push(attempt: AttemptId, piece: Piece<'a>) -> Self {
-        let Piece { n, text, ids } = piece;
-        Self::Push { attempt, n, text: Cow::Borrowed(text), ids: ids.map(Cow::Borrowed) }
+        let Piece { n, text, ids, channel } = piece;
+        Self::Push { attempt, n, text: Cow::Borrowed(text), ids: ids.map(Cow::Borrowed), channel }
     }
 }
 
@@ -103,8 +105,9 @@ impl Provider {
         match command {
             Command::AcceptStream(peer) => return self.accept_stream(now, peer).map(Reply::Stream),
             Command::Started { attempt, prompt_tokens } => self.started(attempt, prompt_tokens),
-            Command::Push { attempt, n, text, ids } => {
-                return self.push(now, attempt, Piece { n, text: &text, ids: ids.as_deref() }).map(Reply::Room);
+            Command::Push { attempt, n, text, ids, channel } => {
+                let piece = Piece { n, text: &text, ids: ids.as_deref(), channel };
+                return self.push(now, attempt, piece).map(Reply::Room);
             }
             Command::Finish { attempt, reason } => self.finish(now, attempt, reason)?,
             Command::SetModels(models) => self.set_models(models).map_err(Refusal::Setting)?,
@@ -178,6 +181,9 @@ mod tests {
             eta: Millis(500),
             can_continue: true,
             exactness: Default::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
         Serving { advert, floor_permille: 1000 }
     }
@@ -211,6 +217,9 @@ mod tests {
             stop: Vec::new(),
             window_tokens: 1024,
             window_bytes: 128 << 10,
+            features: None,
+            voucher: None,
+            choice: None,
         };
         let mut bytes = Vec::new();
         wire::encode_frame(&Message::Award(award), &mut bytes);
@@ -239,7 +248,7 @@ mod tests {
         };
         one.started(attempt, 3);
         assert_eq!(other.command(at, Command::Started { attempt, prompt_tokens: 3 }), Ok(Reply::Done));
-        let piece = Piece { n: 2, text: "a secret", ids: Some(&[1, 0, 0, 0, 2, 0, 0, 0]) };
+        let piece = Piece { n: 2, text: "a secret", ids: Some(&[1, 0, 0, 0, 2, 0, 0, 0]), channel: None };
         let room = one.push(at, attempt, piece).unwrap();
         let push = Command::push(attempt, piece);
         let shown = format!("{push} {push:?}");

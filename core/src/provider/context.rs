@@ -245,7 +245,7 @@ impl Context {
         retry_after: Option<Millis>,
         offer: Option<Offer>,
     ) {
-        self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer }));
+        self.outbox.send(stream, &Message::Decline(Decline { reason, retry_after, offer, shown: None }));
     }
 
     /// One stream or job of a peer less; a peer that has neither is forgotten.

@@ -120,7 +120,7 @@ impl Provider {
             Message::Counter(counter) => self.on_counter(id, peer, &counter),
             Message::Release(reason) => self.cx.outbox.event(ProviderEvent::Released { peer, reason }),
             Message::Award(award) => self.on_award(id, peer, payload, award),
-            Message::Cancel { job, attempt } => self.on_cancel(id, (peer, job, attempt)),
+            Message::Cancel { job, attempt, .. } => self.on_cancel(id, (peer, job, attempt)),
             Message::Resume { job, attempt, epoch, next } => self.on_resume(id, (peer, job, attempt), epoch, next),
             _ => return Err(Violation::Unexpected),
         }
@@ -167,6 +167,10 @@ impl Context {
             debug_assert!(false, "nothing is read from a stream that is over");
             return Ok(None);
         };
+        if let Message::Ack { voucher: Some(_), .. } | Message::Cancel { voucher: Some(_), .. } = message {
+            // [S2] No attempt is paid yet.
+            return Err(Violation::Voucher);
+        }
         if let Some(job) = stream.job {
             return Ok(Some(Speaker::Job(job)));
         }

@@ -65,6 +65,8 @@ pub(super) struct Job {
     pub(super) resumes: Bucket,
     pub(super) text_bytes: u64,
     pub(super) text_hash: TextHash,
+    /// Tokens written that were thought.
+    pub(super) thought: u64,
     /// Since when the engine waits for room.
     pub(super) blocked: Option<Instant>,
     pub(super) awarded: Instant,
@@ -123,6 +125,7 @@ impl Job {
             resumes: Bucket::per_second(now, RESUMES, 1),
             text_bytes: 0,
             text_hash: TextHash::default(),
+            thought: 0,
             blocked: None,
             awarded: now,
             received: 0,
@@ -142,7 +145,15 @@ impl Job {
     /// Its End, with what was written so far.
     // [X1]
     pub(super) fn last_message(&self, reason: EndReason) -> End {
-        End { reason, prompt_tokens: self.prompt_tokens, tokens: self.written(), hash: self.text_hash.value() }
+        End {
+            reason,
+            prompt_tokens: self.prompt_tokens,
+            tokens: self.written(),
+            hash: self.text_hash.value(),
+            thought: (self.thought > 0).then_some(self.thought),
+            cached: None,
+            receipt: None,
+        }
     }
 
     /// Tokens written, the overlap included.

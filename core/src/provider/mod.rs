@@ -141,6 +141,7 @@ impl Provider {
             slots: self.cx.service.slots,
             free: if self.cx.is_closing() { 0 } else { self.cx.service.slots.saturating_sub(busy) },
             queued: busy.saturating_sub(self.cx.service.slots),
+            methods: None,
         }
     }
 

@@ -101,6 +101,9 @@ mod tests {
             eta: Millis(500),
             can_continue: true,
             exactness: Default::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
         let models = ["a", "b"].map(|name| Serving { advert: advert(name), floor_permille: 1000 }).to_vec();
         let service = Service { models, slots: 1, queue: 4, ..Service::default() };
@@ -127,6 +130,9 @@ mod tests {
             stop: Vec::new(),
             window_tokens: 1024,
             window_bytes: 128 << 10,
+            features: None,
+            voucher: None,
+            choice: None,
         })
     }
 

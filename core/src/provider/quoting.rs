@@ -81,6 +81,8 @@ impl Provider {
             // Each has four bytes.
             BodyKind::Tokens => award.body_bytes.saturating_sub(tail) / 4,
             BodyKind::Chat | BodyKind::Raw => fewest_tokens(award.body_bytes),
+            // An image has many bytes and few tokens.
+            BodyKind::Request => 1,
         };
         let posted = self.cx.price(&award.model, award.body_bytes, prompt_tokens, award.max_tokens);
         let posted = posted.map_err(|reason| (reason, None))?;
@@ -145,6 +147,7 @@ impl Provider {
             tariff,
             eta: self.eta(&rfq.model),
             expires_in: self.cx.service.offer_expiry,
+            methods: None,
         };
         let expires = self.cx.now.after(self.cx.service.offer_expiry);
         let kept = self.cx.offers.keep(&self.cx.limits, offer.offer, expires, Open { peer, rfq, tariff, round });

@@ -80,7 +80,8 @@ impl Job {
         award: &Award,
     ) -> Next {
         // [A3] The same name with another content is a conflict.
-        let same = Award { epoch: award.epoch, ..self.award.clone() } == *award;
+        // [R3] The stream's epoch and what is paid by then are not part of it.
+        let same = Award { epoch: award.epoch, voucher: award.voucher, ..self.award.clone() } == *award;
         let first = award.prefix_tokens;
         let frames = self.ring.from(first, self.window.end()).filter(|_| self.window.start() == first);
         let (true, true, Some(frames)) = (same, award.epoch > self.epoch, frames) else {

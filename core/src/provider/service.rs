@@ -79,7 +79,7 @@ impl Service {
         }
         for serving in &self.models {
             if serving.advert.aliases.len() > MAX_ALIASES {
-                return err("aliases", "at most 6 a model");
+                return err("aliases", "at most 5 a model");
             }
             if serving.advert.context == 0 {
                 return err("context", "at least 1");

@@ -8,7 +8,7 @@ use crate::{
     window,
     wire::{
         self, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, Message, Prompt,
-        message::{DeclineReason, EndReason},
+        message::{Channel, DeclineReason, EndReason},
     },
 };
 
@@ -26,13 +26,15 @@ pub struct Piece<'a> {
     pub text: &'a str,
     /// Their ids, four little-endian bytes each, if known.
     pub ids: Option<&'a [u8]>,
+    /// What it is, if not the answer's text.
+    pub channel: Option<Channel>,
 }
 
 impl Job {
     /// Cuts a piece into a Chunk: here and nowhere else, so that draining changes nothing.
     pub(super) fn push(&mut self, cx: &mut Context, piece: Piece<'_>) -> Result<u32, Refusal> {
         debug_assert!(self.is_running(), "only what runs is written");
-        let Piece { n, text, ids } = piece;
+        let Piece { n, text, ids, channel } = piece;
         // [W1] Dense: here it is counted.
         let seq = self.window.end();
         let tokens = seq.saturating_add(u64::from(n));
@@ -50,12 +52,15 @@ impl Job {
             return Err(Refusal::NoRoom);
         }
         self.text_bytes = text_bytes;
-        self.text_hash.update(text.as_bytes());
+        self.text_hash.update(channel, text);
+        if channel == Some(Channel::Thought) {
+            self.thought = self.thought.saturating_add(u64::from(n));
+        }
         self.sent = cx.now;
         let room = self.window.room();
         self.blocked = (room == 0).then_some(cx.now);
         cx.scratch.clear();
-        wire::encode_frame(&Message::Chunk { seq, n, text, ids }, &mut cx.scratch);
+        wire::encode_frame(&Message::Chunk { seq, n, text, ids, channel }, &mut cx.scratch);
         self.ring.keep(seq, tokens, &cx.scratch);
         if let Link::Attached(stream) = self.link {
             cx.outbox.send_again(stream, &cx.scratch);
@@ -74,8 +79,8 @@ impl Job {
         self.heard = cx.now;
         match message {
             Message::Body { offset, bytes } => self.on_body(cx, offset, bytes),
-            Message::Ack { next, end } => self.on_ack(cx, stream, next, end),
-            Message::Cancel { job, attempt } if (job, attempt) == (self.award.job, self.award.attempt) => {
+            Message::Ack { next, end, .. } => self.on_ack(cx, stream, next, end),
+            Message::Cancel { job, attempt, .. } if (job, attempt) == (self.award.job, self.award.attempt) => {
                 Ok(self.on_cancel(stream))
             }
             // The other offers were still open when this one was awarded: nothing of it matters here.
@@ -168,7 +173,7 @@ impl Job {
         let prompt_bytes = body.len().checked_sub(usize::try_from(award.prefix_bytes).ok()?)?;
         let (prompt, prefix) = body.split_at_checked(prompt_bytes)?;
         let prefix = alloc::string::String::from_utf8(prefix.to_vec()).ok()?;
-        self.text_hash.update(prefix.as_bytes());
+        self.text_hash.update(None, &prefix);
         Some(Work {
             peer: self.peer,
             model: model?,

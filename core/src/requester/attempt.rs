@@ -13,7 +13,7 @@ use crate::{
     peers::table::Permit,
     time::{Instant, Millis},
     window::{self, Window},
-    wire::message::{Accepted, End, EndReason, Exactness},
+    wire::message::{Accepted, Channel, End, Exactness},
 };
 
 pub(super) use self::saved::Saved;
@@ -89,7 +89,7 @@ pub(super) struct Start<'a> {
 
 /// Whether the provider may not have begun: then it may not have read the prefix that its digest would be of.
 const fn is_unbegun(end: &End) -> bool {
-    end.tokens == 0 && !matches!(end.reason, EndReason::Stop | EndReason::Length)
+    end.tokens == 0 && !end.reason.is_complete()
 }
 
 /// How the provider is reached.
@@ -154,7 +154,7 @@ impl Attempt {
         let (before, evidence) =
             transcript.text().split_at_checked(prefix.text_bytes).unwrap_or((transcript.text(), ""));
         let mut text_hash = TextHash::default();
-        text_hash.update(before.as_bytes());
+        text_hash.update(None, before);
         Self {
             number,
             peer: quote.peer,
@@ -328,6 +328,7 @@ impl Attempt {
         n: u32,
         text: &str,
         ids: Option<&[u8]>,
+        channel: Option<Channel>,
     ) -> Result<(u32, usize), Violation> {
         if matches!(self.state, AttemptState::Sent { .. }) || !matches!(self.link, Link::Live(_)) {
             return Err(Violation::Unexpected);
@@ -351,12 +352,12 @@ impl Attempt {
             return Err(Violation::Window);
         }
         self.text_bytes = text_bytes;
-        self.text_hash.update(text.as_bytes());
+        self.text_hash.update(channel, text);
         self.times.token = now;
         self.cuts = 0;
         self.state = AttemptState::Streaming;
         let new = u32::try_from(self.window.end().saturating_sub(self.from.max(seq))).unwrap_or(n).min(n);
-        let new_bytes = self.compare(text, new == 0);
+        let new_bytes = self.compare(text, channel, new == 0);
         self.new_bytes = self.new_bytes.saturating_add(new_bytes as u64);
         Ok((new, new_bytes))
     }
@@ -367,7 +368,7 @@ impl Attempt {
     /// A provider may cut the same text into other chunks than the one before it did, so a chunk may end within the evidence,
     /// at its end, or beyond. But the evidence was chosen to end with a token: text that ends with it and tokens that do not,
     /// or the other way round, are not the tokens that were promised, even where all bytes are equal.
-    fn compare(&mut self, text: &str, all_known: bool) -> usize {
+    fn compare(&mut self, text: &str, channel: Option<Channel>, all_known: bool) -> usize {
         if self.evidence.is_empty() && !all_known {
             return text.len();
         }
@@ -376,7 +377,7 @@ impl Attempt {
         let equal = text.as_bytes().get(..due) == self.evidence.as_bytes().get(..due);
         let in_step = if all_known { due == text.len() } else { due == self.evidence.len() };
         let ends_in_step = !all_known || (self.window.end() == self.from) == (due == self.evidence.len());
-        if !equal || !in_step || !ends_in_step || !text.is_char_boundary(due) {
+        if channel.is_some() || !equal || !in_step || !ends_in_step || !text.is_char_boundary(due) {
             self.differs = true;
             return 0;
         }

@@ -12,7 +12,7 @@ use crate::{
     spec::{Criteria, Haggle},
     wire::{
         self, MAX_BODY_PIECE, Message,
-        message::{self, Exactness},
+        message::{self, Exactness, Features},
     },
 };
 
@@ -193,6 +193,9 @@ impl Attempt {
             stop: answer.stop.clone(),
             window_tokens: self.asked.0,
             window_bytes: self.asked.1,
+            features: criteria.require.filter(|needed| *needed != Features::default()),
+            voucher: None,
+            choice: None,
         });
         let mut payload = Vec::new();
         wire::encode(&award, &mut payload);

@@ -20,7 +20,10 @@ use crate::{
     rand::Rng,
     retry::RetryQuota,
     time::Instant,
-    wire::{Deframer, message::Exactness},
+    wire::{
+        Deframer,
+        message::{Channel, Exactness},
+    },
 };
 
 use super::{
@@ -191,10 +194,11 @@ impl Context {
         n: u32,
         text: &str,
         ids: Option<&[u8]>,
+        channel: Option<Channel>,
     ) {
         self.token_buffer.keep(text, ids);
         let (text, ids) = (text.len(), ids.map(<[u8]>::len));
-        self.outbox.event(QueuedEvent::Tokens { job, peer, seq, n, text, ids });
+        self.outbox.event(QueuedEvent::Tokens { job, peer, seq, n, text, ids, channel });
     }
 
     /// What a provider's advert promises of equal bytes.

@@ -10,7 +10,7 @@ use crate::{
     retry::Retry,
     spec::Failover,
     time::{Instant, Millis},
-    wire::message::{EndReason, ReleaseReason},
+    wire::message::{BodyKind, EndReason, ReleaseReason},
 };
 
 use super::{
@@ -146,7 +146,11 @@ impl Job {
     /// Why none may.
     pub(super) fn may_be_taken_over(&self) -> Result<(), NoRetry> {
         match &self.goal {
-            Goal::Answer(Answer { failover: Failover::Continue, .. }) if self.forgot_run => Err(NoRetry::Forgotten),
+            Goal::Answer(Answer { failover: Failover::Continue, kind, .. })
+                if self.forgot_run || *kind == BodyKind::Request =>
+            {
+                Err(NoRetry::Forgotten)
+            }
             Goal::Answer(Answer { failover: Failover::Continue | Failover::Restart, .. }) => Ok(()),
             Goal::Answer(_) | Goal::Quote { .. } | Goal::Discover => Err(NoRetry::Failover),
         }

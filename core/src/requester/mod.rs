@@ -41,7 +41,7 @@ use crate::{
     refusal::Refusal,
     spec::{Criteria, Haggle, JobSpec, QuoteSpec},
     time::{Instant, Millis},
-    wire::message::{Advert, MAX_STOP_BYTES, MAX_STOPS},
+    wire::message::{Advert, BodyKind, MAX_STOP_BYTES, MAX_STOPS},
 };
 
 pub use self::{
@@ -90,8 +90,9 @@ impl Requester {
             return Err(Refusal::Stops);
         }
         let budget = spec.budget.unwrap_or(0);
+        let kind = spec.prompt.kind();
         let answer = Answer {
-            kind: spec.prompt.kind(),
+            kind,
             prompt: body,
             sampling: spec.sampling,
             stop: spec.stop,
@@ -101,7 +102,11 @@ impl Requester {
             failover: spec.failover,
         };
         let goal = Goal::Answer(answer);
-        let job = self.prepare(now, goal, spec.criteria, spec.max_tokens, spec.haggle, spec.deadline)?;
+        let mut criteria = spec.criteria;
+        if kind == BodyKind::Request {
+            criteria.require.get_or_insert_default();
+        }
+        let job = self.prepare(now, goal, criteria, spec.max_tokens, spec.haggle, spec.deadline)?;
         // Counted before it starts: it may end at once.
         self.cx.held += bytes;
         Ok(self.begin(Job { explain: spec.explain, ..job }))

@@ -111,7 +111,7 @@ impl Context {
         if let Some(state) = self.streams.get_mut(&stream) {
             (state.role, state.idle_frames) = (role, idle_frames);
         }
-        self.outbox.send(stream, &Message::Cancel { job: name.0, attempt: name.1 });
+        self.outbox.send(stream, &Message::Cancel { job: name.0, attempt: name.1, voucher: None });
         if let Some(pending_cancel) = self.pending_cancels.get_mut(&name) {
             pending_cancel.stream = Some(stream);
         }

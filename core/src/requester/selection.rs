@@ -66,6 +66,11 @@ pub(super) fn misfit(criteria: &Criteria, entry: &ModelAdvert) -> Option<LeftOut
     if !fits(criteria.max_price_in, entry.price_in) || !fits(criteria.max_price_out, entry.price_out) {
         return Some(LeftOut::Price);
     }
+    if let Some(needed) = criteria.require
+        && !entry.features.is_some_and(|has| has.contain(needed))
+    {
+        return Some(LeftOut::Capability);
+    }
     (entry.context < criteria.min_context).then_some(LeftOut::Context)
 }
 

@@ -31,6 +31,7 @@ impl Verdict {
         match why {
             // It accuses us, promised too much, or goes in order.
             Interrupted::Accused | Interrupted::TooSlow | Interrupted::Differs | Interrupted::Shutdown => Self::None,
+            Interrupted::Settlement => Self::None,
             _ => Self::Failed,
         }
     }

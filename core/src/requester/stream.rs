@@ -7,7 +7,7 @@ use crate::{
     spec::Failover,
     wire::{
         Message,
-        message::{Accepted, Decline, DeclineReason, End, EndReason},
+        message::{Accepted, Channel, Decline, DeclineReason, End, EndReason},
     },
 };
 
@@ -30,6 +30,7 @@ struct Fresh<'a> {
     n: u32,
     text: &'a str,
     ids: Option<&'a [u8]>,
+    channel: Option<Channel>,
 }
 
 impl Job {
@@ -56,8 +57,8 @@ impl Job {
                 Ok(Next::Stay)
             }
             Message::Decline(decline) if attempt.is_fresh() => self.on_award_declined(cx, &decline),
-            Message::Chunk { seq, n, text, ids } => {
-                let fresh = attempt.on_chunk(cx, &mut self.transcript, (seq, n), text, ids)?;
+            Message::Chunk { seq, n, text, ids, channel } => {
+                let fresh = attempt.on_chunk(cx, &mut self.transcript, (seq, n), text, ids, channel)?;
                 if attempt.differs {
                     return Ok(Next::Broken(Interrupted::Differs));
                 }
@@ -66,7 +67,8 @@ impl Job {
                 }
                 Ok(Next::Stay)
             }
-            Message::Keepalive => cx.charge_idle_frame(stream).map(|()| Next::Stay),
+            Message::Working { .. } if matches!(attempt.state, AttemptState::Sent { .. }) => Err(Violation::Unexpected),
+            Message::Keepalive | Message::Working { .. } => cx.charge_idle_frame(stream).map(|()| Next::Stay),
             Message::End(end) => attempt.on_end(cx, &end, self.transcript.tokens()),
             Message::Resumed { next } => attempt.on_resumed(cx, self.id, next),
             Message::Gone(_) => attempt.on_gone(),
@@ -102,24 +104,32 @@ impl Job {
 
     /// Hands new tokens to the application.
     fn deliver(&mut self, cx: &mut Context, fresh: &Fresh<'_>) {
-        let &Fresh { first, attempt, peer, seq, n, text, ids } = fresh;
+        let &Fresh { first, attempt, peer, seq, n, text, ids, channel } = fresh;
         if first
             && attempt > 1
             && let Some(how) = self.taken_over()
         {
             cx.tell(Event::TakenOver { job: self.id, attempt, peer, seq, how });
         }
-        self.keep_run(cx, n, text, ids);
-        cx.tell_tokens((self.id, peer), seq, n, text, ids);
+        self.keep_run(cx, n, text, ids, channel);
+        cx.tell_tokens((self.id, peer), seq, n, text, ids, channel);
     }
 
     /// Keeps what was delivered for whoever may have to go on, as long as the node may hold so much.
-    pub(super) fn keep_run(&mut self, cx: &mut Context, n: u32, text: &str, ids: Option<&[u8]>) {
+    pub(super) fn keep_run(
+        &mut self,
+        cx: &mut Context,
+        n: u32,
+        text: &str,
+        ids: Option<&[u8]>,
+        channel: Option<Channel>,
+    ) {
         let before = self.transcript.bytes();
         self.transcript.push(n, text, ids);
         // Only who continues it, or a process that comes back, reads it again.
         let is_read = matches!(&self.goal, Goal::Answer(answer) if answer.failover == Failover::Continue);
-        if !is_read && cx.endings.is_none() {
+        // A prefix is text: what was thought, or called for, nobody can continue.
+        if (!is_read && cx.endings.is_none()) || channel.is_some() {
             self.forgot_run = true;
         }
         let full = cx.held.saturating_add(self.transcript.bytes()) > cx.limits.node_bytes.saturating_add(before);
@@ -225,8 +235,9 @@ impl Attempt {
         (seq, n): (u64, u32),
         text: &'a str,
         ids: Option<&'a [u8]>,
+        channel: Option<Channel>,
     ) -> Result<Option<Fresh<'a>>, Violation> {
-        let (new, bytes) = self.take(cx.now, seq, n, text, ids)?;
+        let (new, bytes) = self.take(cx.now, seq, n, text, ids, channel)?;
         if self.differs {
             return Ok(None);
         }
@@ -241,7 +252,7 @@ impl Attempt {
         let text = text.get(text.len() - bytes..).unwrap_or_default();
         let ids = ids.and_then(|ids| ids.get(ids.len().saturating_sub(4 * new as usize)..));
         let (attempt, peer, seq) = (self.number, self.peer, self.next() - u64::from(new));
-        Ok(Some(Fresh { first, attempt, peer, seq, n: new, text, ids }))
+        Ok(Some(Fresh { first, attempt, peer, seq, n: new, text, ids, channel }))
     }
 
     /// The provider has shown that it lives; and the run's class follows from everybody who wrote a token of it.
@@ -258,12 +269,12 @@ impl Attempt {
         self.check_end(end)?;
         self.ended = true;
         // [X3]
-        self.send(cx, &Message::Ack { next: self.next(), end: true });
+        self.send(cx, &Message::Ack { next: self.next(), end: true, voucher: None });
         // [X2]
         Ok(match end.reason {
             // It broke off within the evidence: it promised equal bytes, and there were more.
-            EndReason::Stop | EndReason::Length if self.lacks_evidence() => Next::Broken(Interrupted::Differs),
-            EndReason::Stop | EndReason::Length => {
+            reason if reason.is_complete() && self.lacks_evidence() => Next::Broken(Interrupted::Differs),
+            EndReason::Stop | EndReason::Length | EndReason::ToolCalls | EndReason::Filtered => {
                 let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
                 Next::finish(answer)
             }
@@ -273,6 +284,7 @@ impl Attempt {
             EndReason::Shutdown => Next::Broken(Interrupted::Shutdown),
             EndReason::TooSlow => Next::Broken(Interrupted::TooSlow),
             EndReason::Violation => Next::Broken(Interrupted::Accused),
+            EndReason::Settlement => Next::Broken(Interrupted::Settlement),
             // It is the answer to a Cancel, after which nothing is read any more.
             // [K2]
             EndReason::Cancelled => return Err(Violation::Unexpected),
@@ -282,7 +294,7 @@ impl Attempt {
     /// Sends the Ack that is due: what was consumed, or a sign of life.
     pub(super) fn acknowledge(&mut self, cx: &mut Context) {
         if let Some(next) = self.take_ack(cx.now) {
-            self.send(cx, &Message::Ack { next, end: false });
+            self.send(cx, &Message::Ack { next, end: false, voucher: None });
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a message can tell of its own soundness. What takes knowledge of the conversation is the machines' to check.
 
-use super::{MAX_BODY_PIECE, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, message::*};
+use super::{MAX_BODY_PIECE, MAX_CHUNK_IDS, MAX_CHUNK_TEXT, message::*, settlement};
 use crate::money::BODY_QUANTUM;
 
 /// What a chunk costs beyond its text and ids: many small frames are the classic flood.
@@ -20,12 +20,14 @@ impl Message<'_> {
     pub fn is_in_bounds(&self) -> bool {
         match self {
             Self::Describe | Self::Release(_) | Self::Keepalive | Self::Ack { .. } => true,
-            Self::Resumed { .. } | Self::Gone(_) | Self::End(_) => true,
+            Self::Resumed { .. } | Self::Gone(_) | Self::Working { .. } => true,
+            // [B9]
+            Self::End(end) => end.thought.is_none_or(|thought| thought <= end.tokens),
             Self::Advert(advert) => advert.is_in_bounds(),
             // [B2]
             Self::Rfq(rfq) => rfq.rfq > 0 && rfq.body_bytes.is_multiple_of(BODY_QUANTUM) && rfq.max_tokens > 0,
             // [B3]
-            Self::Offer(offer) => offer.rfq > 0 && offer.offer > 0,
+            Self::Offer(offer) => offer.rfq > 0 && offer.is_in_bounds(),
             Self::Counter(counter) => counter.rfq > 0 && counter.offer > 0,
             Self::Decline(decline) => decline.is_in_bounds(),
             Self::Award(award) => award.is_in_bounds(),
@@ -48,7 +50,8 @@ impl Advert {
     fn is_in_bounds(&self) -> bool {
         // [B1]
         let sound = |model: &ModelAdvert| model.aliases.len() <= MAX_ALIASES && model.bytes_per_token > 0;
-        self.models.len() <= MAX_MODELS && self.models.iter().all(sound)
+        let paid = self.methods.as_ref().is_none_or(|methods| settlement::are_in_bounds(methods));
+        self.models.len() <= MAX_MODELS && self.models.iter().all(sound) && paid
     }
 }
 
@@ -56,7 +59,15 @@ impl Decline {
     fn is_in_bounds(&self) -> bool {
         // [B4]
         let sells_otherwise = matches!(self.reason, DeclineReason::Stale | DeclineReason::TooCheap);
-        self.offer.as_ref().is_none_or(|offer| sells_otherwise && offer.offer > 0)
+        let offered = self.offer.as_ref().is_none_or(|offer| sells_otherwise && offer.is_in_bounds());
+        offered && (self.shown.is_none() || self.reason == DeclineReason::Settlement)
+    }
+}
+
+impl Offer {
+    fn is_in_bounds(&self) -> bool {
+        // [B3]
+        self.offer > 0 && self.methods.as_ref().is_none_or(|methods| settlement::are_in_bounds(methods))
     }
 }
 
@@ -74,7 +85,12 @@ impl Award {
             && (self.overlap == 0 || self.prefix_tokens > 0);
         let stops =
             self.stop.len() <= MAX_STOPS && self.stop.iter().all(|stop| (1..=MAX_STOP_BYTES).contains(&stop.len()));
-        named && self.max_tokens > 0 && prefix && stops && window_is_in_bounds(self.window_tokens, self.window_bytes)
+        // A request is never continued.
+        let body = self.kind != BodyKind::Request || (self.body_bytes >= 2 && self.prefix_bytes == 0);
+        let paid =
+            self.choice.is_some() == self.voucher.is_some() && self.choice.as_ref().is_none_or(Choice::is_in_bounds);
+        let ordered = self.max_tokens > 0 && prefix && stops && body && paid;
+        named && ordered && window_is_in_bounds(self.window_tokens, self.window_bytes)
     }
 }
 

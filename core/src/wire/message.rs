@@ -1,24 +1,25 @@
-//! The messages of `/haggle/1`. `core/PROTOCOL.md` says what they mean, `core/protocol.cddl` how they look.
+//! The messages of `/haggle/2`. `core/PROTOCOL.md` says what they mean, `core/protocol.cddl` how they look.
 //!
-//! A message is `[kind, {field: value}]`; absent optional fields are left out. Field numbers 20 to 23 are reserved
-//! for signature, voucher, receipt and settlement.
+//! A message is `[kind, {field: value}]`; absent optional fields are left out. Field number 20 is reserved for a signature.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{Decode, Decoder, Encode, decode::Error};
 
-pub use super::reason::{DeclineReason, EndReason, GoneReason, ReleaseReason};
+pub use super::{
+    advert::{Advert, Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
+    features::{Channel, Features, Phase},
+    reason::{DeclineReason, EndReason, GoneReason, ReleaseReason},
+    settlement::{Choice, MAX_KEY, MAX_METHODS, MAX_RAIL, Method, MethodKind, Receipt, Shown, Voucher},
+};
+use super::{lists::list, settlement};
 use crate::{
     id::{JobId, Model},
-    money::{Price, Tariff},
+    money::Tariff,
     time::Millis,
 };
 
-/// Models in one advert, at most.
-pub const MAX_MODELS: usize = 16;
-/// Aliases of one model, at most: an advert as large as can be still fits one frame.
-pub const MAX_ALIASES: usize = 6;
 /// Stop strings in an award, at most.
 pub const MAX_STOPS: usize = 4;
 /// Bytes in a stop string, at most.
@@ -80,6 +81,9 @@ pub enum Message<'a> {
         /// Their ids, four little-endian bytes each, if the provider knows them.
         #[cbor(b(3), with = "minicbor::bytes")]
         ids: Option<&'a [u8]>,
+        /// What it is, if not the answer's text. A chunk is of one channel.
+        #[n(4)]
+        channel: Option<Channel>,
     },
     /// The provider lives and works.
     #[n(11)]
@@ -96,6 +100,9 @@ pub enum Message<'a> {
         /// The End was received: the provider forgets the job.
         #[n(1)]
         end: bool,
+        /// What is paid by now.
+        #[n(21)]
+        voucher: Option<Voucher>,
     },
     /// The requester wants no more of this attempt.
     #[n(14)]
@@ -106,6 +113,9 @@ pub enum Message<'a> {
         /// Its attempt.
         #[n(1)]
         attempt: u32,
+        /// For all tokens accepted; absent: nothing more is owed.
+        #[n(21)]
+        voucher: Option<Voucher>,
     },
     /// Attaches to a running attempt over a new stream.
     #[n(15)]
@@ -133,6 +143,22 @@ pub enum Message<'a> {
     /// There is nothing to resume.
     #[n(17)]
     Gone(#[n(0)] GoneReason),
+    /// The provider works, and has no token to tell yet.
+    #[n(18)]
+    Working {
+        /// What the provider does.
+        #[n(0)]
+        phase: Phase,
+        /// How much of it is done, in the phase's own count.
+        #[n(1)]
+        done: Option<u64>,
+        /// Out of how much. Neither is relied on.
+        #[n(2)]
+        of: Option<u64>,
+        /// Expected time to the first token.
+        #[n(3)]
+        eta: Option<Millis>,
+    },
 }
 
 impl fmt::Debug for Message<'_> {
@@ -149,104 +175,26 @@ impl fmt::Debug for Message<'_> {
             Self::Award(award) => award.fmt(f),
             Self::Body { offset, bytes } => write!(f, "Body {{ offset: {offset}, {} bytes }}", bytes.len()),
             Self::Accepted(accepted) => accepted.fmt(f),
-            Self::Chunk { seq, n, text, ids } => {
+            Self::Chunk { seq, n, text, ids, channel } => {
                 let ids = if ids.is_some() { " with ids" } else { "" };
-                write!(f, "Chunk {{ seq: {seq}, n: {n}, {} bytes{ids} }}", text.len())
+                write!(f, "Chunk {{ seq: {seq}, n: {n}, {} bytes{ids}, {channel:?} }}", text.len())
             }
             Self::Keepalive => f.write_str("Keepalive"),
             Self::End(end) => end.fmt(f),
-            Self::Ack { next, end } => write!(f, "Ack {{ next: {next}, end: {end} }}"),
-            Self::Cancel { job, attempt } => write!(f, "Cancel {{ {job:?}, attempt: {attempt} }}"),
+            Self::Ack { next, end, voucher } => write!(f, "Ack {{ next: {next}, end: {end}, {voucher:?} }}"),
+            Self::Cancel { job, attempt, voucher } => {
+                write!(f, "Cancel {{ {job:?}, attempt: {attempt}, {voucher:?} }}")
+            }
             Self::Resume { job, attempt, epoch, next } => {
                 write!(f, "Resume {{ {job:?}, attempt: {attempt}, epoch: {epoch}, next: {next} }}")
             }
             Self::Resumed { next } => write!(f, "Resumed {{ next: {next} }}"),
             Self::Gone(reason) => write!(f, "Gone({reason:?})"),
+            Self::Working { phase, done, of, eta } => {
+                write!(f, "Working {{ {phase:?}, done: {done:?}, of: {of:?}, eta: {eta:?} }}")
+            }
         }
     }
-}
-
-/// What a provider says of itself.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cbor(map)]
-pub struct Advert {
-    /// The models it serves, at most [`MAX_MODELS`].
-    #[cbor(n(0), decode_with = "decode_models")]
-    pub models: Vec<ModelAdvert>,
-    /// Jobs it computes at once.
-    #[n(1)]
-    pub slots: u32,
-    /// Of these, how many are free.
-    #[n(2)]
-    pub free: u32,
-    /// Jobs that wait for a slot.
-    #[n(3)]
-    pub queued: u32,
-}
-
-/// One model of an advert, with its posted price.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cbor(map)]
-pub struct ModelAdvert {
-    /// The model's name.
-    #[n(0)]
-    pub model: Model,
-    /// Other names it answers to, at most [`MAX_ALIASES`].
-    #[cbor(n(1), decode_with = "decode_aliases")]
-    pub aliases: Vec<Model>,
-    /// Tokens of prompt and answer together, at most.
-    #[n(2)]
-    pub context: u32,
-    /// Posted price of reading.
-    #[n(3)]
-    pub price_in: Price,
-    /// Body bytes counted as one token for `price_in`.
-    #[n(4)]
-    pub bytes_per_token: u32,
-    /// Posted price of writing.
-    #[n(5)]
-    pub price_out: Price,
-    /// Expected time to the first token.
-    #[n(6)]
-    pub eta: Millis,
-    /// Whether an answer that another provider began can be continued.
-    #[n(7)]
-    pub can_continue: bool,
-    /// What the provider promises of equal bytes.
-    #[n(8)]
-    pub exactness: Exactness,
-}
-
-/// How far the same request gives the same bytes elsewhere.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cbor(map)]
-pub struct Exactness {
-    /// Which requests it holds for.
-    #[n(0)]
-    pub kind: ExactnessKind,
-    /// Engine, numerics, weights and quantisation, hashed: equal classes write equal bytes.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub class: [u8; 32],
-}
-
-/// Which requests an exactness class holds for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[cbor(index_only)]
-pub enum ExactnessKind {
-    /// None: the provider promises nothing.
-    #[n(0)]
-    #[default]
-    None,
-    /// Requests at temperature 0.
-    #[n(1)]
-    Greedy,
-    /// Every request, by its sampling seed.
-    #[n(2)]
-    Seeded,
 }
 
 /// Request for quote.
@@ -286,6 +234,9 @@ pub struct Offer {
     /// How long it binds, counted by its receiver from its arrival.
     #[n(4)]
     pub expires_in: Millis,
+    /// How it is paid, 1 to 4 methods; it binds with the price. Absent: not at all.
+    #[cbor(n(23), decode_with = "settlement::decode_methods")]
+    pub methods: Option<Vec<Method>>,
 }
 
 /// A bid on an offer.
@@ -316,6 +267,9 @@ pub struct Decline {
     /// With `Stale` and `TooCheap`: the price that would be taken now.
     #[n(2)]
     pub offer: Option<Offer>,
+    /// With `Settlement`: the last voucher that the provider holds.
+    #[n(21)]
+    pub shown: Option<Shown>,
 }
 
 /// The header of a job.
@@ -377,6 +331,15 @@ pub struct Award {
     /// Of the body, the last bytes that are the ids of the prefix's tokens, four little-endian bytes each.
     #[n(17)]
     pub prefix_id_bytes: Option<u64>,
+    /// What the job needs of the engine beyond text; absent: nothing.
+    #[n(18)]
+    pub features: Option<Features>,
+    /// With `choice`, and only then: the total so far, which proves that the channel is the sender's.
+    #[n(21)]
+    pub voucher: Option<Voucher>,
+    /// How it is paid; absent: not at all.
+    #[n(23)]
+    pub choice: Option<Choice>,
 }
 
 /// What a body is.
@@ -394,6 +357,9 @@ pub enum BodyKind {
     /// Token ids, four little-endian bytes each.
     #[n(2)]
     Tokens,
+    /// One JSON object, the engine's to read: a request with all that it can hold. Never continued.
+    #[n(3)]
+    Request,
 }
 
 /// How tokens are drawn; integers, because floats differ between machines.
@@ -458,25 +424,17 @@ pub struct End {
     /// SHA-256 of the run's text, the prefix included.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub hash: [u8; 32],
-}
-
-fn decode_models<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<ModelAdvert>, Error> {
-    list(d, ctx, MAX_MODELS)
-}
-
-fn decode_aliases<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<Model>, Error> {
-    list(d, ctx, MAX_ALIASES)
+    /// Of the tokens written, those that were thought, if the engine tells.
+    #[n(4)]
+    pub thought: Option<u64>,
+    /// Of the tokens read, those that the engine had already, if it tells.
+    #[n(5)]
+    pub cached: Option<u64>,
+    /// The provider's signature under all of this.
+    #[n(22)]
+    pub receipt: Option<Receipt>,
 }
 
 fn decode_stops<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Vec<String>, Error> {
     list(d, ctx, MAX_STOPS)
-}
-
-/// A definite list whose length is checked before anything is kept: a nested list can not amplify memory.
-fn list<'b, C, T: Decode<'b, C>>(d: &mut Decoder<'b>, ctx: &mut C, max: usize) -> Result<Vec<T>, Error> {
-    let len = d.array()?.ok_or_else(|| Error::message("indefinite list"))?;
-    if len > max as u64 {
-        return Err(Error::message("list too long"));
-    }
-    (0..len).map(|_| T::decode(d, ctx)).collect()
 }

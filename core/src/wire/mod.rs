@@ -1,11 +1,15 @@
 //! The wire: messages, their canonical encoding, and frames. The only place that parses bytes from peers.
 
+mod advert;
 mod bounds;
 mod codec;
 mod deframer;
+mod features;
+mod lists;
 pub mod message;
 mod prompt;
 mod reason;
+mod settlement;
 
 pub use bounds::{CHUNK_COST, MAX_OVERLAP, MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES};
 pub use codec::{DecodeError, decode, encode, encode_frame};
@@ -20,7 +24,7 @@ use crate::id::Model;
 
 /// The protocol's id, negotiated by multistream. Any change of the messages is a new id.
 // [T2]
-pub const PROTOCOL: &str = "/haggle/1";
+pub const PROTOCOL: &str = "/haggle/2";
 /// Bytes in a frame's payload, at most.
 pub const MAX_FRAME: usize = 16 * 1024;
 /// Bytes of text in one Chunk, at most.

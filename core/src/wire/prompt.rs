@@ -22,6 +22,8 @@ pub enum Prompt {
     Raw(String),
     /// Token ids of the model's own vocabulary.
     Tokens(Vec<u32>),
+    /// One JSON object: a request with all that it can hold, the engine's to read.
+    Request(String),
 }
 
 /// One message of a conversation.
@@ -40,8 +42,10 @@ pub struct ChatMessage {
 pub enum PromptError {
     /// There is nothing in it.
     Empty,
-    /// Raw text is not UTF-8.
+    /// Raw text, or a request, is not UTF-8.
     NotUtf8,
+    /// A request is too short for a JSON object.
+    NotRequest,
     /// Token ids do not come in four bytes each.
     NotTokens,
     /// Not the canonical CBOR of `[role, content]` pairs.
@@ -56,7 +60,8 @@ impl fmt::Display for PromptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the prompt is empty",
-            Self::NotUtf8 => "the raw prompt is not UTF-8",
+            Self::NotUtf8 => "the prompt is not UTF-8",
+            Self::NotRequest => "a request is one JSON object: it has at least the two bytes of {}",
             Self::NotTokens => "token ids have four bytes each",
             Self::NotChat => "the chat is not a canonical CBOR array of [role, content] pairs",
             Self::TooManyMessages => {
@@ -77,6 +82,7 @@ impl Prompt {
             Self::Chat(_) => BodyKind::Chat,
             Self::Raw(_) => BodyKind::Raw,
             Self::Tokens(_) => BodyKind::Tokens,
+            Self::Request(_) => BodyKind::Request,
         }
     }
 
@@ -88,6 +94,7 @@ impl Prompt {
         match self {
             Self::Raw(text) => check(!text.is_empty(), PromptError::Empty),
             Self::Tokens(ids) => check(!ids.is_empty(), PromptError::Empty),
+            Self::Request(json) => check_request(json.len()),
             Self::Chat(messages) => {
                 check_count(messages.len() as u64, self.encode().len())?;
                 check(messages.iter().all(|message| is_role(&message.role)), PromptError::BadRole)
@@ -105,7 +112,7 @@ impl Prompt {
                 let _infallible = write_chat(messages, &mut body);
                 body
             }
-            Self::Raw(text) => text.as_bytes().to_vec(),
+            Self::Raw(text) | Self::Request(text) => text.as_bytes().to_vec(),
             Self::Tokens(ids) => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
         }
     }
@@ -118,10 +125,11 @@ impl Prompt {
         check(!body.is_empty(), PromptError::Empty)?;
         match kind {
             BodyKind::Chat => read_chat(body).map(Self::Chat),
-            BodyKind::Raw => match str::from_utf8(body) {
-                Ok(text) => Ok(Self::Raw(text.into())),
-                Err(_) => Err(PromptError::NotUtf8),
-            },
+            BodyKind::Raw => read_text(body).map(Self::Raw),
+            BodyKind::Request => {
+                check_request(body.len())?;
+                read_text(body).map(Self::Request)
+            }
             BodyKind::Tokens => {
                 let (ids, rest) = body.as_chunks::<4>();
                 check(rest.is_empty(), PromptError::NotTokens)?;
@@ -137,6 +145,7 @@ impl fmt::Debug for Prompt {
         match self {
             Self::Chat(messages) => f.debug_tuple("Chat").field(messages).finish(),
             Self::Raw(text) => write!(f, "Raw({} bytes)", text.len()),
+            Self::Request(json) => write!(f, "Request({} bytes)", json.len()),
             Self::Tokens(ids) => write!(f, "Tokens({})", ids.len()),
         }
     }
@@ -146,6 +155,16 @@ impl fmt::Debug for ChatMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Message({} bytes)", self.content.len())
     }
+}
+
+fn read_text(body: &[u8]) -> Result<String, PromptError> {
+    str::from_utf8(body).map(String::from).map_err(|_| PromptError::NotUtf8)
+}
+
+/// No JSON is read here: what is inside is the engine's affair.
+fn check_request(bytes: usize) -> Result<(), PromptError> {
+    check(bytes > 0, PromptError::Empty)?;
+    check(bytes >= 2, PromptError::NotRequest)
 }
 
 fn read_chat(body: &[u8]) -> Result<Vec<ChatMessage>, PromptError> {

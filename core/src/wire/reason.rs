@@ -37,6 +37,9 @@ pub enum DeclineReason {
     /// The body does not have the awarded size or hash.
     #[n(9)]
     BodyMismatch,
+    /// The method of settlement is not taken, or its voucher is not the next one.
+    #[n(10)]
+    Settlement,
 }
 
 /// Why a provider that was asked is not awarded.
@@ -93,6 +96,23 @@ pub enum EndReason {
     /// The requester was too slow: its body or its acknowledgements did not come in time.
     #[n(8)]
     TooSlow,
+    /// The model calls tools: a complete answer.
+    #[n(9)]
+    ToolCalls,
+    /// The answer was cut short by a filter of its content: complete, and owed.
+    #[n(10)]
+    Filtered,
+    /// What was owed was not paid.
+    #[n(11)]
+    Settlement,
+}
+
+impl EndReason {
+    /// Whether the answer is complete.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        matches!(self, Self::Stop | Self::Length | Self::ToolCalls | Self::Filtered)
+    }
 }
 
 /// Why there is nothing to resume.

@@ -50,6 +50,9 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("R3", "body_credit: 0"),
     ("R4", "if epoch <= self.epoch"),
     ("R9", "== self.evidence.as_bytes()"),
+    ("A13", "fn lacks_features"),
+    ("S1", "DeclineReason::Settlement"),
+    ("S2", "Violation::Voucher"),
 ];
 
 #[test]

@@ -55,19 +55,19 @@ fn who_ends_a_stream() {
         assert!(!heard.is_reset, "{message:?}");
         heard.is_closed
     };
-    assert!(ends(Message::Cancel { job: JOB, attempt: 1 }), "Gone");
+    assert!(ends(Message::Cancel { job: JOB, attempt: 1, voucher: None }), "Gone");
     assert!(ends(Message::Resume { job: JOB, attempt: 1, epoch: 1, next: 0 }), "Gone");
     assert!(ends(Message::Award(Award { body_hash: [0; 32], ..award() })), "body mismatch");
     assert!(!ends(Message::Award(Award { offer: Some(9), ..award() })), "any other Decline");
     let (stream, attempt) = seller.running(&award());
     seller.finish(attempt, EndReason::Stop);
-    seller.say(stream, &Message::Ack { next: 0, end: true });
+    seller.say(stream, &Message::Ack { next: 0, end: true, voucher: None });
     assert!(seller.heard(stream).is_closed, "Ack {{end}}");
     let (stream, _) = seller.running(&Award { attempt: 2, ..award() });
-    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2 });
+    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2, voucher: None });
     assert!(seller.heard(stream).is_closed, "a confirmed Cancel");
     let stream = seller.open();
-    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2 });
+    seller.say(stream, &Message::Cancel { job: JOB, attempt: 2, voucher: None });
     assert_eq!(seller.heard(stream).one(), Message::Gone(GoneReason::Unknown));
 }
 
@@ -139,7 +139,7 @@ fn an_award_is_not_repeated_after_an_acknowledged_token() {
     let mut seller = Seller::new();
     let (stream, attempt) = seller.running(&award());
     seller.push(attempt, "a").unwrap();
-    seller.say(stream, &Message::Ack { next: 1, end: false });
+    seller.say(stream, &Message::Ack { next: 1, end: false, voucher: None });
     seller.cut(stream);
     let again = seller.open();
     seller.award(again, &Award { epoch: 2, ..award() });

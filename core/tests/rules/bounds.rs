@@ -45,7 +45,7 @@ fn bodies_hold_no_more_than_the_node_may() {
     seller.body(first, &body);
     assert_eq!(refusal(&mut seller, &waiting(3, 501)), Some(DeclineReason::Busy));
     assert_eq!(refusal(&mut seller, &waiting(4, 500)), None);
-    seller.say(first, &Message::Cancel { job: super::JOB, attempt: 2 });
+    seller.say(first, &Message::Cancel { job: super::JOB, attempt: 2, voucher: None });
     assert_eq!(refusal(&mut seller, &waiting(5, 1_000)), None);
     assert_eq!(refusal(&mut seller, &priced(1_001)), Some(DeclineReason::Conflict), "its name is known");
     assert_eq!(refusal(&mut seller, &Award { attempt: 6, ..priced(1_001) }), Some(DeclineReason::Unsupported));
@@ -93,7 +93,7 @@ fn a_requester_that_takes_nothing_loses_the_slot() {
     for _ in 0..59 {
         seller.wait(Millis(10_000));
         // A sign of life is no progress.
-        seller.say(stream, &Message::Ack { next: 0, end: false });
+        seller.say(stream, &Message::Ack { next: 0, end: false, voucher: None });
     }
     assert_eq!((seller.stopped.len(), seller.provider.taken_slots()), (0, 1));
     seller.wait(Millis(10_000));
@@ -113,7 +113,7 @@ fn nothing_moves_up_while_a_provider_shuts_down() {
     seller.heard(waiting);
     seller.provider.shut_down(seller.now);
     seller.wait(Millis(0));
-    seller.say(waiting, &Message::Ack { next: 0, end: false });
+    seller.say(waiting, &Message::Ack { next: 0, end: false, voucher: None });
     assert_eq!((&seller.started[..], &seller.stopped[..]), (&[running][..], &[running][..]));
     let heard = seller.heard(waiting);
     assert!(matches!(heard.messages()[0], Message::End(End { reason: EndReason::Shutdown, .. })), "{heard:?}");
@@ -149,7 +149,7 @@ fn a_declined_award_is_no_attempt() {
     buyer.submit(&["seller"], |_| ());
     let stream = buyer.newest("seller");
     buyer.award(stream);
-    let busy = Decline { reason: DeclineReason::Busy, retry_after: Some(Millis(1)), offer: None };
+    let busy = Decline { reason: DeclineReason::Busy, retry_after: Some(Millis(1)), offer: None, shown: None };
     buyer.hears(stream, &Message::Decline(busy));
     buyer.wait(Millis(3_000));
     let stream = buyer.newest("seller");
@@ -159,7 +159,15 @@ fn a_declined_award_is_no_attempt() {
     let award = buyer.award(stream);
     assert_eq!(award.attempt, 2, "it has another name all the same");
     buyer.hears(stream, &Message::Accepted(accepted(&award)));
-    let broken = End { reason: EndReason::Engine, prompt_tokens: 0, tokens: 0, hash: [0; 32] };
+    let broken = End {
+        reason: EndReason::Engine,
+        prompt_tokens: 0,
+        tokens: 0,
+        hash: [0; 32],
+        thought: None,
+        cached: None,
+        receipt: None,
+    };
     buyer.hears(stream, &Message::End(broken));
     assert_eq!(buyer.outcome, None, "one retry is left");
 }
@@ -223,7 +231,18 @@ fn blame_falls_on_who_broke_off() {
     for (reason, is_blamed) in [(EndReason::TooSlow, false), (EndReason::Shutdown, false), (EndReason::Engine, true)] {
         let (mut buyer, stream, _) = Buyer::accepted(|spec| spec.failover = haggle_core::spec::Failover::Never);
         buyer.chunk(stream, 0, " a");
-        buyer.hears(stream, &Message::End(End { reason, prompt_tokens: 0, tokens: 1, hash: sha256(b" a") }));
+        buyer.hears(
+            stream,
+            &Message::End(End {
+                reason,
+                prompt_tokens: 0,
+                tokens: 1,
+                hash: sha256(b" a"),
+                thought: None,
+                cached: None,
+                receipt: None,
+            }),
+        );
         let known = buyer.requester.reliability(buyer.now, &peer("seller")).unwrap();
         assert_eq!(known.counts.failures > 0, is_blamed, "{reason:?}: {known:?}");
     }
@@ -238,7 +257,7 @@ fn busy_is_no_failure() {
         buyer.submit(&["seller"], |spec| spec.deadline = Some(Millis(900)));
         let stream = buyer.newest("seller");
         if buyer.said(stream).iter().any(|message| matches!(message, Message::Award(_))) {
-            let busy = Decline { reason: DeclineReason::Busy, retry_after: None, offer: None };
+            let busy = Decline { reason: DeclineReason::Busy, retry_after: None, offer: None, shown: None };
             buyer.hears(stream, &Message::Decline(busy));
         }
         buyer.wait(Millis(1_000));

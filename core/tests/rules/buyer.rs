@@ -64,7 +64,10 @@ impl Buyer {
         self.drain();
         let stream = self.newest(name);
         assert_eq!(self.said(stream), [Message::Describe]);
-        self.hears(stream, &Message::Advert(Advert { models: vec![advert], slots: 1, free: 1, queued: 0 }));
+        self.hears(
+            stream,
+            &Message::Advert(Advert { models: vec![advert], slots: 1, free: 1, queued: 0, methods: None }),
+        );
         self.outcome = None;
     }
 
@@ -117,7 +120,7 @@ impl Buyer {
         let said = self.said(stream);
         let Some(Message::Rfq(rfq)) = said.first() else { panic!("nothing was asked: {said:?}") };
         let (eta, expires_in) = (Millis(100), Millis(60_000));
-        let offer = Offer { rfq: rfq.rfq, offer: 1, tariff, eta, expires_in };
+        let offer = Offer { rfq: rfq.rfq, offer: 1, tariff, eta, expires_in, methods: None };
         self.hears(stream, &Message::Offer(offer));
     }
 
@@ -141,7 +144,7 @@ impl Buyer {
     }
 
     pub(super) fn chunk(&mut self, stream: StreamId, seq: u64, text: &str) {
-        self.hears(stream, &Message::Chunk { seq, n: 1, text, ids: None });
+        self.hears(stream, &Message::Chunk { seq, n: 1, text, ids: None, channel: None });
     }
 
     pub(super) fn cancel(&mut self, job: JobId) {

@@ -26,7 +26,7 @@ fn asking() -> (Buyer, haggle_core::StreamId, Rfq) {
 }
 
 fn offer(rfq: &Rfq, id: u64, tariff: Tariff) -> Offer {
-    Offer { rfq: rfq.rfq, offer: id, tariff, eta: Millis(100), expires_in: Millis(60_000) }
+    Offer { rfq: rfq.rfq, offer: id, tariff, eta: Millis(100), expires_in: Millis(60_000), methods: None }
 }
 
 /// [N1] [A1] An Rfq tells sizes only, and rounded ones; the prompt goes out after the Award and not before.
@@ -94,6 +94,7 @@ fn remote_durations_are_clamped() {
             reason: DeclineReason::TooCheap,
             retry_after: Some(Millis(u64::MAX)),
             offer: Some(Offer { offer: 2, ..ever }),
+            shown: None,
         }),
     );
     // An hour is beyond the job's ten minutes: it is not awarded, and nothing overflowed on the way.
@@ -165,7 +166,8 @@ fn a_hint_is_asked_and_not_believed() {
     buyer.hints(["stranger"]);
     let stream = buyer.newest("stranger");
     assert_eq!(buyer.said(stream), [Message::Describe]);
-    let advert = haggle_core::wire::message::Advert { models: vec![advert()], slots: 1, free: 1, queued: 0 };
+    let advert =
+        haggle_core::wire::message::Advert { models: vec![advert()], slots: 1, free: 1, queued: 0, methods: None };
     buyer.hears(stream, &Message::Advert(advert));
     let next = buyer.newest("stranger");
     assert!(matches!(buyer.said(next)[..], [Message::Award(_), ..] | [Message::Rfq(_)]));

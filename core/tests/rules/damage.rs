@@ -20,8 +20,16 @@ use super::{
 fn no_flipped_bit_changes_an_answer_unseen() {
     let (buyer, stream, award) = Buyer::awarded(|spec| spec.failover = Failover::Never);
     let text = " and so on";
-    let chunk = |seq, text| Message::Chunk { seq, n: 1, text, ids: None };
-    let end = End { reason: EndReason::Stop, prompt_tokens: 4, tokens: 3, hash: sha256(text.as_bytes()) };
+    let chunk = |seq, text| Message::Chunk { seq, n: 1, text, ids: None, channel: None };
+    let end = End {
+        reason: EndReason::Stop,
+        prompt_tokens: 4,
+        tokens: 3,
+        hash: sha256(text.as_bytes()),
+        thought: None,
+        cached: None,
+        receipt: None,
+    };
     let mut frames = Vec::new();
     let granted: Accepted = accepted(&award);
     for message in [Message::Accepted(granted), chunk(0, " and"), chunk(1, " so"), chunk(2, " on"), Message::End(end)] {

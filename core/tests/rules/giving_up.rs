@@ -19,7 +19,15 @@ use super::{
 
 fn end(reason: EndReason, text: &str) -> Message<'static> {
     let tokens = text.split_terminator(' ').skip(1).count() as u64;
-    Message::End(End { reason, prompt_tokens: 0, tokens, hash: sha256(text.as_bytes()) })
+    Message::End(End {
+        reason,
+        prompt_tokens: 0,
+        tokens,
+        hash: sha256(text.as_bytes()),
+        thought: None,
+        cached: None,
+        receipt: None,
+    })
 }
 
 fn is_declined(buyer: &Buyer) -> bool {
@@ -59,7 +67,7 @@ fn who_is_busy_was_asked_often_enough() {
     buyer.submit(&["seller"], |_| ());
     for round in 0..2 {
         assert_eq!(buyer.outcome, None, "round {round}");
-        let busy = Decline { reason: DeclineReason::Busy, retry_after: Some(Millis(1)), offer: None };
+        let busy = Decline { reason: DeclineReason::Busy, retry_after: Some(Millis(1)), offer: None, shown: None };
         buyer.hears(buyer.newest("seller"), &Message::Decline(busy));
         buyer.wait(Millis(5_000));
     }

@@ -8,6 +8,7 @@ mod asking;
 mod award;
 mod bounds;
 mod buyer;
+mod channels;
 mod choosing;
 mod conversations;
 mod damage;
@@ -59,6 +60,9 @@ fn advert() -> ModelAdvert {
         eta: Millis(100),
         can_continue: true,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     }
 }
 
@@ -89,5 +93,8 @@ fn award() -> Award {
         window_tokens: limits.window_tokens,
         window_bytes: limits.window_bytes,
         prefix_id_bytes: None,
+        features: None,
+        voucher: None,
+        choice: None,
     }
 }

@@ -100,11 +100,11 @@ fn an_ack_may_cross_the_decline_of_a_displaced_job() {
     let streams: Vec<StreamId> = (1..=5).map(|n| asks(&mut seller, "greedy", n, true).0).collect();
     assert!(asks(&mut seller, "a", 1, true).1.is_ok());
     assert!(is_displaced(&mut seller, streams[4]));
-    seller.say(streams[4], &Message::Ack { next: 0, end: false });
+    seller.say(streams[4], &Message::Ack { next: 0, end: false, voucher: None });
     assert!(!seller.heard(streams[4]).is_reset);
     seller.buyer = peer("greedy");
     let fresh = seller.open();
-    seller.say(fresh, &Message::Ack { next: 0, end: false });
+    seller.say(fresh, &Message::Ack { next: 0, end: false, voucher: None });
     assert!(seller.heard(fresh).is_violation());
 }
 

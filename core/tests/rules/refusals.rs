@@ -127,7 +127,7 @@ impl Refusal {
             }
             Cancelled => {
                 let other = seller.open();
-                seller.say(other, &Message::Cancel { job: JOB, attempt: 1 });
+                seller.say(other, &Message::Cancel { job: JOB, attempt: 1, voucher: None });
                 return other;
             }
             _ => {}
@@ -198,7 +198,7 @@ proptest! {
         };
         let mut pieces = pieces(&body, &cuts);
         if refusal == Gone {
-            pieces = vec![framed(&Message::Ack { next: 0, end: false }), framed(&Message::Cancel { job: JOB, attempt: 1 })];
+            pieces = vec![framed(&Message::Ack { next: 0, end: false, voucher: None }), framed(&Message::Cancel { job: JOB, attempt: 1, voucher: None })];
         }
         let mut late = pieces.split_off(early.min(pieces.len()));
         let came: usize = pieces.iter().map(Vec::len).sum();

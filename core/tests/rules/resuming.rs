@@ -17,7 +17,7 @@ fn cut() -> (Seller, AttemptId) {
     for text in [" and", " so", " on"] {
         seller.push(attempt, text).unwrap();
     }
-    seller.say(stream, &Message::Ack { next: 1, end: false });
+    seller.say(stream, &Message::Ack { next: 1, end: false, voucher: None });
     seller.heard(stream);
     seller.cut(stream);
     (seller, attempt)
@@ -37,8 +37,11 @@ fn what_was_not_acknowledged_comes_again() {
     let stream = resume(&mut seller, 2, 2);
     let heard = seller.heard(stream);
     let messages = heard.messages();
-    let [Message::Resumed { next: 2 }, Message::Chunk { seq: 2, n: 1, text: " on", ids: None }, Message::End(_)] =
-        messages[..]
+    let [
+        Message::Resumed { next: 2 },
+        Message::Chunk { seq: 2, n: 1, text: " on", ids: None, channel: None },
+        Message::End(_),
+    ] = messages[..]
     else {
         panic!("{messages:?}")
     };
@@ -52,7 +55,7 @@ fn what_was_not_acknowledged_comes_again() {
 fn a_resume_from_where_no_chunk_began_is_gone() {
     let mut seller = Seller::new();
     let (stream, attempt) = seller.running(&award());
-    let piece = haggle_core::provider::Piece { n: 2, text: " and so", ids: None };
+    let piece = haggle_core::provider::Piece { n: 2, text: " and so", ids: None, channel: None };
     seller.provider.push(seller.now, attempt, piece).unwrap();
     seller.cut(stream);
     for (next, gone) in [(1, true), (3, true), (u64::MAX, true), (0, false)] {
@@ -136,7 +139,7 @@ fn resumes_without_progress_are_counted() {
     seller.wait(Millis(1_000));
     let stream = resume(&mut seller, 8, 1);
     assert!(matches!(seller.heard(stream).messages()[0], Message::Resumed { .. }));
-    seller.say(stream, &Message::Ack { next: 2, end: false });
+    seller.say(stream, &Message::Ack { next: 2, end: false, voucher: None });
     for epoch in 9..=13 {
         let stream = resume(&mut seller, epoch, 2);
         assert!(!seller.heard(stream).is_reset, "{epoch}");

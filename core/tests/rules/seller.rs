@@ -77,7 +77,7 @@ impl Seller {
     }
 
     pub(super) fn push(&mut self, attempt: AttemptId, text: &str) -> Result<u32, Refusal> {
-        let room = self.provider.push(self.now, attempt, Piece { n: 1, text, ids: None });
+        let room = self.provider.push(self.now, attempt, Piece { n: 1, text, ids: None, channel: None });
         self.drain();
         room
     }

@@ -77,7 +77,7 @@ fn a_message_that_does_not_belong_is_a_violation() {
     }
     let before = [
         Message::Keepalive,
-        Message::Ack { next: 0, end: false },
+        Message::Ack { next: 0, end: false, voucher: None },
         Message::Body { offset: 0, bytes: PROMPT },
         Message::Resumed { next: 0 },
         Message::Gone(GoneReason::Unknown),
@@ -110,10 +110,10 @@ fn what_brings_nothing_forward_is_charged() {
     // The Award was charged, too.
     let (stream, _) = seller.running(&award());
     for _ in 0..99 {
-        seller.say(stream, &Message::Ack { next: 0, end: false });
+        seller.say(stream, &Message::Ack { next: 0, end: false, voucher: None });
     }
     assert!(!seller.heard(stream).is_reset);
-    seller.say(stream, &Message::Ack { next: 0, end: false });
+    seller.say(stream, &Message::Ack { next: 0, end: false, voucher: None });
     assert!(seller.heard(stream).is_violation());
 }
 
@@ -149,7 +149,7 @@ fn a_window_bounds_what_is_sent() {
         seller.push(attempt, " and").unwrap();
     }
     assert_eq!(seller.push(attempt, " and"), Err(Refusal::NoRoom));
-    seller.say(stream, &Message::Ack { next: 2, end: false });
+    seller.say(stream, &Message::Ack { next: 2, end: false, voucher: None });
     seller.push(attempt, " and").unwrap();
     seller.push(attempt, " and").unwrap();
     assert_eq!(seller.push(attempt, " and"), Err(Refusal::NoRoom));
@@ -173,7 +173,7 @@ fn an_ack_is_of_what_was_sent_and_does_not_fall() {
         seller.push(attempt, " so").unwrap();
         seller.heard(stream);
         for next in acks {
-            seller.say(stream, &Message::Ack { next: *next, end: false });
+            seller.say(stream, &Message::Ack { next: *next, end: false, voucher: None });
         }
         assert!(seller.heard(stream).is_violation(), "{acks:?}");
     }
@@ -200,14 +200,14 @@ fn an_end_is_acknowledged_once() {
     let (stream, attempt) = seller.running(&award());
     seller.push(attempt, " and").unwrap();
     seller.heard(stream);
-    seller.say(stream, &Message::Ack { next: 1, end: true });
+    seller.say(stream, &Message::Ack { next: 1, end: true, voucher: None });
     assert!(seller.heard(stream).is_violation());
 
     let (stream, attempt) = seller.running(&Award { attempt: 2, ..award() });
     seller.push(attempt, " and").unwrap();
     seller.finish(attempt, EndReason::Stop);
     seller.heard(stream);
-    seller.say(stream, &Message::Ack { next: 1, end: true });
+    seller.say(stream, &Message::Ack { next: 1, end: true, voucher: None });
     assert!(seller.heard(stream).is_closed && seller.provider.open_jobs() == 0);
 
     let (_, attempt) = seller.running(&Award { attempt: 3, ..award() });
@@ -221,7 +221,7 @@ fn an_end_is_acknowledged_once() {
 /// [K1] [K2] A Cancel stops the engine, on the job's stream or on another, and is confirmed; an unknown one is Gone.
 #[test]
 fn a_cancel_is_confirmed_wherever_it_comes() {
-    let cancel = Message::Cancel { job: JOB, attempt: 1 };
+    let cancel = Message::Cancel { job: JOB, attempt: 1, voucher: None };
     for on_its_own in [true, false] {
         let mut seller = Seller::new();
         let (stream, attempt) = seller.running(&award());

@@ -52,7 +52,7 @@ fn tokens_are_taken_once_and_in_order() {
     for (chunks, violation, text) in cases {
         let (mut buyer, stream, _) = Buyer::accepted(|spec| spec.failover = Failover::Never);
         for (seq, n, text) in *chunks {
-            buyer.hears(stream, &Message::Chunk { seq: *seq, n: *n, text, ids: None });
+            buyer.hears(stream, &Message::Chunk { seq: *seq, n: *n, text, ids: None, channel: None });
         }
         assert_eq!((buyer.violation(), &buyer.text[..]), (Some(*violation), *text), "{chunks:?}");
     }
@@ -102,7 +102,15 @@ fn an_ack_is_of_what_was_consumed() {
 #[test]
 fn an_end_agrees_with_what_was_received() {
     let end = |tokens, text: &str| {
-        Message::End(End { reason: EndReason::Stop, prompt_tokens: 4, tokens, hash: sha256(text.as_bytes()) })
+        Message::End(End {
+            reason: EndReason::Stop,
+            prompt_tokens: 4,
+            tokens,
+            hash: sha256(text.as_bytes()),
+            thought: None,
+            cached: None,
+            receipt: None,
+        })
     };
     for (tokens, text) in [(1, " a b"), (3, " a b"), (2, " a c")] {
         let (mut buyer, stream, _) = Buyer::accepted(|spec| spec.failover = Failover::Never);
@@ -115,7 +123,7 @@ fn an_end_agrees_with_what_was_received() {
     buyer.chunk(stream, 0, " a");
     buyer.hears(stream, &end(1, " a"));
     assert!(matches!(buyer.outcome, Some(Outcome::Finished(Finished::Answer { tokens: 1, .. }))));
-    assert_eq!(buyer.said(stream).last(), Some(&Message::Ack { next: 1, end: true }), "[X3]");
+    assert_eq!(buyer.said(stream).last(), Some(&Message::Ack { next: 1, end: true, voucher: None }), "[X3]");
     buyer.chunk(stream, 1, " b");
     assert_eq!(buyer.text, " a");
 }
@@ -123,8 +131,18 @@ fn an_end_agrees_with_what_was_received() {
 /// [C1] [K2] Before Accepted no token belongs, nor an End; End {cancelled} never without a Cancel.
 #[test]
 fn what_does_not_belong_is_a_violation() {
-    let end = |reason| Message::End(End { reason, prompt_tokens: 0, tokens: 0, hash: [0; 32] });
-    let chunk = Message::Chunk { seq: 0, n: 1, text: "x", ids: None };
+    let end = |reason| {
+        Message::End(End {
+            reason,
+            prompt_tokens: 0,
+            tokens: 0,
+            hash: [0; 32],
+            thought: None,
+            cached: None,
+            receipt: None,
+        })
+    };
+    let chunk = Message::Chunk { seq: 0, n: 1, text: "x", ids: None, channel: None };
     for message in [chunk, end(EndReason::Stop), Message::Resumed { next: 0 }, Message::Describe] {
         let (mut buyer, stream, _) = Buyer::awarded(|_| ());
         buyer.hears(stream, &message);
@@ -171,12 +189,12 @@ fn a_cancel_is_said_until_it_is_confirmed() {
     let (mut buyer, stream, _) = Buyer::accepted(|_| ());
     let job = buyer_job(&buyer, stream);
     buyer.cancel(job);
-    assert_eq!(buyer.said(stream).last(), Some(&Message::Cancel { job, attempt: 1 }));
+    assert_eq!(buyer.said(stream).last(), Some(&Message::Cancel { job, attempt: 1, voucher: None }));
     buyer.cut(stream);
     buyer.wait(Millis(30_000));
     let again = buyer.newest("seller");
     assert_ne!(again, stream);
-    assert_eq!(buyer.said(again), [Message::Cancel { job, attempt: 1 }]);
+    assert_eq!(buyer.said(again), [Message::Cancel { job, attempt: 1, voucher: None }]);
     buyer.hears(again, &Message::Gone(GoneReason::Unknown));
     buyer.wait(Millis(120_000));
     assert_eq!(buyer.newest("seller"), again, "it was confirmed");
@@ -229,7 +247,7 @@ fn another_provider_goes_on_with_evidence() {
         buyer.hears(stream, &Message::Accepted(accepted(&award)));
         for (seq, text) in [" a", " b", " c"].into_iter().enumerate() {
             let ids = Some(&[seq as u8, 0, 0, 0][..]);
-            buyer.hears(stream, &Message::Chunk { seq: seq as u64, n: 1, text, ids });
+            buyer.hears(stream, &Message::Chunk { seq: seq as u64, n: 1, text, ids, channel: None });
         }
         buyer.hears(stream, &broken(3, " a b c"));
         let (second, next) = taken_over(&mut buyer);
@@ -275,7 +293,15 @@ fn buyer_job(buyer: &Buyer, stream: StreamId) -> haggle_core::JobId {
 
 /// The provider's engine broke after so many tokens.
 fn broken(tokens: u64, text: &str) -> Message<'static> {
-    Message::End(End { reason: EndReason::Engine, prompt_tokens: 0, tokens, hash: sha256(text.as_bytes()) })
+    Message::End(End {
+        reason: EndReason::Engine,
+        prompt_tokens: 0,
+        tokens,
+        hash: sha256(text.as_bytes()),
+        thought: None,
+        cached: None,
+        receipt: None,
+    })
 }
 
 /// Plays the second provider's side up to its Award.

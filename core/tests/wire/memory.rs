@@ -72,7 +72,7 @@ fn assert_bounded(input: &[u8], what: &str) {
     let bound = 4 * input.len() + 4096;
     let (peak, _) = cost(|| drop(black_box(decode(black_box(input)))));
     assert!(peak <= bound, "decode {what}: {peak} bytes for {}", input.len());
-    for kind in [BodyKind::Chat, BodyKind::Raw, BodyKind::Tokens] {
+    for kind in [BodyKind::Chat, BodyKind::Raw, BodyKind::Tokens, BodyKind::Request] {
         let (peak, _) = cost(|| drop(black_box(Prompt::decode(kind, black_box(input)))));
         assert!(peak <= bound, "{kind:?} {what}: {peak} bytes for {}", input.len());
     }
@@ -147,6 +147,9 @@ fn free_model() -> Serving {
         eta: Millis(500),
         can_continue: true,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     };
     Serving { advert, floor_permille: 1000 }
 }
@@ -171,6 +174,9 @@ fn free_award(job: u8, body_bytes: u64, body_hash: [u8; 32]) -> Award {
         stop: Vec::new(),
         window_tokens: 1024,
         window_bytes: 128 << 10,
+        features: None,
+        voucher: None,
+        choice: None,
     }
 }
 
@@ -247,6 +253,9 @@ fn the_most_expensive_messages_are_bounded() {
             eta: Millis::ZERO,
             can_continue: true,
             exactness: Exactness::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
     }
     assert_bounded(&encoded(&Message::Advert(advert)), "the densest advert");
@@ -277,7 +286,8 @@ fn a_token_costs_no_allocation() {
         });
         assert_eq!(allocations, 0, "encoding {name}");
         let (_, allocations) = cost(|| drop(black_box(decode(&out))));
-        let borrows = !matches!(message, Message::Advert(_) | Message::Rfq(_) | Message::Award(_));
+        let lists = matches!(&message, Message::Offer(offer) if offer.methods.is_some());
+        let borrows = !lists && !matches!(message, Message::Advert(_) | Message::Rfq(_) | Message::Award(_));
         assert_eq!(allocations == 0, borrows || message == Message::Advert(Advert::default()), "decoding {name}");
     }
 }

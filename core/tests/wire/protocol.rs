@@ -7,6 +7,8 @@ use haggle_core::{
     wire::{self, Message, dht_key, encode_frame},
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::hex;
 
 const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
@@ -19,7 +21,7 @@ fn keys_and_frames() {
     assert!(PROTOCOL.contains(&key));
     assert!(PROTOCOL.contains(&format!("under the name `{}`", wire::ANY_MODEL)));
     assert!(PROTOCOL.contains(&format!("MUST be `{}`", wire::PROTOCOL)));
-    for message in [Message::Keepalive, Message::Ack { next: 32, end: false }] {
+    for message in [Message::Keepalive, Message::Ack { next: 32, end: false, voucher: None }] {
         let mut frame = Vec::new();
         encode_frame(&message, &mut frame);
         let spelled: Vec<String> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -34,6 +36,13 @@ fn prices() {
     assert_eq!(fee_in(100_000, 4, 300), Some(13));
     let tariff = Tariff { fee_in: 13, price_out: 400_000 };
     assert_eq!((tariff.cost(256), tariff.owed(10), tariff.owed(0)), (116, 17, 0));
+}
+
+/// [X1]
+#[test]
+fn hashes_over_channels() {
+    let worked = hex(&Sha256::digest(b"\xff\x01 hm\xff\x00Hi"));
+    assert!(PROTOCOL.contains(&format!("`{worked}`")), "{worked}");
 }
 
 /// [W3] [W4]

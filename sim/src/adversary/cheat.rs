@@ -182,13 +182,16 @@ fn advert(model: &str, price_in: Price, price_out: Price) -> Advert {
         eta: Millis(5),
         can_continue: false,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     };
-    Advert { models: vec![model], slots: 8, free: 8, queued: 0 }
+    Advert { models: vec![model], slots: 8, free: 8, queued: 0, methods: None }
 }
 
 fn offer(rfq: &Rfq, price_in: Price, price_out: Price) -> Offer {
     let tariff = Tariff { fee_in: fee_in(price_in, 4, rfq.body_bytes).unwrap_or(u64::MAX), price_out };
-    Offer { rfq: rfq.rfq, offer: rfq.rfq.max(1), tariff, eta: Millis(5), expires_in: Millis(60_000) }
+    Offer { rfq: rfq.rfq, offer: rfq.rfq.max(1), tariff, eta: Millis(5), expires_in: Millis(60_000), methods: None }
 }
 
 fn counter_offer(counter: &Counter, cheat: Cheat) -> Offer {
@@ -197,21 +200,26 @@ fn counter_offer(counter: &Counter, cheat: Cheat) -> Offer {
         tariff.price_out = tariff.price_out.saturating_mul(3);
     }
     let offer = counter.offer.wrapping_add(1).max(1);
-    Offer { rfq: counter.rfq, offer, tariff, eta: Millis(5), expires_in: Millis(60_000) }
+    Offer { rfq: counter.rfq, offer, tariff, eta: Millis(5), expires_in: Millis(60_000), methods: None }
 }
 
 fn take(talk: &mut Talk<'_>, deals: &mut BTreeMap<u64, Deal>, deal: Deal, award: &Award, cheat: Cheat) {
     match cheat {
         Cheat::AlwaysBusy => {
-            talk.send(&Message::Decline(Decline { reason: DeclineReason::Busy, retry_after: None, offer: None }));
+            talk.send(&Message::Decline(Decline {
+                reason: DeclineReason::Busy,
+                retry_after: None,
+                offer: None,
+                shown: None,
+            }));
             return;
         }
         Cheat::AlwaysStale => {
             let price_out = award.tariff.price_out.saturating_add(1);
             let tariff = Tariff { price_out, ..award.tariff };
             let id = award.offer.unwrap_or(0).saturating_add(1);
-            let offer = Offer { rfq: 0, offer: id, tariff, eta: Millis(5), expires_in: Millis(60_000) };
-            let decline = Decline { reason: DeclineReason::Stale, retry_after: None, offer: Some(offer) };
+            let offer = Offer { rfq: 0, offer: id, tariff, eta: Millis(5), expires_in: Millis(60_000), methods: None };
+            let decline = Decline { reason: DeclineReason::Stale, retry_after: None, offer: Some(offer), shown: None };
             talk.send(&Message::Decline(decline));
             return;
         }
@@ -257,7 +265,15 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
     }
     let tokens = if cheat == Cheat::LyingUsage { deal.sent + 1 } else { deal.sent };
     let reason = if deal.max_tokens == wanted { EndReason::Length } else { EndReason::Stop };
-    talk.send(&Message::End(End { reason, prompt_tokens: 1, tokens, hash }));
+    talk.send(&Message::End(End {
+        reason,
+        prompt_tokens: 1,
+        tokens,
+        hash,
+        thought: None,
+        cached: None,
+        receipt: None,
+    }));
 }
 
 /// What a cheat does instead of an answer; `false`: it goes on as if it were honest.
@@ -274,10 +290,18 @@ fn breaks_off(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) -> bool {
         Cheat::Miscounts => chunk(talk, deal, (0, 9), CHEAT_TOKEN),
         Cheat::Ids => {
             let ids = Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]);
-            talk.send(&Message::Chunk { seq: deal.sent, n: 1, text: CHEAT_TOKEN, ids });
+            talk.send(&Message::Chunk { seq: deal.sent, n: 1, text: CHEAT_TOKEN, ids, channel: None });
         }
         Cheat::EndsEarly => {
-            let end = End { reason: EndReason::Stop, prompt_tokens: 1, tokens: deal.wanted(), hash: [0; 32] };
+            let end = End {
+                reason: EndReason::Stop,
+                prompt_tokens: 1,
+                tokens: deal.wanted(),
+                hash: [0; 32],
+                thought: None,
+                cached: None,
+                receipt: None,
+            };
             talk.send(&Message::End(end));
         }
         Cheat::Leaves if deal.sent == 3 => talk.close(),
@@ -293,7 +317,7 @@ fn next_chunk(talk: &mut Talk<'_>, deal: &mut Deal, text: &str) {
 }
 
 fn chunk(talk: &mut Talk<'_>, deal: &mut Deal, (seq, n): (u64, u32), text: &str) {
-    talk.send(&Message::Chunk { seq, n, text, ids: None });
+    talk.send(&Message::Chunk { seq, n, text, ids: None, channel: None });
     deal.sent += u64::from(n);
     deal.text.push_str(text);
 }

@@ -128,7 +128,7 @@ pub fn pest(
             talk.open(target);
         }
         Heard::Message(Message::Chunk { seq, .. }) if pest == Pest::AcksBeyond => {
-            talk.send(&Message::Ack { next: seq + 1_000_000, end: false });
+            talk.send(&Message::Ack { next: seq + 1_000_000, end: false, voucher: None });
         }
         _ => {}
     }
@@ -166,9 +166,9 @@ fn pester(talk: &mut Talk<'_>, model: &str, price_in: Price, price_out: Price, p
         Pest::Garbage => talk.raw(vec![0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0]),
         Pest::Ghosts => {
             let job = JobId([9; 16]);
-            talk.send(&Message::Cancel { job, attempt: 1 });
+            talk.send(&Message::Cancel { job, attempt: 1, voucher: None });
             talk.send(&Message::Resume { job, attempt: 1, epoch: 2, next: 3 });
-            talk.send(&Message::Ack { next: u64::MAX, end: true });
+            talk.send(&Message::Ack { next: u64::MAX, end: true, voucher: None });
         }
     }
 }
@@ -197,6 +197,9 @@ fn own_award(stream: u64, model: &str, prices: (Price, Price), size: u64, body: 
         window_tokens: 64,
         window_bytes: 32 << 10,
         prefix_id_bytes: None,
+        features: None,
+        voucher: None,
+        choice: None,
     })
 }
 

@@ -69,8 +69,8 @@ fn message(message: &Message<'_>) -> (String, Option<JobId>) {
         Message::Resume { job, attempt, epoch, next } => {
             return (format!("Resume attempt {attempt} epoch {epoch} at {next}"), Some(*job));
         }
-        Message::Cancel { job, attempt } => return (format!("Cancel attempt {attempt}"), Some(*job)),
-        Message::Ack { next, end } => format!("Ack {next}{}", if *end { " and the end" } else { "" }),
+        Message::Cancel { job, attempt, .. } => return (format!("Cancel attempt {attempt}"), Some(*job)),
+        Message::Ack { next, end, .. } => format!("Ack {next}{}", if *end { " and the end" } else { "" }),
         Message::End(end) => format!("End {:?} after {}", end.reason, end.tokens),
         Message::Accepted(accepted) => format!("Accepted, window {}", accepted.window_tokens),
         Message::Decline(decline) => format!("Decline {:?}", decline.reason),

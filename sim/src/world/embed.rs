@@ -1,7 +1,9 @@
 //! What a program of one's own needs that plays the applications of a world: it hears what nodes tell, and takes the
 //! tokens itself.
 
-use haggle_core::{Event, Instant, JobId, PeerId, ProviderEvent, peers::Reliability, time::Millis};
+use haggle_core::{
+    Event, Instant, JobId, PeerId, ProviderEvent, peers::Reliability, time::Millis, wire::message::Channel,
+};
 
 use super::World;
 use crate::{job::keep, net::Role, node::NodeId, schedule::FaultKind, writer::Writer};
@@ -29,6 +31,8 @@ pub enum Told {
         text: String,
         /// Their ids, 4 bytes each.
         ids: Option<Vec<u8>>,
+        /// What they are, if not the answer's text.
+        channel: Option<Channel>,
     },
     /// An event of the node's provider, other than orders to its engine.
     Served(ProviderEvent),
@@ -44,13 +48,14 @@ impl Told {
 
     pub(super) fn event(event: &Event<'_>) -> Option<Self> {
         match event {
-            Event::Tokens { job, peer, seq, n, text, ids } => Some(Self::Tokens {
+            Event::Tokens { job, peer, seq, n, text, ids, channel } => Some(Self::Tokens {
                 job: *job,
                 peer: *peer,
                 seq: *seq,
                 n: *n,
                 text: (*text).to_owned(),
                 ids: ids.map(<[u8]>::to_vec),
+                channel: *channel,
             }),
             event => keep(event).map(Self::Event),
         }

@@ -93,7 +93,7 @@ impl World {
             }
         };
         let (text, ids) = run.write(n);
-        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids) };
+        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids), channel: None };
         match side.machine.push(now, attempt, piece) {
             Ok(room) => {
                 run.next += n;
@@ -147,7 +147,7 @@ impl World {
             }
             Written::End(reason) => return self.engine_ends(node, attempt, reason),
             Written::Words(words) => {
-                let piece = Piece { n: words.n, text: &words.text, ids: words.ids.as_deref() };
+                let piece = Piece { n: words.n, text: &words.text, ids: words.ids.as_deref(), channel: None };
                 match side.machine.push(now, attempt, piece) {
                     Ok(_) => {
                         run.next += u64::from(words.n);

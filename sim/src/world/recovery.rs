@@ -216,7 +216,7 @@ impl Job {
             .map(|(peer, n, len, ids)| {
                 let text = &self.text[at..at + len];
                 at += len;
-                Piece { peer: *peer, n: *n, text, ids: ids.as_deref() }
+                Piece { peer: *peer, n: *n, text, ids: ids.as_deref(), channel: None }
             })
             .collect()
     }

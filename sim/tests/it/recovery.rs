@@ -203,26 +203,7 @@ fn an_older_epoch_is_fenced() {
     let heard_by = Arc::clone(&log);
     let job = JobId([7; 16]);
     let resume = move |epoch| Message::Resume { job, attempt: 1, epoch, next: 0 };
-    let award = Message::Award(Award {
-        job,
-        attempt: 1,
-        epoch: 1,
-        model: haggle_sim::name(MODEL),
-        offer: None,
-        tariff: haggle_core::money::Tariff::default(),
-        max_tokens: 30,
-        kind: BodyKind::Raw,
-        body_bytes: PROMPT.len() as u64,
-        body_hash: Sha256::digest(PROMPT.as_bytes()).into(),
-        prefix_bytes: 0,
-        prefix_tokens: 0,
-        overlap: 0,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        window_tokens: 64,
-        window_bytes: 32 << 10,
-        prefix_id_bytes: None,
-    });
+    let award = free_award(job);
     let mut streams = 0;
     let requester = move |talk: &mut Talk<'_>, heard: Heard<'_>| match heard {
         Heard::Start => talk.open(provider),
@@ -255,4 +236,31 @@ fn an_older_epoch_is_fenced() {
     let stale = format!("{:?}", GoneReason::Stale);
     assert_eq!(*log.lock().unwrap(), ["resumed at 0".to_string(), stale.clone(), stale]);
     assert_eq!(world.provider(provider).open_streams(), 1, "the newest epoch's, and no other");
+}
+
+/// An award of [`PROMPT`] that costs nothing.
+fn free_award(job: JobId) -> Message<'static> {
+    Message::Award(Award {
+        job,
+        attempt: 1,
+        epoch: 1,
+        model: haggle_sim::name(MODEL),
+        offer: None,
+        tariff: haggle_core::money::Tariff::default(),
+        max_tokens: 30,
+        kind: BodyKind::Raw,
+        body_bytes: PROMPT.len() as u64,
+        body_hash: Sha256::digest(PROMPT.as_bytes()).into(),
+        prefix_bytes: 0,
+        prefix_tokens: 0,
+        overlap: 0,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        window_tokens: 64,
+        window_bytes: 32 << 10,
+        prefix_id_bytes: None,
+        features: None,
+        voucher: None,
+        choice: None,
+    })
 }

@@ -188,7 +188,8 @@ impl Bench {
             Step::Push => {
                 for attempt in &self.attempts {
                     // Its window may be full, its attempt over.
-                    let _refusal = self.provider.push(now, *attempt, Piece { n: 1, text: "ha ", ids: None });
+                    let _refusal =
+                        self.provider.push(now, *attempt, Piece { n: 1, text: "ha ", ids: None, channel: None });
                 }
             }
             Step::Finish => {
@@ -364,14 +365,19 @@ impl Bench {
         let award = liar.award.as_ref();
         let tariff = award.map_or(Tariff { fee_in: 0, price_out: 1 }, |(award, _)| award.tariff);
         let (eta, expires_in) = (Millis(a), Millis(b));
-        let offer = Offer { rfq: liar.rfq, offer: liar.rfq.max(1), tariff, eta, expires_in };
+        let offer = Offer { rfq: liar.rfq, offer: liar.rfq.max(1), tariff, eta, expires_in, methods: None };
         let message = match lie {
             Lie::Advert => Message::Advert(advert(eta)),
             Lie::Offer => Message::Offer(offer),
-            Lie::Busy => Message::Decline(Decline { reason: DeclineReason::Busy, retry_after: Some(eta), offer: None }),
+            Lie::Busy => Message::Decline(Decline {
+                reason: DeclineReason::Busy,
+                retry_after: Some(eta),
+                offer: None,
+                shown: None,
+            }),
             Lie::Stale => {
                 let offer = Some(Offer { rfq: 0, ..offer });
-                Message::Decline(Decline { reason: DeclineReason::Stale, retry_after: Some(eta), offer })
+                Message::Decline(Decline { reason: DeclineReason::Stale, retry_after: Some(eta), offer, shown: None })
             }
             Lie::Accepted => Message::Accepted(Accepted {
                 terms: award.map_or([0; 32], |(_, terms)| *terms),
@@ -380,8 +386,16 @@ impl Bench {
                 window_bytes: award.map_or(1, |(award, _)| award.window_bytes),
                 eta: Some(eta),
             }),
-            Lie::Chunk => Message::Chunk { seq: a % 3, n: 1, text: "ha ", ids: None },
-            Lie::End => Message::End(End { reason: EndReason::Stop, prompt_tokens: a, tokens: b % 3, hash: [0; 32] }),
+            Lie::Chunk => Message::Chunk { seq: a % 3, n: 1, text: "ha ", ids: None, channel: None },
+            Lie::End => Message::End(End {
+                reason: EndReason::Stop,
+                prompt_tokens: a,
+                tokens: b % 3,
+                hash: [0; 32],
+                thought: None,
+                cached: None,
+                receipt: None,
+            }),
             Lie::Resumed => Message::Resumed { next: a % 3 },
             Lie::Gone => Message::Gone(GoneReason::Evicted),
             Lie::Keepalive => Message::Keepalive,
@@ -405,8 +419,11 @@ fn advert(eta: Millis) -> Advert {
         eta,
         can_continue: true,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     };
-    Advert { models: vec![model], slots: 8, free: 8, queued: u32::MAX }
+    Advert { models: vec![model], slots: 8, free: 8, queued: u32::MAX, methods: None }
 }
 
 /// Any `u64`, its edges more often.

@@ -104,7 +104,8 @@ fn facts(event: &Event<'_>) -> String {
         Event::Negotiated { peer, .. } | Event::Cut { peer, .. } => name(peer),
         Event::Resumed { peer, seq, .. } => format!("{} at token {seq}", name(peer)),
         Event::TakenOver { peer, seq, how, .. } => format!("{} at token {seq}: {how:?}", name(peer)),
-        Event::Tokens { seq, n, text, .. } => format!("{n} from {seq}: {text:?}"),
+        Event::Tokens { seq, n, text, channel: None, .. } => format!("{n} from {seq}: {text:?}"),
+        Event::Tokens { seq, n, text, channel: Some(channel), .. } => format!("{n} from {seq}, {channel:?}: {text:?}"),
         Event::Ended { ending, .. } => format!(
             "{}, {} tokens, {} units owed",
             match &ending.outcome {

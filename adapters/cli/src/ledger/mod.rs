@@ -149,6 +149,9 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Cancelled => "cancelled",
         EndReason::Violation => "violation",
         EndReason::TooSlow => "too_slow",
+        EndReason::ToolCalls => "tool_calls",
+        EndReason::Filtered => "filtered",
+        EndReason::Settlement => "settlement",
     }
 }
 

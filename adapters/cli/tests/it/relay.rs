@@ -77,7 +77,7 @@ fn the_wire_tells_neither_prompt_nor_answer_nor_price() {
     assert!(asked.out.len() > 60, "an answer: {:?}", asked.out);
     assert!(captured.saw("/noise"), "the capture does see what is in clear");
     let words: Vec<&str> = asked.out.split_whitespace().filter(|word| word.len() > 6).collect();
-    for secret in words.into_iter().chain([prompt, "Persimmon", "Once upon", "haggle-tiny-stories", "/haggle/1"]) {
+    for secret in words.into_iter().chain([prompt, "Persimmon", "Once upon", "haggle-tiny-stories", "/haggle/2"]) {
         assert!(!captured.saw(secret), "{secret:?} crossed the wire in clear");
     }
     for price in [1_234_567_891_u32, 1_987_654_321] {

@@ -86,7 +86,7 @@ pub(super) async fn mismatch(buyer: Buyer) -> Step {
     line.decline("A4", DeclineReason::BodyMismatch).await?;
     // It is forgotten.
     let again = buyer.line();
-    again.say(&Message::Cancel { job: award.job, attempt: 1 });
+    again.say(&Message::Cancel { job: award.job, attempt: 1, voucher: None });
     again.gone("A4", haggle_core::wire::message::GoneReason::Unknown).await
 }
 

@@ -99,6 +99,9 @@ impl Buyer {
             window_tokens: limits.window_tokens,
             window_bytes: limits.window_bytes,
             prefix_id_bytes: None,
+            features: None,
+            voucher: None,
+            choice: None,
         }
     }
 
@@ -179,7 +182,7 @@ impl Answer {
 
     pub(super) fn ack(&mut self, next: u64) {
         self.run.ack(next);
-        self.line.say(&Message::Ack { next, end: false });
+        self.line.say(&Message::Ack { next, end: false, voucher: None });
     }
 
     /// Takes tokens until at least so many are here.
@@ -221,7 +224,7 @@ impl Answer {
 
     /// Acknowledges the End.
     pub(super) fn finish(&self) {
-        self.line.say(&Message::Ack { next: self.run.next(), end: true });
+        self.line.say(&Message::Ack { next: self.run.next(), end: true, voucher: None });
     }
 
     /// Loses the stream, and goes on at `next` over another one.
@@ -249,7 +252,7 @@ impl Answer {
     }
 
     pub(super) fn cancel_message(&self) -> Message<'static> {
-        Message::Cancel { job: self.award.job, attempt: self.award.attempt }
+        Message::Cancel { job: self.award.job, attempt: self.award.attempt, voucher: None }
     }
 
     /// The End that confirms a Cancel, on a line; what was written meanwhile may come before it.
@@ -304,7 +307,7 @@ pub(super) async fn accepted(line: &Line, award: &Award, is_repeated: bool) -> S
 pub(super) async fn cancel_all(stage: &Stage) {
     for (job, attempt) in stage.with(|table| std::mem::take(&mut table.awarded)) {
         let line = Line::open(stage);
-        line.say(&Message::Cancel { job, attempt });
+        line.say(&Message::Cancel { job, attempt, voucher: None });
         let _ = line.frame("K2", "End or Gone").await;
         line.close();
     }

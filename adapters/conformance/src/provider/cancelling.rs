@@ -43,7 +43,7 @@ pub(super) async fn before_the_body(buyer: Buyer) -> Step {
     say_award(&line, &award);
     say_body(&line, PROMPT, 0, 8);
     accepted(&line, &award, false).await?;
-    line.say(&Message::Cancel { job: award.job, attempt: award.attempt });
+    line.say(&Message::Cancel { job: award.job, attempt: award.attempt, voucher: None });
     let frame = line.frame("K2", "End {Cancelled}").await?;
     let Message::End(end) = frame.message() else { return Err(frame.instead_of("K2", "End {Cancelled}")) };
     demand("K2", end.reason == EndReason::Cancelled, || format!("End {{{:?}}}", end.reason))?;
@@ -52,7 +52,7 @@ pub(super) async fn before_the_body(buyer: Buyer) -> Step {
 
 pub(super) async fn of_nothing(buyer: Buyer) -> Step {
     let line = buyer.line();
-    line.say(&Message::Cancel { job: buyer.stage.job(), attempt: 1 });
+    line.say(&Message::Cancel { job: buyer.stage.job(), attempt: 1, voucher: None });
     line.gone("K2", GoneReason::Unknown).await?;
     line.over("K2", "Gone", |_| false).await
 }

@@ -52,28 +52,28 @@ pub(super) async fn ack_falls(buyer: Buyer) -> Step {
     answer.until(2).await?;
     let next = answer.run.next();
     answer.ack(next);
-    answer.line.say(&Message::Ack { next: next - 1, end: false });
+    answer.line.say(&Message::Ack { next: next - 1, end: false, voucher: None });
     answer.line.over("W5", "an Ack that falls", written).await
 }
 
 pub(super) async fn ack_beyond(buyer: Buyer) -> Step {
     let mut answer = buyer.answer(LONG, 4).await?;
     answer.until_full().await?;
-    answer.line.say(&Message::Ack { next: answer.run.next() + 1, end: false });
+    answer.line.say(&Message::Ack { next: answer.run.next() + 1, end: false, voucher: None });
     answer.line.over("W5", "an Ack of what was not sent", |_| false).await
 }
 
 pub(super) async fn early_end(buyer: Buyer) -> Step {
     let mut answer = buyer.answer(LONG, 4).await?;
     answer.until_full().await?;
-    answer.line.say(&Message::Ack { next: answer.run.next(), end: true });
+    answer.line.say(&Message::Ack { next: answer.run.next(), end: true, voucher: None });
     answer.line.over("X3", "Ack {end} before End", |_| false).await
 }
 
 pub(super) async fn flood(buyer: Buyer) -> Step {
     let mut answer = buyer.answer(LONG, 4).await?;
     answer.until_full().await?;
-    let ack = Message::Ack { next: 0, end: false };
+    let ack = Message::Ack { next: 0, end: false, voucher: None };
     (0..50).for_each(|_| answer.line.say(&ack));
     if let Some(arrival @ (Arrival::Over | Arrival::Wrong(_))) = answer.line.arrival(SETTLE).await {
         return Err(no_message("C2", "patience: fifty frames without progress are borne", Some(arrival)));
@@ -94,7 +94,7 @@ pub(super) async fn out_of_place(buyer: Buyer) -> Step {
     }
     let line = buyer.line();
     let tariff = buyer.award(PROMPT, 1).tariff;
-    line.say(&Message::Offer(Offer { rfq: 1, offer: 1, tariff, eta: Millis(1), expires_in: Millis(1) }));
+    line.say(&Message::Offer(Offer { rfq: 1, offer: 1, tariff, eta: Millis(1), expires_in: Millis(1), methods: None }));
     line.over("C1", "an Offer from a requester", |_| false).await?;
     let line = buyer.line();
     line.say(&Message::Body { offset: 0, bytes: b"?" });

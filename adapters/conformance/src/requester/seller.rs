@@ -75,8 +75,11 @@ impl Seller {
             eta: Millis(100),
             can_continue: true,
             exactness: Exactness::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
-        Message::Advert(Advert { models: vec![model], slots: 1, free: 1, queued: 0 })
+        Message::Advert(Advert { models: vec![model], slots: 1, free: 1, queued: 0, methods: None })
     }
 
     fn posted(&self, body_bytes: u64) -> Tariff {
@@ -86,7 +89,14 @@ impl Seller {
 
     /// An offer with an id of its own.
     pub(super) fn offer(&self, rfq: u64, tariff: Tariff) -> Offer {
-        Offer { rfq, offer: self.stage.bits(), tariff, eta: Millis(100), expires_in: Millis::from_secs(60) }
+        Offer {
+            rfq,
+            offer: self.stage.bits(),
+            tariff,
+            eta: Millis(100),
+            expires_in: Millis::from_secs(60),
+            methods: None,
+        }
     }
 
     /// Describes itself and quotes until an Award comes.
@@ -213,7 +223,7 @@ pub(super) async fn farewell(stage: Stage) {
 }
 
 fn decline(reason: DeclineReason, offer: Option<Offer>) -> Message<'static> {
-    Message::Decline(Decline { reason, retry_after: None, offer })
+    Message::Decline(Decline { reason, retry_after: None, offer, shown: None })
 }
 
 /// A job that was awarded.
@@ -278,7 +288,7 @@ impl Deal {
     /// The next chunk, of one token.
     pub(super) fn chunk(&mut self) -> Vec<u8> {
         let text = format!(" w{}", self.next);
-        let chunk = frame(&Message::Chunk { seq: self.next, n: 1, text: &text, ids: None });
+        let chunk = frame(&Message::Chunk { seq: self.next, n: 1, text: &text, ids: None, channel: None });
         self.next += 1;
         self.text.extend_from_slice(text.as_bytes());
         chunk
@@ -303,7 +313,15 @@ impl Deal {
         let to = from + usize::try_from(self.award.prefix_bytes).unwrap_or(0);
         let prefix = self.body.get(from..to).unwrap_or_default();
         let hash = Sha256::new().chain_update(prefix).chain_update(&self.text).finalize().into();
-        End { reason, prompt_tokens: 0, tokens: self.next - self.award.prefix_tokens, hash }
+        End {
+            reason,
+            prompt_tokens: 0,
+            tokens: self.next - self.award.prefix_tokens,
+            hash,
+            thought: None,
+            cached: None,
+            receipt: None,
+        }
     }
 
     /// Writes End, and hears that it was received.
@@ -326,7 +344,7 @@ impl Deal {
     /// The next Ack; says whether it is the last.
     async fn ack(&mut self, rule: &'static str, wanted: &str) -> Step<bool> {
         let frame = self.line.frame_within(rule, wanted, Millis::from_secs(15)).await?;
-        let Message::Ack { next, end } = frame.message() else { return Err(frame.instead_of(rule, wanted)) };
+        let Message::Ack { next, end, .. } = frame.message() else { return Err(frame.instead_of(rule, wanted)) };
         demand("W5", (self.acked..=self.next).contains(&next), || {
             format!("an Ack of {next} after {}, where {} tokens were sent", self.acked, self.next)
         })?;

@@ -161,13 +161,13 @@ pub(super) async fn too_many_tokens(mut seller: Seller) -> Step {
     let deal = begun(&mut seller).await?;
     let n = u32::try_from(deal.award.max_tokens).unwrap_or(u32::MAX);
     let text = "x".repeat(usize::try_from(n).unwrap_or(0).min(8 << 10));
-    deal.line.say(&Message::Chunk { seq: deal.next(), n, text: &text, ids: None });
+    deal.line.say(&Message::Chunk { seq: deal.next(), n, text: &text, ids: None, channel: None });
     deal.abandoned("W2", "more tokens than were ordered").await
 }
 
 pub(super) async fn padded_count(mut seller: Seller) -> Step {
     let mut deal = accepted(&mut seller).await?;
-    deal.line.say(&Message::Chunk { seq: 0, n: 8, text: "x", ids: None });
+    deal.line.say(&Message::Chunk { seq: 0, n: 8, text: "x", ids: None, channel: None });
     deal.chunk();
     deal.abandoned("W2", "eight tokens in a byte").await
 }
@@ -270,7 +270,7 @@ pub(super) async fn raised_price(seller: Seller) -> Step {
 pub(super) async fn cancel(mut seller: Seller) -> Step {
     let deal = begun(&mut seller).await?;
     let patience = Millis::from_secs(60);
-    let named = Message::Cancel { job: deal.award.job, attempt: deal.award.attempt };
+    let named = Message::Cancel { job: deal.award.job, attempt: deal.award.attempt, voucher: None };
     loop {
         match deal.line.arrival(patience).await {
             Some(Arrival::Frame(payload)) if crate::line::Frame(payload.clone()).message() == named => break,

@@ -218,7 +218,7 @@ fn honest_count(_: &mut Notes, _: StreamId, payload: &[u8]) -> Payloads {
 
 fn ack_too_far(_: &mut Notes, _: StreamId, payload: &[u8]) -> Payloads {
     edit(payload, |message| {
-        if let Message::Ack { next, end: false } = message {
+        if let Message::Ack { next, end: false, .. } = message {
             *next += 1;
         }
     })

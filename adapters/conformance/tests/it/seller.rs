@@ -23,6 +23,9 @@ pub(crate) fn advert() -> ModelAdvert {
         eta: Millis(100),
         can_continue: true,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     }
 }
 
@@ -175,7 +178,7 @@ impl World {
             let seq = job.first + job.written;
             let n = if job.window >= 4 && left >= 2 && job.written % 3 == 1 { 2 } else { 1 };
             let text = format!(" w{seq}");
-            match self.provider.push(self.now, *attempt, Piece { n, text: &text, ids: None }) {
+            match self.provider.push(self.now, *attempt, Piece { n, text: &text, ids: None, channel: None }) {
                 Ok(_) => job.written += u64::from(n),
                 Err(Refusal::NoRoom) => job.is_blocked = true,
                 Err(refusal) => panic!("{refusal:?}"),

@@ -176,6 +176,7 @@ pub(super) fn post(dialect: Dialect, model: &str, request: &Request, spared: &Sp
             "/completions"
         }
         Prompt::Tokens(_) => return Err(unable("takes text, not token ids")),
+        Prompt::Request(_) => return Err(unable("is asked for text only, not with whole requests")),
     };
     let sampling = &request.sampling;
     body.insert("stream".into(), true.into());

@@ -54,6 +54,9 @@ fn service() -> Service {
         eta: Millis(100),
         can_continue: true,
         exactness: Exactness::default(),
+        features: None,
+        longest: None,
+        price_part: None,
     };
     Service { models: vec![Serving { advert, floor_permille: 1000 }], slots: 1, ..Service::default() }
 }
@@ -84,7 +87,7 @@ fn serve(provider: &mut Recorded<Provider>, at: Instant) -> Vec<(StreamId, Vec<u
         }
     }
     if let Some(attempt) = start {
-        let piece = Piece { n: 5, text: ANSWER, ids: None };
+        let piece = Piece { n: 5, text: ANSWER, ids: None, channel: None };
         provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4 }).unwrap();
         provider.command(at, provider::Command::push(attempt, piece)).unwrap();
         provider.command(at, provider::Command::Finish { attempt, reason: EndReason::Stop }).unwrap();
@@ -329,8 +332,8 @@ fn commands() -> (Vec<requester::Command>, Vec<provider::Command<'static>>) {
         Sell::SetOutage { model: model(), lasts: Some(Millis(9)) },
         Sell::SetOutage { model: model(), lasts: None },
         Sell::Started { attempt, prompt_tokens: 9 },
-        Sell::push(attempt, Piece { n: 1, text: ANSWER, ids: Some(ids) }),
-        Sell::push(attempt, Piece { n: 1, text: "\"quoted\"\n", ids: None }),
+        Sell::push(attempt, Piece { n: 1, text: ANSWER, ids: Some(ids), channel: None }),
+        Sell::push(attempt, Piece { n: 1, text: "\"quoted\"\n", ids: None, channel: None }),
         Sell::Finish { attempt, reason: EndReason::Stop },
         Sell::Drain { patience: time },
         Sell::ShutDown,

@@ -227,6 +227,7 @@ pub(crate) fn request(work: Work) -> Request {
             Prompt::Chat(messages) => haggle_engine::Prompt::Chat(messages.into_iter().map(message).collect()),
             Prompt::Raw(text) => haggle_engine::Prompt::Raw(text),
             Prompt::Tokens(tokens) => haggle_engine::Prompt::Tokens(tokens),
+            Prompt::Request(json) => haggle_engine::Prompt::Request(json),
         },
         prefix,
         sampling: Sampling {

@@ -152,7 +152,7 @@ impl JobTable {
                 }
                 self.shared.tell(NodeEvent::Negotiated { job, peer: *peer, tariff: *tariff });
             }
-            JobEvent::Tokens { peer, seq, n, text, .. } => {
+            JobEvent::Tokens { peer, seq, n, text, channel, .. } => {
                 self.shared.metrics.count("haggle_tokens_received_total", "", u64::from(*n));
                 self.shared.tell_with("stream:token", || NodeEvent::Token {
                     job,
@@ -160,6 +160,7 @@ impl JobTable {
                     seq: *seq,
                     n: *n,
                     text: text.as_str().into(),
+                    channel: *channel,
                 });
             }
             _ => {}
@@ -235,10 +236,11 @@ fn translate(event: &Event<'_>) -> Option<(JobId, JobEvent)> {
         Event::TakenOver { job, attempt, peer: who, seq, how } => {
             (*job, JobEvent::TakenOver { attempt: *attempt, peer: peer(who)?, seq: *seq, how: *how })
         }
-        Event::Tokens { job, peer: who, seq, n, text, ids } => {
+        Event::Tokens { job, peer: who, seq, n, text, ids, channel } => {
             let id = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
             let ids = ids.map(|ids| ids.chunks_exact(4).map(id).collect());
-            (*job, JobEvent::Tokens { peer: peer(who)?, seq: *seq, n: *n, text: (*text).to_owned(), ids })
+            let (text, channel) = ((*text).to_owned(), *channel);
+            (*job, JobEvent::Tokens { peer: peer(who)?, seq: *seq, n: *n, text, ids, channel })
         }
         Event::Discovered { .. } | Event::Ended { .. } => return None,
     })

@@ -179,6 +179,9 @@ mod tests {
             eta: Default::default(),
             can_continue: false,
             exactness: Default::default(),
+            features: None,
+            longest: None,
+            price_part: None,
         };
         let service = Service { models: vec![Serving { advert, floor_permille: 1000 }], ..Service::default() };
         let (driver, _) = Driver::new(Parts {
@@ -282,6 +285,9 @@ mod tests {
             stop: Vec::new(),
             window_tokens: 1024,
             window_bytes: 128 << 10,
+            features: None,
+            voucher: None,
+            choice: None,
         })
     }
 }

@@ -104,7 +104,7 @@ impl Driver {
         let now = self.now();
         let Some(provider) = &mut self.provider else { return true };
         let ids: Option<Vec<u8>> = piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-        let pushed = Piece { n: piece.n, text: &piece.text, ids: ids.as_deref() };
+        let pushed = Piece { n: piece.n, text: &piece.text, ids: ids.as_deref(), channel: None };
         match provider.command(now, Command::push(attempt, pushed)) {
             Ok(_) => {
                 self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());

@@ -5,7 +5,7 @@ use haggle_core::{
     machine::QueryOutcome,
     money::Tariff,
     time::Millis,
-    wire::message::{Advert, EndReason},
+    wire::message::{Advert, Channel, EndReason},
 };
 use libp2p::PeerId;
 
@@ -94,6 +94,8 @@ pub enum JobEvent {
         text: String,
         /// Their ids, if the provider knows them.
         ids: Option<Vec<u32>>,
+        /// What they are, if not the answer's text: thoughts, a refusal, a call of tools. They are owed like text.
+        channel: Option<Channel>,
     },
     /// The answer is complete. Nothing follows.
     Finished(Receipt),

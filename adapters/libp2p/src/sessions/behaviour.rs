@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{bucket::Bucket, dials, timers::Delay};
 
-/// Opens and accepts streams of `/haggle/1`. See the [module](super).
+/// Opens and accepts streams of `/haggle/2`. See the [module](super).
 #[derive(Debug)]
 pub struct Behaviour {
     config: Config,

@@ -1,4 +1,4 @@
-//! Streams of `/haggle/1` between peers: a [`Behaviour`] for any [`Swarm`](libp2p::Swarm).
+//! Streams of `/haggle/2` between peers: a [`Behaviour`] for any [`Swarm`](libp2p::Swarm).
 //!
 //! It opens streams (dialling when there is no connection, reusing the one there is) and accepts them. Everything asked
 //! for is answered: an open ends in [`Event::Opened`] or in [`Event::OpenFailed`] with a reason, an inbound stream in
@@ -25,7 +25,7 @@ pub use stream_task::{FromStream, SendBuffer, StreamTask};
 
 /// The one protocol of version 1. Any change of the wire is a new name.
 // [T2] Every stream is opened for it, and no other is accepted.
-pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/1");
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/2");
 
 /// Names one open until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,8 +131,8 @@ pub enum OpenError {
     /// A limit of this node, or a block, forbids the connection.
     #[error("the connection is not allowed here: {0}")]
     Denied(String),
-    /// The peer does not speak `/haggle/1`.
-    #[error("the peer does not speak /haggle/1")]
+    /// The peer does not speak `/haggle/2`.
+    #[error("the peer does not speak /haggle/2")]
     Unsupported,
     /// The connection went away before the stream was there.
     #[error("the connection was lost before the stream was open: {0}")]

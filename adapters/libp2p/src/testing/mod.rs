@@ -16,7 +16,7 @@
 //!     let mut job = node.submit(JobSpec { budget: Some(1_000), ..spec }).await?;
 //!     while let Some(event) = job.next().await {
 //!         match event? {
-//!             JobEvent::Tokens { text, .. } => on_text(&text),
+//!             JobEvent::Tokens { text, channel: None, .. } => on_text(&text),
 //!             JobEvent::Finished(receipt) => return Ok(receipt.bill.owed),
 //!             _ => {}
 //!         }

@@ -149,8 +149,8 @@ impl SimNode {
                 tell_of_provider(&self.shared, event);
             }
             Told::Event(event) => self.on_event(world, event),
-            Told::Tokens { job, peer, seq, n, text, ids } => {
-                self.on_event(world, Event::Tokens { job, peer, seq, n, text: &text, ids: ids.as_deref() });
+            Told::Tokens { job, peer, seq, n, text, ids, channel } => {
+                self.on_event(world, Event::Tokens { job, peer, seq, n, text: &text, ids: ids.as_deref(), channel });
             }
         }
         self.count(world);

@@ -108,7 +108,7 @@ impl Around<Provider> for Engine {
                     }
                 },
             };
-            match provider.push(now, *attempt, Piece { n: 1, text, ids: Some(&id.to_le_bytes()) }) {
+            match provider.push(now, *attempt, Piece { n: 1, text, ids: Some(&id.to_le_bytes()), channel: None }) {
                 Ok(_) => busy = true,
                 Err(Refusal::NoRoom) => *waiting = Some((text, id)),
                 Err(_) => {
@@ -254,6 +254,9 @@ fn service(seller: &Seller) -> Service {
         eta: Millis(100),
         can_continue: true,
         exactness: Exactness { kind: ExactnessKind::Seeded, class: [seller.class; 32] },
+        features: None,
+        longest: None,
+        price_part: None,
     };
     let models = vec![Serving { advert, floor_permille: seller.floor_permille }];
     Service { models, slots: seller.slots, ..Service::default() }

@@ -16,7 +16,10 @@ use crate::{
     snapshot::{SnapshotError, require, wide},
     time::{Instant, Millis},
     window::Window,
-    wire::{MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, message::Exactness},
+    wire::{
+        MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS,
+        message::{Channel, Exactness},
+    },
 };
 
 /// Epochs that one restore skips: a snapshot may be older than the last streams of its attempt.
@@ -131,13 +134,15 @@ impl Attempt {
         }
     }
 
-    /// The attempt that was kept and [checked](Saved::check), with its stream lost just now. `transcript` and its `text` are as it left them.
+    /// The attempt that was kept and [checked](Saved::check), with its stream lost just now. `transcript`, and its `text` by channels, are as it
+    /// left them.
     pub(in crate::requester) fn restore(
         now: Instant,
         policy: &Policy,
         mut kept: Saved,
         transcript: &Transcript,
         text: &str,
+        spans: &[(Option<Channel>, &str)],
     ) -> Result<Self, SnapshotError> {
         if transcript.text().is_empty() || transcript.ids().is_empty() {
             // The run was forgotten, or its ids were when a provider told none: nobody is given them any more.
@@ -154,7 +159,13 @@ impl Attempt {
         require((1..=MAX_WINDOW_TOKENS).contains(&kept.asked.0) && (1..=MAX_WINDOW_BYTES).contains(&kept.asked.1))?;
         require((1..=kept.asked.0).contains(&kept.window_tokens) && (1..=kept.asked.1).contains(&kept.window_bytes))?;
         let mut text_hash = TextHash::default();
-        text_hash.update(written.as_bytes());
+        let mut left = written.len();
+        for (channel, span) in spans {
+            let span = span.get(..left.min(span.len())).ok_or(SnapshotError::Impossible)?;
+            text_hash.update(*channel, span);
+            left -= span.len();
+        }
+        require(left == 0)?;
         let mut attempt = Self {
             number: kept.number,
             peer: kept.peer,
@@ -192,7 +203,13 @@ impl Attempt {
     }
 
     /// Takes what the application has stored since the attempt was kept. Says whether the provider may have written it.
-    pub(in crate::requester) fn catch_up(&mut self, now: Instant, n: u32, text: &str) -> bool {
+    pub(in crate::requester) fn catch_up(
+        &mut self,
+        now: Instant,
+        n: u32,
+        text: &str,
+        channel: Option<Channel>,
+    ) -> bool {
         let evidence = core::mem::take(&mut self.evidence);
         let overlap = self.from.saturating_sub(self.window.end());
         self.text_bytes = self.text_bytes.saturating_add((evidence.len() + text.len()) as u64);
@@ -202,7 +219,10 @@ impl Attempt {
         if n == 0 || written > self.max_tokens || written > self.text_bytes {
             return false;
         }
-        [evidence.as_bytes(), text.as_bytes()].into_iter().for_each(|bytes| self.text_hash.update(bytes));
+        if !evidence.is_empty() {
+            self.text_hash.update(None, &evidence);
+        }
+        self.text_hash.update(channel, text);
         self.window = Window::new(end, self.window.max_tokens(), self.window.max_bytes());
         self.consumed = end;
         self.was_accepted = true;

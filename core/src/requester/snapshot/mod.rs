@@ -8,7 +8,7 @@ mod lines;
 mod saved;
 mod stored;
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 
 use minicbor::{Decode, Encode};
 
@@ -177,10 +177,12 @@ impl Job {
             require(self.account.reserve(attempt.cost) && cx.account.reserve(attempt.cost))?;
             cx.peers.readmit(&attempt.permit)?;
             let transcript = &self.transcript;
-            let text =
-                if transcript.is_forgotten() { known.before(transcript.tokens()) } else { Some(transcript.text()) };
+            let forgotten = transcript.is_forgotten();
+            let text = if forgotten { known.before(transcript.tokens()) } else { Some(transcript.text()) };
             let Some(text) = text.filter(|_| !missing) else { return Ok(Some(self.give_up(cx, attempt))) };
-            let attempt = Attempt::restore(cx.now, &cx.policy, attempt, transcript, text)?;
+            // A run that is held is all text.
+            let spans = if forgotten { known.spans() } else { vec![(None, text)] };
+            let attempt = Attempt::restore(cx.now, &cx.policy, attempt, transcript, text, &spans)?;
             let negotiation = Negotiation { state: NegotiationState::Awarded, ..Negotiation::new(LOST, 0) };
             self.negotiations.insert(attempt.peer, negotiation);
             self.phase = Phase::Awarded(Box::new(attempt));
@@ -228,13 +230,13 @@ impl Job {
             // Without an attempt there is nothing beyond: that was checked.
             let Phase::Awarded(attempt) = &mut self.phase else { break };
             let first = attempt.tokens() == 0;
-            if piece.peer != attempt.peer || !attempt.catch_up(cx.now, piece.n, piece.text) {
+            if piece.peer != attempt.peer || !attempt.catch_up(cx.now, piece.n, piece.text, piece.channel) {
                 return Err(SnapshotError::Disagrees { job: self.id });
             }
             if first {
                 attempt.on_first_token(cx, &mut self.transcript);
             }
-            self.keep_run(cx, piece.n, piece.text, piece.ids);
+            self.keep_run(cx, piece.n, piece.text, piece.ids, piece.channel);
         }
         self.transcript.set_consumed(known.tokens);
         Ok(())
@@ -285,7 +287,7 @@ impl Context {
             let (text, ids) = transcript.rest(from.0, from.1);
             let text = text.get(..to.1.saturating_sub(from.1)).unwrap_or_default();
             let ids = ids.and_then(|ids| ids.get(..4 * n as usize));
-            self.tell_tokens((job, peer), from.0, n as u32, text, ids);
+            self.tell_tokens((job, peer), from.0, n as u32, text, ids, None);
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     event::BillLine,
     id::{JobId, PeerId},
     snapshot::SnapshotError,
+    wire::message::Channel,
 };
 
 use super::super::transcript::Transcript;
@@ -31,6 +32,8 @@ pub struct Piece<'a> {
     pub text: &'a str,
     /// Their ids, four little-endian bytes each, if they were told.
     pub ids: Option<&'a [u8]>,
+    /// What they are, if not the answer's text.
+    pub channel: Option<Channel>,
 }
 
 /// What the application holds of a job's current run.
@@ -90,6 +93,11 @@ impl<'a> Known<'a> {
             text_at += piece.text.len();
         }
         self.text.get(..text_at).filter(|_| at == tokens)
+    }
+
+    /// All text, by channels.
+    pub(super) fn spans(&self) -> Vec<(Option<Channel>, &str)> {
+        self.pieces.iter().map(|piece| (piece.channel, piece.text)).collect()
     }
 
     /// The pieces after a place in the run. Where one lies across, its rest.

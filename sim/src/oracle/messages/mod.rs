@@ -105,8 +105,8 @@ impl Judge {
                 Message::Award(award) => self.award_sent(sent, award, frame),
                 Message::Resume { job, attempt, epoch, .. } => self.resume_sent(sent, (*job, *attempt), *epoch),
                 Message::Rfq(rfq) => self.rfq_sent(sent, rfq),
-                Message::Cancel { job, attempt } => self.is_over(provider, (*job, *attempt)),
-                Message::Ack { next, end } => self.ack_sent(sent, *next, *end),
+                Message::Cancel { job, attempt, .. } => self.is_over(provider, (*job, *attempt)),
+                Message::Ack { next, end, .. } => self.ack_sent(sent, *next, *end),
                 Message::Body { offset, bytes } => self.body_sent(sent, *offset, bytes),
                 _ => {}
             }
@@ -133,7 +133,7 @@ impl Judge {
                 (Message::Offer(offer), _) => self.offer_sent(sent, offer),
                 (Message::Decline(decline), attempt) => self.decline_sent(sent, attempt, decline),
                 (Message::Accepted(accepted), Some(attempt)) => self.accepted_sent(sent, attempt, accepted),
-                (Message::Chunk { seq, n, text, ids }, Some(attempt)) => {
+                (Message::Chunk { seq, n, text, ids, .. }, Some(attempt)) => {
                     self.chunk_sent(sent, attempt, (*seq, *n), (text, *ids));
                 }
                 (Message::End(_) | Message::Gone(_), Some(attempt)) => self.is_over(provider, attempt),
