@@ -271,8 +271,6 @@ fn each<T>(field: &str, values: &[String], read: impl Fn(&str) -> Result<T, Stri
 }
 
 const CONTACT: &str = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...";
-const ADDRESS: &str = "/ip4/203.0.113.7/tcp/4001";
-const LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 
 /// Reads `ADDRESS/p2p/PEER_ID`, or says what is wrong with it, to be put behind the address.
 pub fn contact(text: &str) -> Result<(PeerId, Multiaddr), String> {
@@ -297,7 +295,7 @@ pub(crate) fn simulated_contact(text: &str) -> Result<Contact, String> {
 }
 
 fn listen(text: &str) -> Result<Multiaddr, String> {
-    let address = parse(text, LISTEN)?;
+    let address = parse(text, "/ip4/0.0.0.0/tcp/4001")?;
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         return Err("names a peer; leave out /p2p/, a node listens as itself only".into());
     }
@@ -311,7 +309,7 @@ fn listen(text: &str) -> Result<Multiaddr, String> {
 }
 
 fn announce(text: &str) -> Result<Multiaddr, String> {
-    let (address, _) = address::split_peer(parse(text, ADDRESS)?);
+    let (address, _) = address::split_peer(parse(text, "/ip4/203.0.113.7/tcp/4001")?);
     match address::ip(&address) {
         Some(ip) if ip.is_unspecified() => {
             Err("is the address for any interface; announce one that others can dial".into())

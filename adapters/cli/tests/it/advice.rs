@@ -6,16 +6,9 @@ use crate::{
     world::{Folder, Node, Over, Running, run},
 };
 
-#[test]
-fn a_model_nobody_serves_is_told_with_those_of_the_network() {
-    let bootstrap = Node::start(&["bootstrap"]);
-    let serve = ["serve", "--bootstrap", &bootstrap.address, "--alias", "smollm2-135m", "--alias", "tales"];
-    let serve = Node::start(&[&serve[..], &["--price-in", "0.25", "--price-out", "12.5"]].concat());
-    let folder = Folder::new();
-    let by_dht = ["--bootstrap", &bootstrap.address];
-
-    // Who sells anything is found under one name.
-    let models = once_found(&folder, &[&["models"][..], &by_dht].concat());
+/// Who sells anything is found under one name, and shown in tables no wider than a terminal.
+fn all_that_is_sold(folder: &Folder, by_dht: &[&str], serve: &Node) {
+    let models = once_found(folder, &[&["models"][..], by_dht].concat());
     models.exits(0);
     for part in ["haggle-tiny-stories, smollm2-135m, tales", "0.25", "12.5", "1024", "1 of 1"] {
         assert!(models.out.contains(part), "{part} is not in {}", models.out);
@@ -24,15 +17,25 @@ fn a_model_nobody_serves_is_told_with_those_of_the_network() {
     assert!(models.out.contains(end), "{end} is not in {}", models.out);
     assert!(models.out.lines().all(|line| line.chars().count() <= 80), "{}", models.out);
     for command in ["discover", "quote"] {
-        let table = run(folder.haggle(&[&[command][..], &by_dht].concat()));
+        let table = run(folder.haggle(&[&[command][..], by_dht].concat()));
         table.exits(0);
         assert!(table.out.contains("12.5") && table.out.contains(end), "{}", table.out);
         assert!(table.out.lines().all(|line| line.chars().count() <= 80), "{}", table.out);
     }
-    let listed = run(folder.haggle(&[&["models", "--json"][..], &by_dht].concat())).json();
+    let listed = run(folder.haggle(&[&["models", "--json"][..], by_dht].concat())).json();
     assert_eq!((&listed["network"], &listed["models"][0]["peer"]), (&"main".into(), &serve.peer.as_str().into()));
     assert_eq!(listed["models"][0]["price_out"], "12.5");
+}
 
+#[test]
+fn a_model_nobody_serves_is_told_with_those_of_the_network() {
+    let bootstrap = Node::start(&["bootstrap"]);
+    let serve = ["serve", "--bootstrap", &bootstrap.address, "--alias", "smollm2-135m", "--alias", "tales"];
+    let serve = Node::start(&[&serve[..], &["--price-in", "0.25", "--price-out", "12.5"]].concat());
+    let folder = Folder::new();
+    let by_dht = ["--bootstrap", &bootstrap.address];
+
+    all_that_is_sold(&folder, &by_dht, &serve);
     let wrong = |command: &str, more: &[&str]| run(folder.haggle(&[&[command][..], more].concat()));
     for command in ["ask", "quote", "discover"] {
         let wrong =
