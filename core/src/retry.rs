@@ -43,8 +43,8 @@ pub(crate) struct Retry {
     pub pause: Millis,
     /// The attempt ended by a timeout.
     pub timed_out: bool,
-    /// It had brought a token: then the quota is not asked.
-    pub delivered: bool,
+    /// It had brought a token, or refused the request: nothing that more attempts could overload. The quota is not asked.
+    pub exempt: bool,
 }
 
 /// Why a job that failed was not tried any further.
@@ -98,7 +98,7 @@ impl RetryQuota {
         if at >= retry.deadline {
             return Err(NoRetry::Deadline);
         }
-        if !retry.delivered {
+        if !retry.exempt {
             let cost = if retry.timed_out { RETRY_AFTER_TIMEOUT } else { RETRY };
             self.left = self.left.checked_sub(cost).ok_or(NoRetry::Quota)?;
         }
@@ -134,7 +134,7 @@ mod tests {
         deadline: Instant::MAX,
         pause: Millis(250),
         timed_out: false,
-        delivered: false,
+        exempt: false,
     };
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         let ask = |retry: Retry| {
             let mut quota = RetryQuota::default();
             let answer = quota.may_retry(NOW, &retry);
-            assert_eq!(answer.is_err() || retry.delivered, quota.left() == FULL, "taken only if granted");
+            assert_eq!(answer.is_err() || retry.exempt, quota.left() == FULL, "taken only if granted");
             answer
         };
         assert!(ask(Retry { attempts: 3, ..RETRY_NOW }).is_ok());
@@ -171,13 +171,13 @@ mod tests {
         assert_eq!(ask(Retry { max_retries: 0, ..RETRY_NOW }), Err(NoRetry::Attempts));
         assert!(ask(Retry { deadline: Instant::from_millis(1251), ..RETRY_NOW }).is_ok());
         assert_eq!(ask(Retry { deadline: Instant::from_millis(1250), ..RETRY_NOW }), Err(NoRetry::Deadline));
-        assert!(ask(Retry { delivered: true, timed_out: true, ..RETRY_NOW }).is_ok());
+        assert!(ask(Retry { exempt: true, timed_out: true, ..RETRY_NOW }).is_ok());
     }
 
     #[test]
     fn after_the_first_token_an_empty_quota_refuses_nobody() {
         let mut quota = RetryQuota { left: 0 };
-        assert!(quota.may_retry(NOW, &Retry { delivered: true, ..RETRY_NOW }).is_ok());
+        assert!(quota.may_retry(NOW, &Retry { exempt: true, ..RETRY_NOW }).is_ok());
         assert_eq!(quota.may_retry(NOW, &RETRY_NOW), Err(NoRetry::Quota));
     }
 

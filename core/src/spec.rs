@@ -198,6 +198,16 @@ pub enum Failover {
     /// The job ends as interrupted.
     #[n(2)]
     Never,
+    /// Another one goes on, and where nobody can, another one begins anew: for whoever can take back what was shown.
+    #[n(3)]
+    ContinueOrRestart,
+}
+
+impl Failover {
+    /// Whether another provider may go on after the last token.
+    pub(crate) const fn may_continue(self) -> bool {
+        matches!(self, Self::Continue | Self::ContinueOrRestart)
+    }
 }
 
 /// A question for prices: nothing is awarded, no prompt is needed.

@@ -1,7 +1,6 @@
 //! Points that a set of runs should reach: what was never reached was never tested.
 //!
-//! All of them are seen from outside, in what machines are told and what they say; the core carries no hooks. A point is
-//! a group and a place in it; [`EXPECTED`] names those that the project's own share of seeds has to reach.
+//! Seen from outside: the core carries no hooks. A point is a group and a place; [`EXPECTED`] names what has to be reached.
 
 use std::fmt::Debug;
 
@@ -180,7 +179,7 @@ const VIOLATIONS: [Violation; 12] = [
     Violation::Body,
     Violation::Voucher,
 ];
-const INTERRUPTED: [Interrupted; 11] = [
+const INTERRUPTED: [Interrupted; 13] = [
     Interrupted::Lost,
     Interrupted::Gone,
     Interrupted::Request,
@@ -192,8 +191,10 @@ const INTERRUPTED: [Interrupted; 11] = [
     Interrupted::TooSlow,
     Interrupted::Accused,
     Interrupted::Settlement,
+    Interrupted::BadRequest,
+    Interrupted::Context,
 ];
-const PASSED_OVER: [&str; 46] = [
+const PASSED_OVER: [&str; 47] = [
     "unreachable",
     "dial timed out",
     "wrong peer",
@@ -235,11 +236,12 @@ const PASSED_OVER: [&str; 46] = [
     "broke off: too slow",
     "broke off: accused",
     "broke off: settlement",
+    "broke off: bad request",
+    "broke off: context",
     "broke off: violation",
     "over budget",
     "too slow",
     "excluded",
-    "other",
 ];
 const FAILURES: [&str; 19] = [
     "cancelled",
@@ -405,9 +407,9 @@ pub(crate) fn passed_over(why: PassedOver) -> usize {
         PassedOver::Late => 17,
         PassedOver::Violation(violation) => 18 + at(&VIOLATIONS, &violation),
         PassedOver::Interrupted(why) => 30 + at(&INTERRUPTED, &why),
-        PassedOver::OverBudget => 42,
-        PassedOver::TooSlow => 43,
-        PassedOver::Excluded => 44,
+        PassedOver::OverBudget => 44,
+        PassedOver::TooSlow => 45,
+        PassedOver::Excluded => 46,
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Instant;
 use futures::{FutureExt, StreamExt};
 use haggle::{
     Config, Criteria, Error, Events, JobError, Model, Node,
-    core::{PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, time::Millis, wire::ANY_MODEL},
+    core::{
+        PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, spec::Failover, time::Millis,
+        wire::ANY_MODEL,
+    },
     id,
     key::KeyLock,
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
@@ -17,7 +20,7 @@ use crate::{
     args::{Global, NodeArgs, Order, Record, Wanted},
     exit::{Exit, Failed},
     node,
-    screen::Transient,
+    screen::{Screen, Transient},
     settings::Settings,
 };
 
@@ -156,10 +159,16 @@ impl Buyer {
             connected: self.node.connected_peers().len(),
             addresses: [&self.config.bootstrap_nodes[..], &self.config.providers].concat(),
             max_tokens: order.map(|order| order.max_tokens),
-            failover: order.map(|order| order.failover),
+            failover: order.map(failover),
             took_part: job.providers().collect(),
         }
     }
+}
+
+/// What was printed into a file or to a program cannot be taken back; a person sees that an answer begins anew.
+pub(crate) fn failover(order: &Order) -> Failover {
+    let is_seen = Screen::Out.is_terminal();
+    order.failover.unwrap_or(if is_seen { Failover::ContinueOrRestart } else { Failover::Continue })
 }
 
 /// Which providers come into question.

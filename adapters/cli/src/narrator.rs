@@ -469,6 +469,8 @@ fn interrupted(why: Interrupted) -> &'static str {
         Interrupted::Violation(_) => "violation",
         Interrupted::Accused => "accused",
         Interrupted::Settlement => "settlement",
+        Interrupted::BadRequest => "bad_request",
+        Interrupted::Context => "context",
     }
 }
 

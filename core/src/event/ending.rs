@@ -95,10 +95,10 @@ pub enum Failure {
         #[cbor(n(1), with = "wide")]
         budget: u128,
     },
-    /// Prompt and answer do not fit the model's context.
+    /// Prompt and answer do not fit the model's context: two providers say so, or one, and nobody else was there to ask.
     #[n(5)]
     Context,
-    /// The provider's engine can not make sense of the request.
+    /// Engines can not make sense of the request: two providers say so, or one, and nobody else was there to ask.
     #[n(6)]
     BadRequest,
     /// The provider stopped in mid-answer; the prefix that was delivered stands.
@@ -147,6 +147,23 @@ pub enum Interrupted {
     /// The provider says that it was not paid.
     #[n(11)]
     Settlement,
+    /// The provider's engine can not make sense of the request. One provider's word: another one is asked.
+    #[n(12)]
+    BadRequest,
+    /// Prompt and answer do not fit the model's context, one provider says: another one is asked.
+    #[n(13)]
+    Context,
+}
+
+impl Interrupted {
+    /// The job's end, where the provider says that the request itself is at fault, and is believed.
+    pub(crate) const fn fault_of_request(self) -> Option<Failure> {
+        match self {
+            Self::BadRequest => Some(Failure::BadRequest),
+            Self::Context => Some(Failure::Context),
+            _ => None,
+        }
+    }
 }
 
 /// What a job costs: the requester's own count.

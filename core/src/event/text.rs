@@ -218,6 +218,8 @@ impl fmt::Display for Interrupted {
             Self::Violation(violation) => violation.fmt(f),
             Self::Accused => f.write_str("the provider says that this side broke the protocol"),
             Self::Settlement => f.write_str("the provider says that it was not paid"),
+            Self::BadRequest => f.write_str("the provider says that its engine can not make sense of the request"),
+            Self::Context => f.write_str("the provider says that prompt and answer do not fit its context"),
         }
     }
 }

@@ -132,10 +132,9 @@ impl Job {
         cx.peers.permit(cx.now, quote.peer, &ask).ok()
     }
 
-    /// Whether a provider of this class is held to the same bytes: not after it was seen that they differ, and not where
-    /// the answer begins anew.
+    /// Whether a provider of this class is held to the same bytes: not after it was seen that they differ.
     fn is_exact(&self, class: Exactness) -> bool {
-        self.can_be_exact(class) && self.take_over != TakeOver::Restarted && self.broken != Some(Interrupted::Differs)
+        self.can_be_exact(class) && self.broken != Some(Interrupted::Differs)
     }
 
     fn can_be_exact(&self, class: Exactness) -> bool {

@@ -38,6 +38,11 @@ impl Job {
             self.pass_over(cx, peer, PassedOver::Interrupted(why));
         }
         self.broken = Some(why);
+        if let Some(fault) = why.fault_of_request()
+            && self.is_believed(cx, peer, why)
+        {
+            return Next::fail(fault);
+        }
         let delivered = self.transcript.tokens() > 0;
         if delivered && self.left() == 0 {
             if why == Interrupted::Violation(Violation::Digest) {
@@ -49,7 +54,9 @@ impl Job {
                 Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: self.transcript.tokens() };
             return Next::finish(answer);
         }
-        let base = cx.policy.retry_delay.max(in_vain);
+        // Who refuses the request is not overloaded: nothing has to recover before another one is asked.
+        let is_refused = why.fault_of_request().is_some();
+        let base = if is_refused { backoff::FLOOR } else { cx.policy.retry_delay.max(in_vain) };
         let pause = backoff::pause(&mut cx.rng, base, backoff::CAP, self.tries.saturating_sub(1));
         let retry = Retry {
             attempts: self.tries,
@@ -57,12 +64,12 @@ impl Job {
             deadline: self.until,
             pause,
             timed_out: is_timeout(why),
-            delivered,
+            exempt: delivered || is_refused,
         };
         let may = if delivered { self.may_be_taken_over() } else { Ok(()) };
         match may.and_then(|()| cx.quota.may_retry(cx.now, &retry)) {
             Ok(until) => self.phase = Phase::Waiting { until },
-            Err(why) => return Next::give_up(self.broken_off(), why),
+            Err(why) => return self.give_up(why),
         }
         if delivered {
             // The body is another one now: what was offered for the old one does not bind.
@@ -70,6 +77,13 @@ impl Job {
             self.forget_offers();
         }
         Next::Stay
+    }
+
+    /// Whether it is the request's fault, as this provider says. One may lie or be sick: another one has to agree, unless there
+    /// is none.
+    fn is_believed(&mut self, cx: &Context, peer: PeerId, why: Interrupted) -> bool {
+        let (first, _) = *self.refused.get_or_insert((peer, why));
+        first != peer || !self.knows_others(cx)
     }
 
     /// A provider did not even answer the dial: who goes on is looked for after a pause.
@@ -118,16 +132,8 @@ impl Job {
             .filter(|(_, negotiation)| matches!(negotiation.state, NegotiationState::Offered { .. }));
         let expired: Vec<PeerId> = offered.map(|(peer, _)| *peer).collect();
         expired.into_iter().for_each(|peer| self.forget_negotiation(cx, peer));
-        if let Goal::Answer(answer) = &self.goal
-            && answer.failover == Failover::Restart
-            && self.transcript.tokens() > 0
-        {
-            self.stale = self.stale.saturating_add(self.transcript.tokens() - self.transcript.consumed());
-            cx.held = cx.held.saturating_sub(self.transcript.bytes());
-            self.transcript = Transcript::default();
-            self.forgot_run = false;
-            self.before = self.attempts;
-            self.take_over = TakeOver::Restarted;
+        if !self.can_be_continued() {
+            self.begin_anew(cx);
         }
         self.since = cx.now;
         self.unaffordable = None;
@@ -135,9 +141,29 @@ impl Job {
         self.begin_search(cx)
     }
 
+    /// Whoever goes on begins anew: what was delivered is owed, and continued by nobody. Says whether there was anything.
+    pub(super) fn begin_anew(&mut self, cx: &mut Context) -> bool {
+        if self.transcript.tokens() == 0 {
+            return false;
+        }
+        self.stale = self.stale.saturating_add(self.transcript.tokens() - self.transcript.consumed());
+        cx.held = cx.held.saturating_sub(self.transcript.bytes());
+        self.transcript = Transcript::default();
+        self.forgot_run = false;
+        self.before = self.attempts;
+        self.take_over = TakeOver::Restarted;
+        true
+    }
+
     /// Tokens that are still to be written.
     pub(super) const fn left(&self) -> u64 {
         self.max_tokens.saturating_sub(self.transcript.tokens())
+    }
+
+    /// Whether another provider may be shown what was delivered, and go on after it.
+    fn can_be_continued(&self) -> bool {
+        let Goal::Answer(Answer { failover, kind, .. }) = &self.goal else { return false };
+        failover.may_continue() && !self.forgot_run && *kind != BodyKind::Request
     }
 
     /// Whether another provider may go on after the first token.
@@ -146,14 +172,22 @@ impl Job {
     /// Why none may.
     pub(super) fn may_be_taken_over(&self) -> Result<(), NoRetry> {
         match &self.goal {
-            Goal::Answer(Answer { failover: Failover::Continue, kind, .. })
-                if self.forgot_run || *kind == BodyKind::Request =>
-            {
+            Goal::Answer(Answer { failover: Failover::Continue, .. }) if !self.can_be_continued() => {
                 Err(NoRetry::Forgotten)
             }
-            Goal::Answer(Answer { failover: Failover::Continue | Failover::Restart, .. }) => Ok(()),
+            Goal::Answer(answer) if answer.failover != Failover::Never => Ok(()),
             Goal::Answer(_) | Goal::Quote { .. } | Goal::Discover => Err(NoRetry::Failover),
         }
+    }
+
+    /// Whether somebody may begin anew where nobody can continue.
+    pub(super) fn may_begin_anew(&self) -> bool {
+        matches!(self.goal, Goal::Answer(Answer { failover: Failover::ContinueOrRestart, .. }))
+    }
+
+    /// Whether the last provider that was awarded said that the request is at fault.
+    pub(super) fn is_refused(&self) -> bool {
+        self.broken.is_some_and(|why| why.fault_of_request().is_some())
     }
 
     /// What the current attempt's tokens are to those before; `None` if there are none.
@@ -166,10 +200,14 @@ impl Job {
         self.transcript.tokens() > 0 || self.lines.iter().any(|line| line.tokens > 0)
     }
 
-    /// How the job ends if nobody takes it over any more.
-    pub(super) fn broken_off(&self) -> Failure {
+    /// How the job ends if nobody takes it over any more. Who said last that the request is at fault is contradicted by nobody.
+    pub(super) fn give_up(&self, no_retry: NoRetry) -> Next {
         let why = self.broken.unwrap_or(Interrupted::Lost);
-        if self.has_delivered() { Failure::Interrupted(why) } else { Failure::Declined(PassedOver::Interrupted(why)) }
+        match why.fault_of_request() {
+            Some(fault) => Next::fail(fault),
+            None if self.has_delivered() => Next::give_up(Failure::Interrupted(why), no_retry),
+            None => Next::give_up(Failure::Declined(PassedOver::Interrupted(why)), no_retry),
+        }
     }
 }
 

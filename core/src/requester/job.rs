@@ -72,6 +72,8 @@ pub(super) struct Job {
     pub(super) rounds: u32,
     /// What the last attempt broke on.
     pub(super) broken: Option<Interrupted>,
+    /// The first provider that said that the request itself is at fault: believed when another one says so, too.
+    pub(super) refused: Option<(PeerId, Interrupted)>,
     pub(super) lines: Vec<BillLine>,
     /// Every step of the choice is told.
     pub(super) explain: bool,
@@ -199,6 +201,7 @@ impl Job {
             busy: None,
             rounds: 0,
             broken: None,
+            refused: None,
             lines: Vec::new(),
             explain: false,
         }

@@ -207,9 +207,14 @@ impl Job {
     fn fail_search(&mut self, cx: &mut Context, survey: &Survey) -> Next {
         let Err(why) = self.wait_for_busy(cx) else { return Next::Stay };
         self.explain_nobody(cx, &survey.left_out);
-        if self.has_delivered() {
+        if self.may_begin_anew() && self.begin_anew(cx) {
+            self.unaffordable = None;
+            self.phase = Phase::Searching { window: Some(cx.now) };
+            return Next::Search;
+        }
+        if self.has_delivered() || self.is_refused() {
             let why = self.unaffordable.map_or(why, |_| NoRetry::Budget);
-            return Next::give_up(self.broken_off(), why);
+            return self.give_up(why);
         }
         let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
         match (self.unaffordable, self.last_out, survey.failed) {

@@ -2,6 +2,7 @@
 
 use crate::{
     event::{Ending, Event, Failure, Interrupted, NoRetry, Outcome},
+    peers::score::Severity,
     time::Millis,
     wire::message::ReleaseReason,
 };
@@ -30,8 +31,14 @@ impl Verdict {
     pub(super) const fn of(why: Interrupted) -> Self {
         match why {
             // It accuses us, promised too much, or goes in order.
-            Interrupted::Accused | Interrupted::TooSlow | Interrupted::Differs | Interrupted::Shutdown => Self::None,
-            Interrupted::Settlement => Self::None,
+            Interrupted::Accused
+            | Interrupted::TooSlow
+            | Interrupted::Differs
+            | Interrupted::Shutdown
+            | Interrupted::Settlement
+            // The request's, as it says; if it turns out not to be so, it costs score.
+            | Interrupted::BadRequest
+            | Interrupted::Context => Self::None,
             _ => Self::Failed,
         }
     }
@@ -45,6 +52,10 @@ impl Job {
         if let Some(attempt) = self.take_attempt() {
             let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
             self.close_attempt(cx, attempt, verdict);
+            if let (Verdict::Verified, Some((peer, Interrupted::BadRequest))) = (verdict, self.refused) {
+                // Another one made sense of it.
+                cx.peers.violation(cx.now, peer, Severity::Slight);
+            }
         }
         self.release_negotiations(cx, ReleaseReason::NoJob);
         cx.unindex(self.id);

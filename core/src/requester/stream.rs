@@ -1,10 +1,9 @@
 //! What arrives from the provider that is awarded: Accepted, tokens, their end; and what does not arrive in time.
 
 use crate::{
-    event::{Event, Failure, Finished, Interrupted, PassedOver, Quote, Violation},
+    event::{Event, Finished, Interrupted, PassedOver, Quote, Violation},
     id::{PeerId, StreamId},
     machine::StreamFailure,
-    spec::Failover,
     wire::{
         Message,
         message::{Accepted, Channel, Decline, DeclineReason, End, EndReason},
@@ -127,7 +126,7 @@ impl Job {
         let before = self.transcript.bytes();
         self.transcript.push(n, text, ids);
         // Only who continues it, or a process that comes back, reads it again.
-        let is_read = matches!(&self.goal, Goal::Answer(answer) if answer.failover == Failover::Continue);
+        let is_read = matches!(&self.goal, Goal::Answer(answer) if answer.failover.may_continue());
         // A prefix is text: what was thought, or called for, nobody can continue.
         if (!is_read && cx.endings.is_none()) || channel.is_some() {
             self.forgot_run = true;
@@ -278,8 +277,8 @@ impl Attempt {
                 let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
                 Next::finish(answer)
             }
-            EndReason::Context => Next::fail(Failure::Context),
-            EndReason::BadRequest => Next::fail(Failure::BadRequest),
+            EndReason::Context => Next::Broken(Interrupted::Context),
+            EndReason::BadRequest => Next::Broken(Interrupted::BadRequest),
             EndReason::Engine => Next::Broken(Interrupted::Engine),
             EndReason::Shutdown => Next::Broken(Interrupted::Shutdown),
             EndReason::TooSlow => Next::Broken(Interrupted::TooSlow),

@@ -129,6 +129,17 @@ impl Buyer {
         self.streams.values().any(|conversation| conversation.peer == peer(name))
     }
 
+    /// Whether a provider was asked for an offer, and nothing else on its newest stream.
+    pub(super) fn is_asked(&self, name: &str) -> bool {
+        self.has_met(name) && matches!(self.said(self.newest(name))[..], [Message::Rfq(_)])
+    }
+
+    /// Whether the job was awarded to a provider on its newest stream.
+    pub(super) fn is_awarded(&self, name: &str) -> bool {
+        let is_award = |message: &Message<'_>| matches!(message, Message::Award(_));
+        self.has_met(name) && self.said(self.newest(name)).iter().any(is_award)
+    }
+
     /// All that was said on a stream.
     pub(super) fn said(&self, stream: StreamId) -> Vec<Message<'_>> {
         self.streams[&stream].payloads.iter().map(|payload| wire::decode(payload).unwrap()).collect()

@@ -187,3 +187,30 @@ fn an_ending_that_is_final_needs_no_reason() {
     assert!(matches!(buyer.outcome, Some(Outcome::Failed(Failure::OverBudget { .. }))), "{:?}", buyer.outcome);
     assert_eq!(buyer.no_retry, None);
 }
+
+/// Who refuses the request is contradicted or confirmed by another one, at once, and not out of the quota of retries.
+#[test]
+fn a_refused_request_is_shown_to_one_more_provider() {
+    let mut buyer = Buyer::new();
+    for round in 0..12 {
+        let names = [format!("first {round}"), format!("second {round}"), format!("third {round}")];
+        names.iter().for_each(|name| buyer.knows(name, advert()));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        buyer.submit(&names, |_| ());
+        let mut refused = Vec::new();
+        while buyer.outcome.is_none() {
+            let rest: Vec<&str> = names.iter().copied().filter(|name| !refused.contains(name)).collect();
+            for name in rest.iter().filter(|name| buyer.is_asked(name)).collect::<Vec<_>>() {
+                buyer.quotes(buyer.newest(name), super::award().tariff);
+            }
+            buyer.wait(Millis(500));
+            let name = *rest.iter().find(|name| buyer.is_awarded(name)).expect("one more is awarded");
+            let stream = accept(&mut buyer, name);
+            let reason = if refused.is_empty() { EndReason::BadRequest } else { EndReason::Context };
+            refused.push(name);
+            buyer.hears(stream, &end(reason, ""));
+            buyer.wait(Millis(200));
+        }
+        assert_eq!((refused.len(), &buyer.outcome), (2, &Some(Outcome::Failed(Failure::Context))), "{round}");
+    }
+}

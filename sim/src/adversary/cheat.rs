@@ -56,6 +56,8 @@ pub enum Cheat {
     LyingHash,
     /// Ends before the first token, and claims tokens.
     EndsEarly,
+    /// Says of every job that the request makes no sense.
+    Accuses,
     /// Closes the stream in mid-answer.
     Leaves,
     /// Sends frames without progress, as fast as it can.
@@ -79,7 +81,7 @@ pub enum Cheat {
 }
 
 /// Every way to cheat.
-pub const CHEATS: [Cheat; 26] = [
+pub const CHEATS: [Cheat; 27] = [
     Cheat::Honest,
     Cheat::Mute,
     Cheat::SlamsDoor,
@@ -96,6 +98,7 @@ pub const CHEATS: [Cheat; 26] = [
     Cheat::LyingUsage,
     Cheat::LyingHash,
     Cheat::EndsEarly,
+    Cheat::Accuses,
     Cheat::Leaves,
     Cheat::Floods,
     Cheat::Garbage,
@@ -297,6 +300,18 @@ fn breaks_off(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) -> bool {
                 reason: EndReason::Stop,
                 prompt_tokens: 1,
                 tokens: deal.wanted(),
+                hash: [0; 32],
+                thought: None,
+                cached: None,
+                receipt: None,
+            };
+            talk.send(&Message::End(end));
+        }
+        Cheat::Accuses => {
+            let end = End {
+                reason: EndReason::BadRequest,
+                prompt_tokens: 0,
+                tokens: 0,
                 hash: [0; 32],
                 thought: None,
                 cached: None,

@@ -105,8 +105,10 @@ impl Judge {
         let Some(book) = self.jobs.get(&job) else { return };
         let Some(spec) = &book.spec else { return };
         let fits = match how {
-            TakeOver::Restarted => spec.failover == Failover::Restart,
-            TakeOver::Exact | TakeOver::Spliced => spec.failover == Failover::Continue,
+            TakeOver::Restarted => matches!(spec.failover, Failover::Restart | Failover::ContinueOrRestart),
+            TakeOver::Exact | TakeOver::Spliced => {
+                matches!(spec.failover, Failover::Continue | Failover::ContinueOrRestart)
+            }
         };
         let wrote: Vec<_> = book.lines.iter().filter(|line| line.tokens > 0).chain(book.lines.last()).collect();
         let same = wrote.windows(2).all(|pair| {

@@ -113,16 +113,52 @@ fn an_engine_that_breaks_before_its_first_token_costs_nothing() {
     assert!(is_answered(&job));
 }
 
+/// One provider that refuses every request for its own fault, and others at rising prices.
+fn refused_among(others: &[Option<Trouble>], reason: EndReason) -> Job {
+    let mut world = World::new(6);
+    world.add_provider(trouble(0, Trouble::Fail(reason)));
+    for (place, other) in others.iter().enumerate() {
+        let sound = || ProviderConfig::new(MODEL, 200_000, 900_000);
+        let mut provider = other.map_or_else(sound, |other| trouble(0, other));
+        provider.service.models[0].advert.price_out = 900_000 + place as u64 * 100_000;
+        world.add_provider(provider);
+    }
+    let me = world.add_requester(RequesterConfig::default());
+    let id = world.submit(me, spec()).unwrap();
+    run(&mut world, id)
+}
+
 #[test]
-fn what_no_engine_can_make_sense_of_is_not_tried_elsewhere() {
+fn that_a_request_makes_no_sense_is_believed_when_two_say_so_or_nobody_else_is_there() {
     for (reason, failure) in [(EndReason::BadRequest, Failure::BadRequest), (EndReason::Context, Failure::Context)] {
-        let mut world = World::new(6);
-        world.add_provider(trouble(0, Trouble::Fail(reason)));
+        let alone = refused_among(&[], reason);
+        assert_eq!((alone.failure(), alone.awarded().len()), (Some(failure), 1));
+        let agreed = refused_among(&[Some(Trouble::Fail(reason)), None], reason);
+        assert_eq!((agreed.failure(), agreed.awarded().len()), (Some(failure), 2));
+        let contradicted = refused_among(&[None], reason);
+        assert!(is_answered(&contradicted), "{:?}", contradicted.ending);
+        let broken = refused_among(&[Some(Trouble::Panic)], reason);
+        let why = PassedOver::Interrupted(Interrupted::Engine);
+        assert_eq!(
+            broken.failure(),
+            Some(Failure::Declined(why)),
+            "what another one broke on says nothing of the request"
+        );
+    }
+}
+
+#[test]
+fn who_calls_every_request_senseless_kills_no_job_while_an_honest_provider_is_there() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.add_script(&[MODEL], cheat(MODEL, 0, 1, Cheat::Accuses));
         world.add_provider(ProviderConfig::new(MODEL, 200_000, 900_000));
         let me = world.add_requester(RequesterConfig::default());
-        let id = world.submit(me, spec()).unwrap();
-        let job = run(&mut world, id);
-        assert_eq!((job.failure(), job.awarded().len()), (Some(failure), 1));
+        for round in 0..10 {
+            let id = world.submit(me, spec()).unwrap();
+            let job = run(&mut world, id);
+            assert!(is_answered(&job), "{seed}, {round}: {:?}", job.ending);
+        }
     }
 }
 

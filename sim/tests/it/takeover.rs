@@ -88,6 +88,39 @@ fn a_restart_begins_anew_and_both_are_owed() {
     }
 }
 
+/// The first provider dies after `k` tokens. The second one serves the same, and goes on with what another wrote, or not.
+fn killed_before(k: u64, can_continue: bool, failover: Failover) -> Job {
+    let mut world = World::new(k);
+    let first = world.add_provider(ProviderConfig::new(MODEL, 100_000, 1_000_000).engine(engine(LENGTH)));
+    let mut second = ProviderConfig::new(MODEL, 100_000, 2_000_000).engine(engine(LENGTH));
+    second.service.models[0].advert.can_continue = can_continue;
+    world.add_provider(second);
+    let me = world.add_requester(RequesterConfig::default());
+    let mut spec = job(MODEL, PROMPT, LENGTH, 1_000_000);
+    spec.failover = failover;
+    let id = world.submit(me, spec).unwrap();
+    while world.job(id).tokens < k && world.step() {}
+    let at = world.now();
+    world.apply(&Schedule { faults: vec![Fault { at, what: FaultKind::Kill(first, None) }] });
+    world.run_to_end();
+    world.report().verdict().unwrap_or_else(|broken| panic!("after {k}: {broken}"));
+    world.job(id).clone()
+}
+
+#[test]
+fn where_nobody_can_go_on_another_one_begins_anew_if_it_may() {
+    for k in (2..LENGTH).step_by(17) {
+        let job = killed_before(k, true, Failover::ContinueOrRestart);
+        assert_eq!((taken_over(&job), is_answered(&job)), (vec![(k, TakeOver::Exact)], true), "after {k}");
+        let job = killed_before(k, false, Failover::ContinueOrRestart);
+        assert_eq!((taken_over(&job), is_answered(&job)), (vec![(0, TakeOver::Restarted)], true), "after {k}");
+        assert_eq!(job.text, text(0), "after {k}");
+        let job = killed_before(k, false, Failover::Continue);
+        assert_eq!((taken_over(&job), job.tokens), (Vec::new(), k), "after {k}");
+        assert!(matches!(job.failure(), Some(Failure::Interrupted(_))), "{:?}", job.ending);
+    }
+}
+
 #[test]
 fn who_wants_no_other_provider_gets_none() {
     for k in (1..LENGTH).step_by(31) {

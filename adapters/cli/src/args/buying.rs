@@ -126,9 +126,9 @@ pub(crate) struct Order {
     /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
     #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = TROUBLE)]
     pub(crate) patience: Option<Millis>,
-    /// What follows if a provider is lost for good in mid-answer
-    #[arg(long, value_name = "HOW", value_parser = failover(), default_value = "continue", help_heading = TROUBLE)]
-    pub(crate) failover: Failover,
+    /// What follows if a provider is lost for good in mid-answer [default: continue, and continue-or-restart on a terminal]
+    #[arg(long, value_name = "HOW", value_parser = failover(), help_heading = TROUBLE)]
+    pub(crate) failover: Option<Failover>,
     /// Pass the answer through a pipe as it is, byte for byte, for a program that reads it; into a file it always is
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) raw: bool,

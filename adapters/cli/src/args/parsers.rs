@@ -20,10 +20,13 @@ pub(super) fn failover() -> impl TypedValueParser<Value = Failover> {
     let values = [
         PossibleValue::new("continue").help("Another one reads prompt and answer, and goes on after the last token"),
         PossibleValue::new("restart").help("Another one begins anew, below what was written; both are owed"),
+        PossibleValue::new("continue-or-restart")
+            .help("Another one goes on, and where nobody can, another one begins anew"),
         PossibleValue::new("never").help("The answer ends there, with exit code 7"),
     ];
     PossibleValuesParser::new(values).map(|how| match how.as_str() {
         "restart" => Failover::Restart,
+        "continue-or-restart" => Failover::ContinueOrRestart,
         "never" => Failover::Never,
         _ => Failover::Continue,
     })

@@ -80,7 +80,7 @@ pub(super) fn spec(order: &Order, model: &Model, prompt: Prompt) -> JobSpec {
         stop: order.stop.clone(),
         time_value: order.time_value,
         haggle: order.haggle.map_or(Haggle::Offers, Haggle::Bid),
-        failover: order.failover,
+        failover: buyer::failover(order),
         explain: order.explain,
         ..JobSpec::new(model.clone(), prompt, order.max_tokens)
     }

@@ -179,7 +179,7 @@ impl Job {
             let transcript = &self.transcript;
             let forgotten = transcript.is_forgotten();
             let text = if forgotten { known.before(transcript.tokens()) } else { Some(transcript.text()) };
-            let Some(text) = text.filter(|_| !missing) else { return Ok(Some(self.give_up(cx, attempt))) };
+            let Some(text) = text.filter(|_| !missing) else { return Ok(Some(self.abandon(cx, attempt))) };
             // A run that is held is all text.
             let spans = if forgotten { known.spans() } else { vec![(None, text)] };
             let attempt = Attempt::restore(cx.now, &cx.policy, attempt, transcript, text, &spans)?;
@@ -256,7 +256,7 @@ impl Job {
     }
 
     /// Nobody can check the answer's digest any more: what was accepted is owed, and another one goes on if it may.
-    fn give_up(&mut self, cx: &mut Context, attempt: attempt::Saved) -> Next {
+    fn abandon(&mut self, cx: &mut Context, attempt: attempt::Saved) -> Next {
         let line = attempt.line();
         self.account.settle(attempt.cost, line.owed);
         cx.account.settle(attempt.cost, line.owed);
@@ -269,7 +269,7 @@ impl Job {
         cx.peers.released(cx.now, attempt.permit);
         match self.may_be_taken_over() {
             Ok(()) => Next::Stay,
-            Err(why) => Next::give_up(self.broken_off(), why),
+            Err(why) => self.give_up(why),
         }
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct SavedJob {
     pause: Option<Instant>,
     #[n(25)]
     attempt: Option<attempt::Saved>,
+    #[n(26)]
+    refused: Option<(PeerId, Interrupted)>,
 }
 
 impl SavedJob {
@@ -120,6 +122,7 @@ impl SavedJob {
             explain: job.explain,
             pause,
             attempt,
+            refused: job.refused,
         })
     }
 
@@ -159,6 +162,7 @@ impl SavedJob {
             take_over: self.how,
             rounds: self.rounds,
             broken: self.broken,
+            refused: self.refused,
             lines,
             explain: self.explain,
             ..Job::new(self.id, goal, self.criteria, self.max_tokens, self.haggle, now, until)

@@ -248,7 +248,7 @@ fn job(draws: &mut Draws) -> JobPlan {
     let explain = sampling_seed.is_multiple_of(4);
     let refresh = draws.chance(1, 8);
     let failover =
-        [Failover::Continue, Failover::Continue, Failover::Restart, Failover::Never][draws.below(4) as usize];
+        [Failover::Continue, Failover::ContinueOrRestart, Failover::Restart, Failover::Never][draws.below(4) as usize];
     JobPlan {
         prompt,
         max_tokens,
