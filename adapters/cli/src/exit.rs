@@ -265,7 +265,6 @@ fn given_up(job: &JobError) -> Option<String> {
         NoRetry::Nobody if matches!(job.failure, Failure::Declined(_)) => return None,
         NoRetry::Attempts => ": allow more with max_retries in the settings",
         NoRetry::Deadline => ": allow more time with --deadline",
-        NoRetry::Failover => ": let another provider go on with --failover continue-or-restart",
         NoRetry::Budget => ": raise --budget",
         _ => "",
     };

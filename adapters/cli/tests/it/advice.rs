@@ -148,8 +148,10 @@ fn lost_in_mid_answer(failover: &[&str]) -> (Over, [String; 2]) {
 fn who_could_begin_anew_is_named_where_nobody_can_go_on() {
     let (over, [_, second]) = lost_in_mid_answer(&[]);
     over.says(7, &[&second[second.len() - 8..], "cannot go on with what another wrote", "--failover restart"]);
-    let (over, _) = lost_in_mid_answer(&["--failover", "restart"]);
-    over.exits(0);
+    for anew in ["restart", "continue-or-restart"] {
+        let (over, _) = lost_in_mid_answer(&["--failover", anew]);
+        over.exits(0);
+    }
     let (over, _) = lost_in_mid_answer(&["--failover", "never"]);
     assert!(!over.exits(7).contains("--failover"), "{}", over.err);
 }

@@ -61,7 +61,7 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
         (
             &["ask", "--provider", address, "--failover", "maybe", "Hello"],
             2,
-            &["--failover", "continue, restart, never"],
+            &["--failover", "continue, restart, continue-or-restart, never"],
         ),
         (&["serv"], 2, &["serv", "'serve'"]),
         (&["demo", "--runtime", "glommio"], 2, &["--runtime", "tokio, smol, async-std"]),
