@@ -183,6 +183,8 @@ impl Buyer {
             self.now = self.now.max(due.at);
             self.requester.handle_input(self.now, Input::Timeout);
             self.drain();
+            let next = self.requester.poll_timeout();
+            assert!(next.is_none_or(|due| due.at > self.now), "what was seen to is due again: {next:?}");
         }
         self.now = until;
     }

@@ -99,6 +99,8 @@ impl Seller {
             self.now = self.now.max(due.at);
             self.provider.handle_input(self.now, Input::Timeout);
             self.drain();
+            let next = self.provider.poll_timeout();
+            assert!(next.is_none_or(|due| due.at > self.now), "what was seen to is due again: {next:?}");
         }
         self.now = until;
     }
