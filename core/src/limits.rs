@@ -1,4 +1,43 @@
 //! Every bound of the core that can be set, with its source. Reaching one is a typed refusal or back-pressure, never growth.
+//!
+//! # What cannot be set
+//!
+//! What two peers have to agree on, and what nobody has a reason to change, stands beside the code that it bounds, with its source:
+//!
+//! | file | constants |
+//! | --- | --- |
+//! | `backoff.rs` | `FLOOR`, `CAP` |
+//! | `id.rs` | `MAX_PEER_BYTES`, `MAX_MODEL_BYTES` |
+//! | `money.rs` | `TOKENS_PER_PRICE`, `BODY_QUANTUM` |
+//! | `outbox.rs` | `LENT_CAPACITY` |
+//! | `peers/bans.rs` | `FIRST_BAN`, `LONGEST_BAN`, `MEMORY`, `MOST_BANS` |
+//! | `peers/breaker.rs` | `BUCKETS`, `MAX_PATIENCE` |
+//! | `peers/decay.rs` | `HALF_LIFE` |
+//! | `peers/directory.rs` | `MAX_HINTS` |
+//! | `peers/latency.rs` | `COLD`, `FAILURE`, `LONGEST`, `HALF_LIFE`, `RECENT` |
+//! | `peers/score.rs` | `MAX_SCORE`, `AVOID`, `BAN`, `AFTER_BAN`, `VERIFIED_END`, `HALF_LIFE`, `HALVINGS`, `LONGEST` |
+//! | `peers/table.rs` | `PROBATION_TOKENS` |
+//! | `provider/admission.rs` | `MAX_TEMPERATURE_MILLI` |
+//! | `provider/conduct.rs` | `FORGIVEN`, `MEMORY` |
+//! | `provider/haggling.rs` | `BIDS`, `BID_EVERY` |
+//! | `provider/job.rs` | `RESUMES`, `YIELD_AFTER` |
+//! | `provider/outage.rs` | `MAX_OUTAGE` |
+//! | `provider/quoting.rs` | `MAX_TOKEN_BYTES` |
+//! | `provider/service.rs` | `MAX_QUEUE` |
+//! | `requester/attempt/saved.rs` | `EPOCHS`, `MAX_TOKENS` |
+//! | `requester/negotiation.rs` | `STALE` |
+//! | `requester/resume.rs` | `TRIES` |
+//! | `requester/snapshot/lines.rs` | `MAX_LINES` |
+//! | `requester/snapshot/saved.rs` | `SKIPPED`, `MAX_ATTEMPTS` |
+//! | `retry.rs` | `FULL`, `EARNED`, `RETRY`, `RETRY_AFTER_TIMEOUT`, `SHORTEST_PUSHBACK`, `LONGEST_PUSHBACK` |
+//! | `snapshot.rs` | `MAX_DEPTH` |
+//! | `wire/advert.rs` | `MAX_MODELS`, `MAX_ALIASES` |
+//! | `wire/bounds.rs` | `CHUNK_COST`, `MAX_WINDOW_TOKENS`, `MIN_WINDOW_BYTES`, `MAX_WINDOW_BYTES`, `MAX_OVERLAP`, `MAX_BIDS` |
+//! | `wire/codec.rs` | `MAX_DEPTH` |
+//! | `wire/message.rs` | `MAX_STOPS`, `MAX_STOP_BYTES` |
+//! | `wire/mod.rs` | `MAX_FRAME`, `MAX_CHUNK_TEXT`, `MAX_CHUNK_IDS`, `MAX_BODY_PIECE` |
+//! | `wire/prompt.rs` | `MAX_MESSAGES`, `MAX_ROLE` |
+//! | `wire/settlement.rs` | `MAX_METHODS`, `MAX_RAIL`, `MAX_KEY` |
 
 use crate::{
     time::Millis,
@@ -117,7 +156,7 @@ pub struct Policy {
     /// A cut stream is resumed within, if somebody else could take the job over.
     pub resume_grace: Millis,
     /// A cut stream is resumed within, if nobody else is known; a Cancel is repeated as long. Providers keep cut jobs for 120 s.
-    pub detached_ttl: Millis,
+    pub resume_timeout: Millis,
     /// A job's time over all attempts, unless its own is shorter.
     pub job_deadline: Millis,
     /// Attempts are at most one more.
@@ -146,7 +185,7 @@ impl Default for Policy {
             ack_delay: Millis(250),
             keepalive: Millis::from_secs(10),
             resume_grace: Millis::from_secs(5),
-            detached_ttl: Millis::from_secs(120),
+            resume_timeout: Millis::from_secs(120),
             job_deadline: Millis::from_secs(600),
             max_retries: 3,
             retry_delay: Millis::from_secs(1),
@@ -224,7 +263,7 @@ impl Policy {
             ("ack_delay", self.ack_delay),
             ("keepalive", self.keepalive),
             ("resume_grace", self.resume_grace),
-            ("detached_ttl", self.detached_ttl),
+            ("resume_timeout", self.resume_timeout),
             ("job_deadline", self.job_deadline),
             ("retry_delay", self.retry_delay),
         ];

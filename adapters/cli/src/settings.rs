@@ -288,7 +288,7 @@ impl Settings {
             return Err(Failed::usage("usage", text));
         }
         let patience = patience.map(span_text);
-        self.put_all([("resume_grace", "--patience", patience.clone()), ("detached_ttl", "--patience", patience)])
+        self.put_all([("resume_grace", "--patience", patience.clone()), ("resume_timeout", "--patience", patience)])
     }
 
     /// Listens on this machine, if nothing else was said.

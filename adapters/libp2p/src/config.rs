@@ -45,13 +45,12 @@ pub struct Config {
     #[serde(with = "span")]
     pub retry_delay: Duration,
     /// How long a provider that is lost in mid-answer is waited for, if somebody else could go on.
-    /// Left at its default, it is the policy's.
     #[serde(with = "span")]
     pub resume_grace: Duration,
     /// How long a provider that is lost in mid-answer is waited for, if nobody else is known. Providers keep such a
-    /// job for their `job_ttl`. Left at its default, it is the policy's.
+    /// job for their `job_ttl`.
     #[serde(with = "span")]
-    pub detached_ttl: Duration,
+    pub resume_timeout: Duration,
     /// How long a connection without a stream is kept for the next job.
     #[serde(with = "span")]
     pub idle_connection_timeout: Duration,
@@ -80,9 +79,6 @@ pub struct Config {
     pub limits: Limits,
 }
 
-const RESUME_GRACE: Duration = Duration::from_secs(5);
-const DETACHED_TTL: Duration = Duration::from_secs(120);
-
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -97,8 +93,8 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             max_retries: 3,
             retry_delay: Duration::from_secs(1),
-            resume_grace: RESUME_GRACE,
-            detached_ttl: DETACHED_TTL,
+            resume_grace: Duration::from_secs(5),
+            resume_timeout: Duration::from_secs(120),
             idle_connection_timeout: Duration::from_secs(90),
             slots: 1,
             queue: 4,
@@ -163,7 +159,7 @@ impl Config {
             ("request_timeout", self.request_timeout),
             ("retry_delay", self.retry_delay),
             ("resume_grace", self.resume_grace),
-            ("detached_ttl", self.detached_ttl),
+            ("resume_timeout", self.resume_timeout),
             ("idle_connection_timeout", self.idle_connection_timeout),
             ("job_ttl", self.job_ttl),
             ("stall_timeout", self.stall_timeout),
@@ -188,14 +184,12 @@ impl Config {
             "and limits.streams_per_peer must be at most 3576 together: no connection carries more streams",
         )?;
         self.limits.validate().map_err(field("limits."))?;
-        // Programs that set these two in the policy keep what they set.
-        let or_base = |own: Duration, default, base| if own == default { base } else { millis(own) };
         let policy = Policy {
             request_timeout: millis(self.request_timeout),
             max_retries: self.max_retries,
             retry_delay: millis(self.retry_delay),
-            resume_grace: or_base(self.resume_grace, RESUME_GRACE, base.resume_grace),
-            detached_ttl: or_base(self.detached_ttl, DETACHED_TTL, base.detached_ttl),
+            resume_grace: millis(self.resume_grace),
+            resume_timeout: millis(self.resume_timeout),
             ..base
         };
         policy.validate().map_err(field(""))?;
@@ -411,22 +405,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_is_the_configurations_or_else_the_policys() {
-        let base = Policy { resume_grace: Millis(7), detached_ttl: Millis(8), ..Policy::default() };
-        let read = |config: &Config| {
-            let policy = config.read(base.clone()).expect("it can work").policy;
-            (policy.resume_grace, policy.detached_ttl)
-        };
-        assert_eq!(read(&Config::default()), (Millis(7), Millis(8)));
-        let config = Config { resume_grace: Duration::from_millis(1), ..Config::default() };
-        assert_eq!(read(&config), (Millis(1), Millis(8)));
-        let config = Config { detached_ttl: Duration::from_secs(9), ..Config::default() };
-        assert_eq!(read(&config), (Millis(7), Millis(9_000)));
-        let zero = Config { detached_ttl: Duration::ZERO, ..Config::default() };
-        assert_eq!(zero.validate().map_err(|error| error.path), Err("detached_ttl".into()));
-        let policy = Policy::default();
-        let defaults = (policy.resume_grace, policy.detached_ttl);
-        assert_eq!((millis(RESUME_GRACE), millis(DETACHED_TTL)), defaults, "both say the same");
+    fn a_configuration_can_ask_for_any_value_of_what_it_names() {
+        // The defaults, too: they are asked for as anything else is.
+        let base = Policy { resume_grace: Millis(7), resume_timeout: Millis(8), ..Policy::default() };
+        let policy = Config::default().read(base).expect("it can work").policy;
+        assert_eq!(policy, Policy::default(), "both have the same defaults");
+        let zero = Config { resume_timeout: Duration::ZERO, ..Config::default() };
+        assert_eq!(zero.validate().map_err(|error| error.path), Err("resume_timeout".into()));
     }
 
     #[test]
@@ -437,7 +422,7 @@ mod tests {
             max_retries: 7,
             retry_delay: span(1_002),
             resume_grace: span(1_003),
-            detached_ttl: span(1_004),
+            resume_timeout: span(1_004),
             slots: 11,
             queue: 12,
             job_ttl: span(1_005),
@@ -454,7 +439,7 @@ mod tests {
             max_retries,
             retry_delay,
             resume_grace,
-            detached_ttl,
+            resume_timeout,
             slots,
             queue,
             job_ttl,
@@ -478,10 +463,10 @@ mod tests {
         } = config.clone();
         let Policy { request_timeout: request, max_retries: retries, retry_delay: delay, .. } = settings.policy;
         assert_eq!((request, retries, delay), (millis(request_timeout), max_retries, millis(retry_delay)));
-        let patience = (settings.policy.resume_grace, settings.policy.detached_ttl);
-        assert_eq!(patience, (millis(resume_grace), millis(detached_ttl)));
+        let patience = (settings.policy.resume_grace, settings.policy.resume_timeout);
+        assert_eq!(patience, (millis(resume_grace), millis(resume_timeout)));
         assert_eq!((service.slots, service.queue), (slots, queue));
-        assert_eq!((service.detached_ttl, service.stall), (millis(job_ttl), millis(stall_timeout)));
+        assert_eq!((service.job_ttl, service.stall), (millis(job_ttl), millis(stall_timeout)));
         assert_eq!(settings.groups.max_connections, max_connections_per_group);
         let sessions = config.session_limits();
         assert_eq!((sessions.max_outbound_per_peer, sessions.max_inbound), (max_streams_to_peer, limits.streams));
@@ -495,6 +480,6 @@ mod tests {
         assert_eq!(defaults.transport_limits().max_streams, max_streams, "both say the same");
         let (own, core) = (Config::default(), haggle_core::provider::Service::default());
         let defaults = (own.slots, own.queue, millis(own.job_ttl), millis(own.stall_timeout));
-        assert_eq!(defaults, (core.slots, core.queue, core.detached_ttl, core.stall), "both say the same");
+        assert_eq!(defaults, (core.slots, core.queue, core.job_ttl, core.stall), "both say the same");
     }
 }

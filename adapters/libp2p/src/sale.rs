@@ -124,7 +124,7 @@ pub(crate) fn service(config: &Config, sales: &[Sale]) -> Result<Service, Config
         models,
         slots: config.slots,
         queue: config.queue,
-        detached_ttl: millis(config.job_ttl),
+        job_ttl: millis(config.job_ttl),
         stall: millis(config.stall_timeout),
         ..Service::default()
     })

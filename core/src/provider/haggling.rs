@@ -12,10 +12,8 @@ use crate::{
     limits::Limits,
     money::Tariff,
     time::{Instant, Millis},
+    wire::MAX_BIDS,
 };
-
-/// Bids that a requester may make for one request for quote.
-pub(super) const ROUNDS: u32 = 2;
 
 /// Bids that a peer may make for a model before each further one is refused: four conversations of two.
 const BIDS: u32 = 8;
@@ -45,7 +43,7 @@ impl Prices {
     pub(super) fn reserve(&self, round: u32) -> Tariff {
         let way = |posted: u64, floor: u64, ask: u64| {
             let whole = posted.saturating_sub(floor);
-            let down = whole - (whole >> (round + 1).min(ROUNDS));
+            let down = whole - (whole >> (round + 1).min(MAX_BIDS));
             (posted - down).min(ask)
         };
         Tariff {
@@ -57,7 +55,7 @@ impl Prices {
 
 /// The answer to the bid of a round.
 pub(super) fn answer(prices: &Prices, bid: Tariff, round: u32) -> Answer {
-    if round >= ROUNDS {
+    if round >= MAX_BIDS {
         return Answer::TooCheap;
     }
     let (ask, reserve) = (prices.ask, prices.reserve(round));
@@ -67,7 +65,7 @@ pub(super) fn answer(prices: &Prices, bid: Tariff, round: u32) -> Answer {
             price_out: bid.price_out.min(ask.price_out),
         });
     }
-    if round + 1 == ROUNDS {
+    if round + 1 == MAX_BIDS {
         return Answer::TooCheap;
     }
     // As far down to the reserve as the bid comes up to it.
@@ -172,10 +170,10 @@ mod tests {
                     Answer::Taken(tariff) | Answer::Lowered(tariff) => {
                         prop_assert!(tariff.fee_in <= prices.ask.fee_in && tariff.price_out <= prices.ask.price_out);
                         prop_assert!(tariff.fee_in >= reserve.fee_in && tariff.price_out >= reserve.price_out);
-                        prop_assert!(round < ROUNDS);
+                        prop_assert!(round < MAX_BIDS);
                         prices.ask = tariff;
                     }
-                    Answer::TooCheap => prop_assert!(round + 1 >= ROUNDS),
+                    Answer::TooCheap => prop_assert!(round + 1 >= MAX_BIDS),
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     money::{self, Tariff},
     time::Millis,
     wire::{
-        Message,
+        MAX_BIDS, Message,
         message::{Award, BodyKind, Counter, DeclineReason, Offer, Rfq},
     },
 };
@@ -15,7 +15,7 @@ use crate::{
 use super::{
     Provider,
     context::{Context, DeadlineKey},
-    haggling::{self, Answer, Prices, ROUNDS},
+    haggling::{self, Answer, Prices},
     offers::Open,
 };
 
@@ -60,14 +60,14 @@ impl Provider {
         // [N3] What was bid on binds no longer.
         self.cx.offers.take(counter.offer);
         let patience = self.cx.bidders.bid(self.cx.now, &self.cx.limits, (peer, open.rfq.model.clone()));
-        let round = if patience { open.round } else { ROUNDS };
+        let round = if patience { open.round } else { MAX_BIDS };
         match haggling::answer(&Prices { posted, floor, ask: open.tariff }, counter.tariff, round) {
-            Answer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, ROUNDS),
+            Answer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, MAX_BIDS),
             // [N4] Never up.
             Answer::Lowered(tariff) => self.offer(stream, peer, open.rfq, tariff, open.round + 1),
             // [N4] The last offer goes with the refusal, and binds.
             Answer::TooCheap => {
-                let last = self.make_offer(peer, open.rfq, open.tariff, ROUNDS);
+                let last = self.make_offer(peer, open.rfq, open.tariff, MAX_BIDS);
                 self.refuse(stream, peer, DeclineReason::TooCheap, last);
             }
         }
@@ -108,7 +108,7 @@ impl Provider {
         }
         let rfq = Rfq { rfq: 0, model: award.model.clone(), body_bytes: size, max_tokens: award.max_tokens };
         // [N5] [A2] With what would be taken now.
-        Err((DeclineReason::Stale, self.make_offer(peer, rfq, posted, ROUNDS)))
+        Err((DeclineReason::Stale, self.make_offer(peer, rfq, posted, MAX_BIDS)))
     }
 
     /// Declines an award or a bid, and tells of it.

@@ -30,7 +30,7 @@ impl Job {
             self.body = Vec::new();
             cx.service.handshake
         } else {
-            cx.service.detached_ttl
+            cx.service.job_ttl
         };
         let until = cx.now.after(patience);
         self.link = Link::Detached { since, until };

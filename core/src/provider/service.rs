@@ -28,7 +28,7 @@ pub struct Service {
     /// A requester of whom nothing is heard for so long has left.
     pub idle: Millis,
     /// How long a job whose stream was cut, or whose end was not acknowledged, can be resumed.
-    pub detached_ttl: Millis,
+    pub job_ttl: Millis,
     /// A job whose requester takes nothing for so long, while the window is full, is ended: it holds a slot.
     pub stall: Millis,
     /// A sign of life is sent at least this often.
@@ -58,7 +58,7 @@ impl Default for Service {
             queue: 4,
             offer_expiry: Millis::from_secs(60),
             idle: Millis::from_secs(30),
-            detached_ttl: Millis::from_secs(120),
+            job_ttl: Millis::from_secs(120),
             stall: Millis::from_secs(600),
             keepalive: Millis::from_secs(10),
             handshake: Millis::from_secs(10),
@@ -103,7 +103,7 @@ impl Service {
         let times = [
             ("offer_expiry", self.offer_expiry),
             ("idle", self.idle),
-            ("detached_ttl", self.detached_ttl),
+            ("job_ttl", self.job_ttl),
             ("stall", self.stall),
             ("keepalive", self.keepalive),
             ("handshake", self.handshake),

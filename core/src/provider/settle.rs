@@ -24,7 +24,7 @@ impl Job {
         let credited = self.is_receiving().then_some(self.award.body_bytes);
         self.vacate(cx);
         // [X2] From here no piece is taken any more. [X4] Kept until it is acknowledged, or so long.
-        self.state = JobState::Ended { reason, until: cx.now.after(cx.service.detached_ttl) };
+        self.state = JobState::Ended { reason, until: cx.now.after(cx.service.job_ttl) };
         if let Link::Attached(stream) = self.link {
             if let (Some(credited), Some(stream)) = (credited, cx.streams.get_mut(&stream)) {
                 stream.stray_body = credited;

@@ -48,7 +48,7 @@ impl Provider {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Vec<u8> {
         let now = self.cx.now.max(now);
-        let until = now.after(self.cx.service.detached_ttl);
+        let until = now.after(self.cx.service.job_ttl);
         let open = self.cx.by_name.keys().map(|name| (*name, until));
         let before = self.cx.lost.iter().filter(|(_, until)| now < **until).map(|(name, until)| (*name, *until));
         let lost = |((peer, job, attempt), until)| Lost { peer, job, attempt, until };
@@ -60,7 +60,7 @@ impl Provider {
     /// remembered only for so long as nobody asks for them later. `None` while there are none.
     #[must_use]
     pub fn snapshot_due(&self, taken: Instant) -> Option<Instant> {
-        let half = Millis(self.cx.service.detached_ttl.0 / 2).max(Millis(1));
+        let half = Millis(self.cx.service.job_ttl.0 / 2).max(Millis(1));
         (!self.cx.by_name.is_empty()).then(|| taken.after(half))
     }
 
@@ -81,7 +81,7 @@ impl Provider {
         provider.cx.now = now;
         provider.cx.typical = state.typical;
         for Lost { peer, job, attempt, until } in state.lost {
-            let until = until.min(now.after(provider.cx.service.detached_ttl));
+            let until = until.min(now.after(provider.cx.service.job_ttl));
             require(provider.cx.lost.insert((peer, job, attempt), until).is_none())?;
         }
         provider.cx.lost.retain(|_, until| now < *until);
@@ -125,6 +125,6 @@ mod tests {
             assert!(restored.cx.was_lost(&name));
             taken = due;
         }
-        assert!(taken.since(Instant::ZERO) > Service::default().detached_ttl);
+        assert!(taken.since(Instant::ZERO) > Service::default().job_ttl);
     }
 }

@@ -344,16 +344,3 @@ impl Negotiation {
         }
     }
 }
-
-/// The bid of a round: the first is `permille` of what was asked first, each further one goes half of the way up from there.
-pub(super) fn bid(asked: &Tariff, permille: u32, round: u32) -> Tariff {
-    let missing = u128::from(1000_u32.saturating_sub(permille)) >> round.min(31);
-    // Rounded up, so that a bid on a price of 1 is not 0.
-    let share = |ask: u64| u64::try_from((u128::from(ask) * (1000 - missing)).div_ceil(1000)).unwrap_or(ask);
-    Tariff { fee_in: share(asked.fee_in), price_out: share(asked.price_out) }
-}
-
-/// Whether a price is nowhere above another.
-pub(super) const fn within(price: &Tariff, bound: &Tariff) -> bool {
-    price.fee_in <= bound.fee_in && price.price_out <= bound.price_out
-}

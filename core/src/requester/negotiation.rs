@@ -7,25 +7,23 @@ use crate::{
     event::{Event, PassedOver, Quote, Violation},
     id::PeerId,
     limits::MAX_ETA,
-    money,
+    money::{self, Tariff},
     retry::LONGEST_PUSHBACK,
     spec::Haggle,
     time::Millis,
     wire::{
-        Message,
+        MAX_BIDS, Message,
         message::{Counter, Decline, DeclineReason, Offer, Rfq},
     },
 };
 
 use super::{
     context::{Context, Role},
-    job::{self, Job, Negotiation, NegotiationState, Next, Phase},
+    job::{Job, Negotiation, NegotiationState, Next, Phase},
     search::Survey,
     selection,
 };
 
-/// Rounds of bids: then the offer is taken as it is, or not.
-const ROUNDS: u32 = 2;
 /// Times that a provider may find its own terms stale within one job.
 const STALE: u32 = 2;
 
@@ -80,17 +78,17 @@ impl Job {
             .filter(|negotiation| negotiation.is_open() && negotiation.rfq == offer.rfq);
         let negotiation = negotiation.ok_or(Violation::Unexpected)?;
         // [N4]
-        if negotiation.last.is_some_and(|last| !job::within(&offer.tariff, &last)) {
+        if negotiation.last.is_some_and(|last| !within(&offer.tariff, &last)) {
             return Err(Violation::Terms);
         }
         let first = *negotiation.first.get_or_insert(offer.tariff);
         negotiation.last = Some(offer.tariff);
         if let Haggle::Bid(permille) = self.haggle {
-            let bid = job::bid(&first, permille, negotiation.rounds);
+            let own = bid(&first, permille, negotiation.rounds);
             // [N3]
-            if !is_final && negotiation.rounds < ROUNDS && !job::within(&offer.tariff, &bid) {
+            if !is_final && negotiation.rounds < MAX_BIDS && !within(&offer.tariff, &own) {
                 negotiation.rounds += 1;
-                let counter = Counter { rfq: negotiation.rfq, offer: offer.offer, tariff: bid };
+                let counter = Counter { rfq: negotiation.rfq, offer: offer.offer, tariff: own };
                 cx.outbox.send(negotiation.stream, &Message::Counter(counter));
                 return Ok(Next::Stay);
             }
@@ -139,4 +137,17 @@ impl Job {
         self.phase = Phase::Asking { until: cx.now.after(cx.policy.offer_timeout), window: None };
         self.on_offer(cx, peer, offer, true)
     }
+}
+
+/// The bid of a round: the first is `permille` of what was asked first, each further one goes half of the way up from there.
+fn bid(asked: &Tariff, permille: u32, round: u32) -> Tariff {
+    let missing = u128::from(1000_u32.saturating_sub(permille)) >> round.min(31);
+    // Rounded up, so that a bid on a price of 1 is not 0.
+    let share = |ask: u64| u64::try_from((u128::from(ask) * (1000 - missing)).div_ceil(1000)).unwrap_or(ask);
+    Tariff { fee_in: share(asked.fee_in), price_out: share(asked.price_out) }
+}
+
+/// Whether a price is nowhere above another.
+const fn within(price: &Tariff, bound: &Tariff) -> bool {
+    price.fee_in <= bound.fee_in && price.price_out <= bound.price_out
 }

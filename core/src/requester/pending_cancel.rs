@@ -17,7 +17,7 @@ use super::context::{Context, DeadlineKey, PendingCancel, Role};
 impl Context {
     /// A Cancel that was not confirmed before the process died is said again.
     pub(super) fn repeat_cancel(&mut self, name: (JobId, u32), peer: PeerId, until: Instant) {
-        let until = until.min(self.now.after(self.policy.detached_ttl));
+        let until = until.min(self.now.after(self.policy.resume_timeout));
         if until > self.now {
             self.make_room();
             self.pending_cancels.insert(name, PendingCancel { peer, stream: None, until, retry: self.now, losses: 0 });
@@ -28,7 +28,7 @@ impl Context {
     /// Cancels an attempt, on its own stream if it has one.
     pub(super) fn begin_cancel(&mut self, name: (JobId, u32), peer: PeerId, stream: Option<StreamId>) {
         self.make_room();
-        let until = self.now.after(self.policy.detached_ttl);
+        let until = self.now.after(self.policy.resume_timeout);
         self.pending_cancels.insert(name, PendingCancel { peer, stream: None, until, retry: self.now, losses: 0 });
         self.say_cancel(name, stream.filter(|stream| self.streams.contains_key(stream)));
     }

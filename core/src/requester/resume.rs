@@ -26,7 +26,7 @@ impl Job {
         debug_assert!(self.attempt().is_some(), "only an attempt can be cut");
         let others = self.knows_others(cx);
         // [R7]
-        let grace = if others { cx.policy.resume_grace } else { cx.policy.detached_ttl };
+        let grace = if others { cx.policy.resume_grace } else { cx.policy.resume_timeout };
         let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
         attempt.cut(cx.now, grace);
         let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);

@@ -13,6 +13,9 @@ pub const MIN_WINDOW_BYTES: u32 = 2 * (MAX_CHUNK_TEXT as u32 + CHUNK_COST);
 pub const MAX_WINDOW_BYTES: u32 = 1 << 20;
 /// Tokens of an answer that a failover asks to be written again, at most.
 pub const MAX_OVERLAP: u32 = 8;
+/// Bids that a requester makes for one request for quote, at most: then an offer is taken as it is, or not.
+// [N3]
+pub const MAX_BIDS: u32 = 2;
 
 impl Message<'_> {
     /// Whether every field is within its bounds. A decoded message is; one that is to be encoded has to be.

@@ -11,7 +11,7 @@ mod prompt;
 mod reason;
 mod settlement;
 
-pub use bounds::{CHUNK_COST, MAX_OVERLAP, MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES};
+pub use bounds::{CHUNK_COST, MAX_BIDS, MAX_OVERLAP, MAX_WINDOW_BYTES, MAX_WINDOW_TOKENS, MIN_WINDOW_BYTES};
 pub use codec::{DecodeError, decode, encode, encode_frame};
 pub(crate) use codec::{Unwritten, check_shape};
 pub use deframer::{Deframer, FrameError};

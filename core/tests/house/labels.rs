@@ -31,7 +31,7 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("M1", "pub const fn cost(&self, tokens: u64) -> u128"),
     ("M4", "money::reserve_in_both"),
     ("N1", "let rfq = Rfq {"),
-    ("N4", "!job::within(&offer.tariff, &last)"),
+    ("N4", "!within(&offer.tariff, &last)"),
     ("A1", "self.send(cx, &award)"),
     ("A4", "!= self.award.body_hash"),
     ("A5", "cx.limits.body_unasked"),

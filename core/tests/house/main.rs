@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not read the tree has failed")]
 
 mod circles;
+mod constants;
 mod labels;
 mod lockfile;
 mod purity;

@@ -24,7 +24,7 @@ pub fn policy() -> Policy {
     Policy {
         retry_delay: Millis(100),
         resume_grace: Millis(500),
-        detached_ttl: Millis(20_000),
+        resume_timeout: Millis(20_000),
         query_timeout: Millis(5_000),
         ..Policy::default()
     }

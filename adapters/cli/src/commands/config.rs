@@ -130,7 +130,7 @@ const WORDS: &[(&str, &Words)] = &[
             ("retry_delay", "The pause before the first retry; later ones are longer."),
             ("resume_grace", "How long a provider that is lost in mid-answer is waited for, if another could go on."),
             (
-                "detached_ttl",
+                "resume_timeout",
                 "How long it is waited for if nobody else is known; providers keep a job for their job_ttl.",
             ),
         ],

@@ -192,7 +192,7 @@ fn impatient(bootstrap: &[String]) -> Config {
         listen_addresses: Vec::new(),
         retry_delay: Duration::from_millis(200),
         resume_grace: Duration::from_secs(1),
-        detached_ttl: Duration::from_secs(2),
+        resume_timeout: Duration::from_secs(2),
         ..local(bootstrap)
     }
 }

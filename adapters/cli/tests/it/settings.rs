@@ -18,7 +18,7 @@ fn files_yield_to_variables_and_variables_to_flags() {
     for (path, value, origin) in [
         ("dial_timeout", "\"30s\"", "default"),
         ("resume_grace", "\"5s\"", "default"),
-        ("detached_ttl", "\"120s\"", "default"),
+        ("resume_timeout", "\"120s\"", "default"),
         ("max_retries", "1", &origin_of_file),
         ("limits.jobs", "7", &origin_of_file),
         ("price_out", "\"0.5\"", &origin_of_file),

@@ -332,9 +332,9 @@ async fn a_provider_that_is_gone_ends_the_job_typed_with_what_is_owed() {
         let config = Config { enable_dht: false, ..listening() };
         let provider = builder(config).sell(sale(Script::new(Does::Writes)));
         let provider = provider.start(Tokio::new(machine.handle().clone())).await.expect("a node");
-        let config = Config { enable_dht: false, providers: vec![address(&provider)], ..local() };
-        let policy = haggle::Policy { detached_ttl: haggle::core::time::Millis(500), ..hasty() };
-        let requester = start(builder(config).policy(policy)).await;
+        let resume_timeout = std::time::Duration::from_millis(500);
+        let config = Config { enable_dht: false, providers: vec![address(&provider)], resume_timeout, ..local() };
+        let requester = start(builder(config)).await;
         let mut job = requester.submit(spec("Hello", 100_000)).await.expect("taken");
         let (mut machine, mut delivered) = (Some(machine), 0);
         let error = loop {

@@ -198,7 +198,7 @@ impl Attempt {
             ack_due: None,
             times: Times::begin(now, policy),
         };
-        attempt.cut(now, policy.detached_ttl);
+        attempt.cut(now, policy.resume_timeout);
         Ok(attempt)
     }
 

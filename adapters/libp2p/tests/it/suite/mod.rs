@@ -92,8 +92,15 @@ impl<R: Runtime> Market<R> {
 
     fn shop(&self, config: Config, sale: Option<Sale>) -> Answered<Shop<R>> {
         let runs_on = Faulty::new(self.runtime.clone());
-        let retry_delay = Duration::from_millis(policy().retry_delay.0);
-        let mut builder = Node::builder(Config { limits: limits(), retry_delay, ..config }).policy(policy());
+        let (policy, span) = (policy(), |millis: Millis| Duration::from_millis(millis.0));
+        let config = Config {
+            limits: limits(),
+            retry_delay: span(policy.retry_delay),
+            resume_grace: span(policy.resume_grace),
+            resume_timeout: span(policy.resume_timeout),
+            ..config
+        };
+        let mut builder = Node::builder(config).policy(policy);
         if let Some(sale) = sale {
             builder = builder.sell(sale);
         }
