@@ -81,7 +81,7 @@ impl Provider {
         });
     }
 
-    /// Sends tokens; says how many more there is room for. At 0, wait for [`ProviderEvent::Room`].
+    /// Sends tokens; says how many more there is room for. At 0, wait for [`ProviderEvent::Room`](crate::ProviderEvent::Room).
     ///
     /// # Errors
     /// [`Refusal::NoRoom`]: keep the piece and push it again after `Room`; [`Refusal::BadPiece`];
