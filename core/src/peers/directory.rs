@@ -13,7 +13,7 @@ use crate::{
     wire::message::{Advert, ModelAdvert},
 };
 
-/// Peers that one search may name. Kademlia names 20 per key; further sources add theirs.
+/// Peers of one search that are kept. Kademlia names 20 per key; further sources add theirs.
 const MAX_HINTS: usize = 256;
 
 #[derive(Clone, Hash, Debug, Default)]

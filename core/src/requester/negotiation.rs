@@ -3,12 +3,11 @@
 use alloc::vec::Vec;
 
 use crate::{
-    backoff,
     event::{Event, PassedOver, Quote, Violation},
     id::PeerId,
     limits::MAX_ETA,
     money::{self, Tariff},
-    retry::LONGEST_PUSHBACK,
+    retry,
     spec::Haggle,
     time::Millis,
     wire::{
@@ -111,7 +110,7 @@ impl Job {
     pub(super) fn on_declined(&mut self, cx: &mut Context, peer: PeerId, decline: &Decline) {
         self.pass_over(cx, peer, PassedOver::Declined(decline.reason));
         if matches!(decline.reason, DeclineReason::Busy | DeclineReason::PeerLimit) {
-            let after = decline.retry_after.unwrap_or(Millis::ZERO).clamped(backoff::FLOOR, LONGEST_PUSHBACK);
+            let after = retry::pushback(decline.retry_after.unwrap_or(Millis::ZERO));
             self.busy = Some(self.busy.map_or(after, |known| known.min(after)));
             if let Some(negotiation) = self.negotiations.get_mut(&peer) {
                 negotiation.failed = false;

@@ -31,7 +31,7 @@ pub(crate) enum Dht {
     TimedOut,
 }
 
-/// Peers that one search may name.
+/// Peers that one search hands on; the core keeps fewer of them.
 const MAX_FOUND: usize = 1_024;
 
 impl Search {
