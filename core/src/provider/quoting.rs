@@ -19,7 +19,8 @@ use super::{
     offers::Open,
 };
 
-/// Bytes of a prompt that one token stands for, at most: more than the longest tokens of common vocabularies, runs of 128 blanks.
+/// Bytes of a prompt that one token stands for, at most: our own choice, several times of what vocabularies hold. Only what cannot fit at
+/// all is refused by it; the engine counts the rest.
 const MAX_TOKEN_BYTES: u64 = 256;
 
 impl Provider {
