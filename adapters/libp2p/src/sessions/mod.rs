@@ -25,7 +25,7 @@ pub use stream_task::{FromStream, SendBuffer, StreamTask};
 
 /// The one protocol of version 1. Any change of the wire is a new name.
 // [T2] Every stream is opened for it, and no other is accepted.
-pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/haggle/2");
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new(haggle_core::wire::PROTOCOL);
 
 /// Names one open until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
