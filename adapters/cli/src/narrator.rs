@@ -180,7 +180,8 @@ impl Narrator {
                 let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
                 self.line("over", text)
             }
-            JobEvent::Tokens { text, channel: None, .. } => self.tokens(text),
+            // Who asked reads a refusal as the answer.
+            JobEvent::Tokens { text, channel: None | Some(Channel::Refusal), .. } => self.tokens(text),
             _ => Ok(()),
         }
     }

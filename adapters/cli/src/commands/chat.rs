@@ -11,7 +11,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, channel::mpsc, select};
 use haggle::{
-    Criteria, Error, JobError, JobEvent, JobSpec, Prompt, Receipt,
+    Channel, Criteria, Error, JobError, JobEvent, JobSpec, Prompt, Receipt,
     core::{
         event::{Failure, TakeOver},
         money::Amount,
@@ -123,7 +123,7 @@ impl Talk<'_> {
         let mut answer = String::new();
         let followed = follow(&mut job, &mut narrator, signals, |narrator, event| {
             match event {
-                JobEvent::Tokens { text, channel: None, .. } => answer.push_str(text),
+                JobEvent::Tokens { text, channel: None | Some(Channel::Refusal), .. } => answer.push_str(text),
                 JobEvent::TakenOver { how: TakeOver::Restarted, .. } => answer.clear(),
                 JobEvent::Weighed(_) if !order.explain => return Ok(()),
                 _ => {}
