@@ -74,7 +74,7 @@ impl Job {
         self.feed.detach()
     }
 
-    /// Waiter for the whole answer.
+    /// Waits for the whole answer.
     ///
     /// # Errors
     /// When the job fails; the text delivered until then is lost with this method. Read the stream to keep it.

@@ -63,7 +63,7 @@ impl TimeSource {
         polled
     }
 
-    /// Waiter, and lets a simulated network go on meanwhile.
+    /// Waits, and lets a simulated network go on meanwhile.
     pub(crate) async fn wait<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut time_source = self.clone();

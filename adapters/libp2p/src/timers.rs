@@ -49,7 +49,7 @@ impl Drop for Delay {
 pub(crate) struct Alarm(Option<(Instant, Delay)>);
 
 impl Alarm {
-    /// Waiter until `due`; for ever without one.
+    /// Waits until `due`; for ever without one.
     pub(crate) async fn at(&mut self, due: Option<Instant>) {
         poll_fn(|cx| {
             let Some(due) = due else { return Poll::Pending };

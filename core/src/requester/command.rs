@@ -1,5 +1,5 @@
 //! What an application asks of its requester, as data: for whoever records, replays, queues or carries commands.
-//! A new command is a variant here, its token_buffer, and the method that carries it out.
+//! A new command is a variant here, its words, and the method that carries it out.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -103,7 +103,7 @@ impl Requester {
     }
 }
 
-/// In token_buffer, for people who read what happened.
+/// In words, for people who read what happened.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -368,7 +368,7 @@ impl Runner {
         turn
     }
 
-    /// Waiter while the driver has not taken the last report; a driver that is gone ends the thread soon.
+    /// Waits while the driver has not taken the last report; a driver that is gone ends the thread soon.
     fn tell(&mut self, report: FromEngine) {
         let _ = block_on(self.report.send(report));
     }

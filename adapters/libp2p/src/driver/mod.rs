@@ -174,7 +174,7 @@ impl Driver {
         self.orders.pop_front()
     }
 
-    /// Waiter until something happened inside the node and takes it in.
+    /// Waits until something happened inside the node and takes it in.
     pub async fn next(&mut self) {
         let requester = self.requester.poll_timeout();
         let provider = self.provider.as_ref().and_then(Machine::poll_timeout);

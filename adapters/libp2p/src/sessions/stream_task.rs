@@ -106,7 +106,7 @@ const READ: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Moves bytes between a stream and the driver until either ends it. Back-pressure both ways: it reads only what the
-/// driver has room for, and the send_buffer is emptied only as fast as the stream takes it.
+/// driver has room for, and what waits to be sent is emptied only as fast as the stream takes it.
 pub struct StreamTask<K, S> {
     key: K,
     stream: S,

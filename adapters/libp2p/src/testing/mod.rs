@@ -193,7 +193,7 @@ impl Market {
         inner.run_until(at);
     }
 
-    /// Waiter in virtual time.
+    /// Waits in virtual time.
     pub fn sleep(&self, time: Duration) -> Sleep {
         let mut inner = self.simulation.lock();
         let at = Instant::from_millis(inner.world.now()).after(millis(time)).as_millis();
@@ -291,7 +291,7 @@ impl Market {
     }
 }
 
-/// Waiter in virtual time: [`Market::sleep`].
+/// Waits in virtual time: [`Market::sleep`].
 #[derive(Debug)]
 #[must_use = "nobody sleeps unless it is awaited"]
 pub struct Sleep {

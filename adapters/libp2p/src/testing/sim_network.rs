@@ -1,4 +1,4 @@
-//! Where simulated nodes play: the world, the sim_nodes in it, and who waits for time to pass.
+//! Where simulated nodes play: the world, the nodes in it, and who waits for time to pass.
 
 use std::{
     collections::BTreeMap,

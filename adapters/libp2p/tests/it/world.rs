@@ -185,7 +185,7 @@ pub(crate) fn spec(prompt: &str, max_tokens: u64) -> JobSpec {
     JobSpec { budget: Some(1_000_000_000), ..JobSpec::new(model(), Prompt::Raw(prompt.into()), max_tokens) }
 }
 
-/// Waiter for something that will become true, without asking how long that takes.
+/// Waits for something that will become true, without asking how long that takes.
 pub(crate) async fn until(what: impl Fn() -> bool) {
     while !what() {
         tokio::task::yield_now().await;
