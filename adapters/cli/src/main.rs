@@ -6,7 +6,7 @@
 //! - stdout carries data and nothing else: the answer of `ask`, the tables of `discover` and `quote`, and with `--json`
 //!   JSON. What people want to know beside it (offers, choice, bill) goes to stderr, and so do logs.
 //! - Every failure is one sentence that says what to do, a stable code, and an exit code ([`exit`]).
-//! - Money is read and written as decimals of units and counted in integers ([`money`]).
+//! - Money is read and written as decimals of units and counted in integers ([`haggle::decimal`]).
 //! - Text of strangers is made harmless before people see it: everything leaves through [`screen`].
 
 mod advice;
@@ -22,7 +22,6 @@ mod goods;
 mod journal;
 mod kit;
 mod ledger;
-mod money;
 mod names;
 mod narrator;
 mod node;
@@ -43,6 +42,7 @@ mod watch;
 use std::{fmt::Debug, io::Write, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
+use haggle::decimal as money;
 use tracing::field::Field;
 use tracing_subscriber::{
     Layer,

@@ -62,6 +62,7 @@
 //! `tokio` (default), `smol`, `async-std`, `async-io`, `upstream`, `testing`: [what each brings](manual::runtimes).
 
 pub mod config;
+pub mod decimal;
 pub mod discovery;
 pub mod driver;
 pub mod groups;

@@ -1,19 +1,23 @@
-//! Decimals as people write them, and the integers they stand for. No float is involved.
+//! Money as people write it: decimals of units, and the integers they stand for. No float is involved.
 
 use std::fmt;
 
-use haggle::core::money::{Amount, Price};
+use haggle_core::money::{Amount, Price};
 
 /// Digits behind the point of a price or an amount: the integers are millionths.
 const MONEY_DIGITS: u32 = 6;
 
 /// Why a decimal cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DecimalError {
+#[non_exhaustive]
+pub enum DecimalError {
+    /// No decimal.
     NotANumber,
+    /// Less than nothing.
     Negative,
     /// More digits behind the point than there are.
     TooFine(u32),
+    /// More than can be counted.
     TooLarge,
 }
 
@@ -31,27 +35,39 @@ impl fmt::Display for DecimalError {
 impl std::error::Error for DecimalError {}
 
 /// A price in units per million tokens, as micro-units per million tokens.
-pub(crate) fn parse_price(text: &str) -> Result<Price, DecimalError> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_price(text: &str) -> Result<Price, DecimalError> {
     Price::try_from(parse_sum(text)?).map_err(|_| DecimalError::TooLarge)
 }
 
 /// An amount in units, as micro-units.
-pub(crate) fn parse_amount(text: &str) -> Result<Amount, DecimalError> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_amount(text: &str) -> Result<Amount, DecimalError> {
     Amount::try_from(parse_sum(text)?).map_err(|_| DecimalError::TooLarge)
 }
 
 /// A sum of amounts in units, as micro-units.
-pub(crate) fn parse_sum(text: &str) -> Result<u128, DecimalError> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_sum(text: &str) -> Result<u128, DecimalError> {
     parse_scaled(text, MONEY_DIGITS)
 }
 
 /// A temperature, as thousandths.
-pub(crate) fn parse_temperature(text: &str) -> Result<u32, DecimalError> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_temperature(text: &str) -> Result<u32, DecimalError> {
     u32::try_from(parse_scaled(text, 3)?).map_err(|_| DecimalError::TooLarge)
 }
 
 /// Micro-units as a decimal of units, without needless digits.
-pub(crate) fn decimal(micro: impl Into<u128>) -> String {
+pub fn decimal(micro: impl Into<u128>) -> String {
     let micro = micro.into();
     let (whole, rest) = (micro / 1_000_000, micro % 1_000_000);
     match rest {
