@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 mod buying;
+mod gateway;
 mod parsers;
 mod selling;
 
@@ -15,7 +16,7 @@ use haggle::{
 
 pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Wanted};
 use self::parsers::{parse_peer, parse_span};
-pub(crate) use self::selling::Goods;
+pub(crate) use self::{gateway::Gateway, selling::Goods};
 use crate::{exit, runtime::Choice};
 
 /// A market for language models without a middleman: find a provider, agree a price, stream the answer.
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     /// Play the other side to a provider or a requester in any language, and say which rule of the protocol it breaks
     #[command(after_help = CONFORMANCE_HELP)]
     Conformance(Conformance),
+    /// Buy for OpenAI clients: they point their base URL here
+    #[command(after_help = GATEWAY_HELP)]
+    Gateway(Gateway),
     /// See a market on this machine: five real nodes, offers, a choice, tokens and the bill
     Demo(Demo),
     /// Run a recording again, and compare what the node decided
@@ -149,6 +153,15 @@ const COMPLETIONS_HELP: &str = "\
 Examples:
   haggle completions bash > ~/.local/share/bash-completion/completions/haggle
   haggle completions zsh > \"${fpath[1]}/_haggle\"";
+
+const GATEWAY_HELP: &str = "\
+Examples:
+  haggle gateway --bootstrap ADDR --budget 0.01
+  OPENAI_BASE_URL=http://127.0.0.1:8484/v1 OPENAI_API_KEY=none python3 your_program.py
+  HAGGLE_KEY=a-long-secret haggle gateway --listen 0.0.0.0:8484 --key-env HAGGLE_KEY --bootstrap ADDR --budget 0.01
+
+Every request is bought within its budget: --budget, or the header x-haggle-budget. A request that cannot be honoured \
+as it is, is refused by name. Without a key only this machine is listened to. Keys are never arguments: others see those.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:

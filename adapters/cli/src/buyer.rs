@@ -85,6 +85,10 @@ impl Buyer {
         Ok(Buyer { node, budget, events, seen: Seen::default(), config, started, _lock: lock })
     }
 
+    pub(crate) fn bootstrap_nodes(&self) -> &[String] {
+        &self.config.bootstrap_nodes
+    }
+
     pub(crate) fn network(&self) -> &str {
         &self.config.network
     }

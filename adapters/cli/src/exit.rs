@@ -13,6 +13,7 @@ use haggle::{
         machine::{QueryOutcome, StreamFailure},
     },
 };
+use haggle_gateway::StartError;
 use serde_json::json;
 
 use crate::{
@@ -177,6 +178,12 @@ impl From<LedgerError> for Failed {
             LedgerError::Write { .. } | LedgerError::Read { .. } | LedgerError::Line { .. } => Exit::Other,
         };
         Failed::new(exit, error.code(), error.to_string())
+    }
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        Failed::new(Exit::Config, error.code(), error.to_string())
     }
 }
 

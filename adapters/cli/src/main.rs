@@ -111,6 +111,7 @@ fn run(cli: Cli) -> Result<Exit, Failed> {
             Command::Man { folder } => commands::paper::man(&folder),
             Command::Ask(args) => Box::pin(commands::ask::run(&global, args)).await,
             Command::Conformance(args) => Box::pin(commands::conformance::run(&global, &args)).await,
+            Command::Gateway(args) => Box::pin(commands::gateway::run(&global, &args)).await,
             Command::Demo(args) => Box::pin(commands::demo::run(&global, &args)).await,
             Command::Replay(args) => commands::replay::run(&global, &args),
             Command::Ledger(args) => commands::ledger::run(&global, &args),

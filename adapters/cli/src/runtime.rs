@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::TcpListener,
     sync::{Arc, OnceLock},
 };
 
@@ -18,6 +19,7 @@ use haggle::{
     runtime::{MdnsError, NodeTransport, Runtime, Task, TransportLimits},
     sessions,
 };
+use haggle_gateway::{Config, Gateway};
 
 use crate::exit::{Exit, Failed};
 
@@ -140,6 +142,19 @@ fn sessions_on(
     let (me, executor) = (key.public().to_peer_id(), spawn.clone());
     let executor = swarm::Config::with_executor(move |task| executor(task));
     Ok((Swarm::new(transport, sessions::Behaviour::new(me, config), me, executor), spawn))
+}
+
+/// Answers HTTP for a node of this process.
+pub(crate) fn gateway(node: Node, config: Config, socket: TcpListener) -> Result<Gateway, Failed> {
+    let chosen = CHOSEN.get().ok_or_else(|| Failed::new(Exit::Other, "runtime", "there is no runtime"))?;
+    Ok(match chosen {
+        #[cfg(feature = "tokio")]
+        Chosen::Tokio(runtime) => Gateway::start(runtime.clone(), node, config, socket)?,
+        #[cfg(feature = "smol")]
+        Chosen::Smol(runtime) => Gateway::start(runtime.clone(), node, config, socket)?,
+        #[cfg(feature = "async-std")]
+        Chosen::AsyncStd(runtime) => Gateway::start(runtime.clone(), node, config, socket)?,
+    })
 }
 
 /// By which a node can be switched off. Dropping it changes nothing.

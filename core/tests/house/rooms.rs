@@ -13,6 +13,7 @@ const TABLES: &[(&str, &str)] = &[
     ("ARCHITECTURE.md", "core/src/"),
     ("ARCHITECTURE.md", "adapters/libp2p/src/"),
     ("ARCHITECTURE.md", "adapters/cli/src/"),
+    ("ARCHITECTURE.md", "adapters/gateway/src/"),
     ("sim/README.md", "sim/src/"),
 ];
 

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod discover;
+pub(crate) mod gateway;
 pub(crate) mod ledger;
 pub(crate) mod models;
 pub(crate) mod paper;

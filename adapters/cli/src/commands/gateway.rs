@@ -1,0 +1,105 @@
+//! Buys for OpenAI clients, over HTTP.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::TcpListener,
+    path::Path,
+    time::Duration,
+};
+
+use haggle::{libp2p::PeerId, state::State};
+use haggle_gateway::{Config, Key, StartError};
+use serde_json::json;
+
+use crate::{
+    args::{Gateway, Global},
+    buyer::{self, Buyer, Past},
+    exit::{Exit, Failed},
+    runtime,
+    screen::{Screen, tell_json},
+    signals::{Signals, Wish},
+};
+
+/// Whoever waits for an answer hears within this time that there will be none.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// No file of keys is longer.
+const MAX_KEYS: u64 = 64 << 10;
+
+pub(crate) async fn run(global: &Global, args: &Gateway) -> Result<Exit, Failed> {
+    let keys = keys(args)?;
+    let socket = TcpListener::bind(args.listen).map_err(StartError::from)?;
+    let mut signals = Signals::of_service()?;
+    let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
+    let past = Past { state, ..Past::default() };
+    let node = args.network.node();
+    let buyer = Buyer::start(global, &node, &args.network.provider, None, past).await?;
+    // Nobody waits any more for what an earlier process was asked.
+    drop(buyer.node.restored());
+    let config = Config {
+        budget: args.budget.or(buyer.budget),
+        max_tokens: args.max_tokens,
+        keys,
+        allow_hosts: args.allow_host.clone(),
+        allow_origins: args.allow_origin.clone(),
+        bootstrap: buyer::named(buyer.bootstrap_nodes()).iter().filter_map(haggle::id::to_libp2p).collect(),
+        ..Config::default()
+    };
+    let (peer, budget) = (buyer.node.peer_id(), config.budget);
+    let gateway = match runtime::gateway(buyer.node.clone(), config, socket) {
+        Ok(gateway) => gateway,
+        Err(failed) => return buyer.end(Err(failed)).await,
+    };
+    let url = format!("http://{}/v1", gateway.address());
+    if global.json {
+        tell_json(&json!({"event": "ready", "peer": peer.to_string(), "base_url": url}));
+    } else {
+        // It buys whether or not anybody reads this.
+        let _ = print(&url, budget.is_some(), &peer);
+    }
+    while signals.wish().await == Wish::Reload {
+        let _ = writeln!(Screen::Err, "haggle: a gateway has no settings that change while it runs; restart it");
+    }
+    gateway.stop(PATIENCE).await;
+    buyer.end(Ok(Exit::Done)).await
+}
+
+fn print(url: &str, has_budget: bool, peer: &PeerId) -> io::Result<()> {
+    let mut out = Screen::Out;
+    writeln!(out, "{peer} buys for whoever asks at\n  OPENAI_BASE_URL={url}")?;
+    if !has_budget {
+        writeln!(out, "only free providers are taken: give --budget N, or x-haggle-budget in a request")?;
+    }
+    writeln!(out, "  curl {url}/models")
+}
+
+/// The keys that clients have to know.
+fn keys(args: &Gateway) -> Result<Vec<Key>, Failed> {
+    let mut keys = Vec::new();
+    for name in &args.key_env {
+        let secret = std::env::var(name).map_err(|_| Failed::config(format!("--key-env: {name} is not set")))?;
+        keys.push(Key::new(name, secret)?);
+    }
+    for file in &args.key_file {
+        let text = read(file)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let of_file: Vec<Key> = lines
+            .enumerate()
+            .map(|(at, line)| Key::new(format!("{}:{}", file.display(), at + 1), line))
+            .collect::<Result<_, _>>()?;
+        if of_file.is_empty() {
+            return Err(Failed::config(format!("--key-file: {} has no key: write one in a line", file.display())));
+        }
+        keys.extend(of_file);
+    }
+    Ok(keys)
+}
+
+fn read(file: &Path) -> Result<String, Failed> {
+    let wrong = |problem: String| Failed::config(format!("--key-file: {}: {problem}", file.display()));
+    let about = fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
+    if about.len() > MAX_KEYS {
+        return Err(wrong(format!("it has more than {MAX_KEYS} bytes")));
+    }
+    fs::read_to_string(file).map_err(|error| wrong(error.to_string()))
+}

@@ -1,0 +1,103 @@
+//! What a gateway is told at its start.
+
+use std::fmt;
+
+use haggle::{core::money::Amount, libp2p::PeerId};
+
+/// How a gateway serves its owner.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What one answer may cost at most, in micro-units, unless its request says less or more. Without one, only free providers are taken.
+    pub budget: Option<Amount>,
+    /// Tokens that an answer has at most whose request names no number.
+    pub max_tokens: u64,
+    /// Whoever knows one of these may spend. Without any, everybody who reaches the gateway: it must not listen beyond this
+    /// machine then.
+    pub keys: Vec<Key>,
+    /// Names by which the gateway may be called besides those of this machine, as in the `Host` header, without a port.
+    pub allow_hosts: Vec<String>,
+    /// Web pages that may spend, besides those of this machine: origins such as `https://chat.example.org`.
+    pub allow_origins: Vec<String>,
+    /// Nodes by which the network is entered: without a connection to one of them the gateway is not ready.
+    pub bootstrap: Vec<PeerId>,
+    /// Connections at once; further ones are closed.
+    pub max_connections: usize,
+    /// Jobs at once; further ones are refused with 429.
+    pub max_jobs: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            budget: None,
+            max_tokens: 1_024,
+            keys: Vec::new(),
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            bootstrap: Vec::new(),
+            max_connections: 1_024,
+            max_jobs: 256,
+        }
+    }
+}
+
+/// A secret that clients send as `Authorization: Bearer SECRET`, and whose it is.
+#[derive(Clone)]
+pub struct Key {
+    /// A name for people, in logs; never the secret.
+    pub name: String,
+    pub(crate) secret: String,
+}
+
+impl Key {
+    /// A key.
+    ///
+    /// # Errors
+    /// A secret that is empty, or that no header can carry.
+    pub fn new(name: impl Into<String>, secret: impl Into<String>) -> Result<Self, StartError> {
+        let (name, secret) = (name.into(), secret.into());
+        if secret.len() < 8 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(StartError::Key { name });
+        }
+        Ok(Key { name, secret })
+    }
+}
+
+impl fmt::Debug for Key {
+    // Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A key is none.
+    #[error("the key {name:?} must have at least 8 characters, all of them printable ASCII without spaces")]
+    Key {
+        /// Which.
+        name: String,
+    },
+    /// Everybody could spend.
+    #[error("{at} can be reached from other machines, where everybody could spend: listen on 127.0.0.1, or give a key")]
+    Open {
+        /// Where it was to listen.
+        at: std::net::SocketAddr,
+    },
+    /// The socket cannot be used.
+    #[error("cannot listen: {0}; choose another port or address, port 0 takes any")]
+    Listen(#[from] std::io::Error),
+}
+
+impl StartError {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StartError::Key { .. } => "gateway_key",
+            StartError::Open { .. } => "gateway_open",
+            StartError::Listen(_) => "listen",
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Which path does what.
+
+use std::sync::Arc;
+
+use haggle::Model;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING},
+};
+use serde_json::json;
+
+use crate::{
+    body::{Body, json_response},
+    catalog, chat, completions,
+    errors::Refused,
+    failure, intake,
+    order::Order,
+    owner,
+    shop::Shop,
+    stream,
+};
+
+/// Answers a request. Every answer has an id, and an envelope if it is an error.
+pub(crate) async fn answer(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool) -> Response<Body> {
+    let (mut response, page) = match shop.owner.whence(request.headers(), request.uri()) {
+        Err(refused) => (refused.response(), None),
+        Ok(page) => (checked(shop, request, is_ambiguous).await.unwrap_or_else(|refused| refused.response()), page),
+    };
+    let headers = response.headers_mut();
+    if let Some(page) = page {
+        owner::let_read(headers, page);
+    }
+    let id = format!("req_{:016x}", crate::order::fresh());
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    response
+}
+
+async fn checked(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool) -> Result<Response<Body>, Refused> {
+    let (method, headers) = (request.method(), request.headers());
+    if is_ambiguous || (headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)) {
+        let text = "a body has one length: Content-Length or Transfer-Encoding";
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "ambiguous_length", text).closing());
+    }
+    if let Some(told) = owner::preflight(method, headers) {
+        return Ok(told);
+    }
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/healthz" => return get(method).map(|()| json_response(StatusCode::OK, &json!({"status": "ok"}))),
+        "/readyz" => return get(method).and_then(|()| ready(&shop)),
+        _ => {}
+    }
+    let owner = shop.owner.who(headers)?;
+    match path.as_str() {
+        "/v1/chat/completions" => {
+            let order = order(request, chat::request::read).await?;
+            let ignored = order.ignored.clone();
+            let response = match order.stream {
+                true => {
+                    let voice = chat::answer::Chunks::new(order.include_usage);
+                    stream::respond(shop, order, owner, voice).await
+                }
+                false => stream::whole(shop, order, owner, chat::answer::whole).await?,
+            };
+            Ok(told(response, &ignored))
+        }
+        "/v1/completions" => {
+            let order = order(request, completions::read).await?;
+            let ignored = order.ignored.clone();
+            let response = match order.stream {
+                true => {
+                    let voice = completions::Pieces::new(order.include_usage);
+                    stream::respond(shop, order, owner, voice).await
+                }
+                false => stream::whole(shop, order, owner, completions::whole).await?,
+            };
+            Ok(told(response, &ignored))
+        }
+        "/v1/models" => get(method).map(|()| shop.clone())?.models().await,
+        path => named(&shop, method, path, owner).await,
+    }
+}
+
+/// Paths that end in a name.
+async fn named(shop: &Arc<Shop>, method: &Method, path: &str, owner: Option<usize>) -> Result<Response<Body>, Refused> {
+    let unknown = || Refused::no_route(method.as_str(), path);
+    if let Some(name) = path.strip_prefix("/v1/models/").filter(|name| !name.is_empty()) {
+        get(method)?;
+        return shop.model(&decoded(name).ok_or_else(unknown)?).await;
+    }
+    if let Some(id) = path.strip_prefix("/v1/haggle/jobs/").filter(|id| !id.is_empty()) {
+        get(method)?;
+        let none = || Refused::new(StatusCode::NOT_FOUND, "job_not_found", "no such job is remembered here");
+        return Ok(json_response(StatusCode::OK, &shop.jobs.find(id, owner).ok_or_else(none)?));
+    }
+    Err(unknown())
+}
+
+impl Shop {
+    async fn models(self: Arc<Self>) -> Result<Response<Body>, Refused> {
+        let sold = self.catalog.look(&self.node).await.map_err(|_| failure::stopping())?;
+        Ok(json_response(StatusCode::OK, &catalog::list(&sold)))
+    }
+
+    async fn model(&self, name: &[u8]) -> Result<Response<Body>, Refused> {
+        let sold = self.catalog.look(&self.node).await.map_err(|_| failure::stopping())?;
+        let described = Model::new(name).and_then(|model| catalog::describe(&sold, &model));
+        let none = || {
+            let text = format!(
+                "nobody sells the model {:?}; GET /v1/models lists what is sold",
+                String::from_utf8_lossy(name)
+            );
+            Refused::new(StatusCode::NOT_FOUND, "model_not_found", text).param("model")
+        };
+        Ok(json_response(StatusCode::OK, &described.ok_or_else(none)?))
+    }
+}
+
+async fn order(
+    request: Request<Incoming>,
+    read: impl FnOnce(&[u8], &HeaderMap) -> Result<Order, Refused>,
+) -> Result<Order, Refused> {
+    if *request.method() != Method::POST {
+        return Err(Refused::method("POST"));
+    }
+    let (head, body) = request.into_parts();
+    let bytes = intake::read(body).await?;
+    read(&bytes, &head.headers)
+}
+
+fn get(method: &Method) -> Result<(), Refused> {
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Refused::method("GET, HEAD")) }
+}
+
+fn ready(shop: &Shop) -> Result<Response<Body>, Refused> {
+    let connected = shop.node.connected_peers();
+    let ways = &shop.config.bootstrap;
+    if ways.is_empty() || ways.iter().any(|peer| connected.contains(peer)) {
+        return Ok(json_response(StatusCode::OK, &json!({"status": "ready", "peers": connected.len()})));
+    }
+    let refused = Refused::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "no bootstrap node is connected");
+    Err(refused.retry_after(std::time::Duration::from_secs(5)))
+}
+
+/// Names what was dropped.
+fn told(mut response: Response<Body>, ignored: &[String]) -> Response<Body> {
+    // Names are the client's own: what no header can carry is left out.
+    let names: Vec<&str> = ignored
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic()))
+        .take(32)
+        .collect();
+    if let Ok(value) = HeaderValue::try_from(names.join(", "))
+        && !names.is_empty()
+    {
+        response.headers_mut().insert(HeaderName::from_static("x-haggle-ignored"), value);
+    }
+    response
+}
+
+/// A part of a path as it was before it was encoded.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, more) = rest.split_at_checked(2)?;
+        let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = more;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_decoded_once_or_not_at_all() {
+        let read = |text: &str| decoded(text).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert_eq!(read("meta%2Fllama%3A8b"), Some("meta/llama:8b".into()));
+        assert_eq!((read("a/b:c"), read("%2541")), (Some("a/b:c".into()), Some("%41".into())));
+        assert_eq!((read("%4"), read("%zz"), read("%+1")), (None, None, None));
+    }
+}

@@ -1,0 +1,11 @@
+//! The gateway as its clients meet it: real sockets on 127.0.0.1, a real market behind it.
+//!
+//! Nothing waits for a time to pass: a test reads what is sent, and fails when it does not come.
+
+mod answers;
+mod client;
+mod market;
+mod owner;
+mod refusals;
+mod runtimes;
+mod sockets;
