@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     Provider = 2,
 }
 
-/// Why a snapshot can not be restored. Nothing of it was taken over.
+/// Why a snapshot can not be restored. Nothing of it was used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SnapshotError {

@@ -326,7 +326,7 @@ impl Talk {
                 (self.next, self.acked, self.ended) = (first, first, false);
                 self.chunks.clear();
             }
-            // The stream has taken over a job that an earlier one left: its books start here.
+            // The stream resumes a job that an earlier one left: its books start here.
             Message::Resumed { next } => {
                 assert!(self.accepted.is_none() && !self.ended);
                 let (window_tokens, window_bytes) = (self.limits.window_tokens, self.limits.window_bytes);

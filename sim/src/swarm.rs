@@ -60,7 +60,7 @@ fn again(plan: &Plan, report: &mut Report) -> u128 {
     again.trace
 }
 
-/// Runs another world of the same seed, and takes over what it breaks.
+/// Runs another world of the same seed, and adds what it breaks.
 fn look_at(report: &mut Report, plan: &Plan, line: &str) {
     let other = plan.run();
     report.broken.extend(other.broken.into_iter().map(|broken| {

@@ -296,7 +296,7 @@ impl Narrator {
             return Ok(());
         }
         if !self.in_answer && self.mixed {
-            // The part before a take-over was set off below.
+            // The part before a takeover was set off below.
             let opening = self.style.bold(&std::mem::take(&mut self.opening));
             Screen::Out.paint(&Painted::from("\n").then(opening))?;
         }

@@ -224,7 +224,7 @@ impl Attempt {
     }
 
     /// Goes on over another stream: with Resume once a token was taken, else by the same award again.
-    pub(super) fn take_over(&mut self, now: Instant, stream: StreamId, again: Option<Instant>) {
+    pub(super) fn reattach(&mut self, now: Instant, stream: StreamId, again: Option<Instant>) {
         // [R4]
         self.epoch = self.epoch.saturating_add(1);
         match again {

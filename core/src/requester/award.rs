@@ -155,7 +155,7 @@ impl Job {
     pub(super) fn award_again(&mut self, cx: &mut Context, stream: StreamId) {
         let until = cx.now.after(cx.policy.request_timeout);
         if let Some(attempt) = self.attempt_mut() {
-            attempt.take_over(cx.now, stream, Some(until));
+            attempt.reattach(cx.now, stream, Some(until));
         }
         self.send_award(cx);
     }

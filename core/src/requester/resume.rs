@@ -47,7 +47,7 @@ impl Job {
         self.on_cut(cx)
     }
 
-    /// Takes the attempt over with another stream.
+    /// Reattaches the attempt to another stream.
     pub(super) fn resume(&mut self, cx: &mut Context) -> Next {
         debug_assert!(self.attempt().is_some(), "only an attempt can be resumed");
         let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
@@ -61,7 +61,7 @@ impl Job {
             self.award_again(cx, stream);
         } else {
             let next = attempt.next();
-            attempt.take_over(cx.now, stream, None);
+            attempt.reattach(cx.now, stream, None);
             attempt.send(cx, &Message::Resume { job: self.id, attempt: attempt.number, epoch: attempt.epoch, next });
         }
         Next::Stay

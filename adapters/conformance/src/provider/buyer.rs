@@ -230,11 +230,11 @@ impl Answer {
     /// Loses the stream, and goes on at `next` over another one.
     pub(super) async fn resume(&mut self, buyer: &Buyer, next: u64) -> Step {
         self.line.cut();
-        self.take_over(buyer, next).await
+        self.reattach(buyer, next).await
     }
 
     /// Goes on at `next` over another stream; the one before is still there.
-    pub(super) async fn take_over(&mut self, buyer: &Buyer, next: u64) -> Step {
+    pub(super) async fn reattach(&mut self, buyer: &Buyer, next: u64) -> Step {
         let resume = self.resume_message(next);
         self.line = buyer.line();
         self.line.say(&resume);

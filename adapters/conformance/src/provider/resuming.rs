@@ -79,7 +79,7 @@ pub(super) async fn two_streams(buyer: Buyer) -> Step {
     let mut answer = buyer.answer(LONG, 4).await?;
     answer.until_full().await?;
     let older = answer.line.clone();
-    answer.take_over(&buyer, answer.run.next()).await?;
+    answer.reattach(&buyer, answer.run.next()).await?;
     older.over("R4", "a Resume with a higher epoch", |message| matches!(message, Message::Keepalive)).await
 }
 
