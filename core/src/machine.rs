@@ -165,7 +165,7 @@ pub enum Cause {
     /// A finished job's end was not acknowledged in time.
     Linger,
     /// A job whose stream was cut was not resumed in time.
-    Detached,
+    Cut,
     /// A cut stream is to be resumed, or was not in time.
     Resume,
     /// The pause before another attempt is over.

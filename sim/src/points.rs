@@ -304,7 +304,7 @@ const CAUSES: [Cause; 20] = [
     Cause::BodyRate,
     Cause::Handshake,
     Cause::Linger,
-    Cause::Detached,
+    Cause::Cut,
     Cause::Resume,
     Cause::Retry,
     Cause::PendingCancel,

@@ -155,7 +155,7 @@ impl Provider {
     fn on_stream_closed(&mut self, id: StreamId) {
         self.cx.outbox.forget(id);
         if let Some(attempt) = self.cx.drop_stream(id).and_then(|stream| stream.job) {
-            self.drive(attempt, Job::detach);
+            self.drive(attempt, Job::on_cut);
         }
     }
 }

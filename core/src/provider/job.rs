@@ -85,7 +85,7 @@ pub(super) struct Job {
 pub(super) enum Link {
     Attached(StreamId),
     /// The stream was cut. The job goes on as far as its window carries.
-    Detached {
+    Cut {
         since: Instant,
         until: Instant,
     },
@@ -171,7 +171,7 @@ impl Job {
     pub(super) const fn stream(&self) -> Option<StreamId> {
         match self.link {
             Link::Attached(stream) => Some(stream),
-            Link::Detached { .. } => None,
+            Link::Cut { .. } => None,
         }
     }
 
@@ -194,7 +194,7 @@ impl Job {
     /// When its slot is whoever's waits: it had it for a while with nobody there to hear.
     pub(super) fn yields_at(&self) -> Instant {
         match self.link {
-            Link::Detached { since, .. } => since.max(self.started).after(YIELD_AFTER),
+            Link::Cut { since, .. } => since.max(self.started).after(YIELD_AFTER),
             Link::Attached(_) => Instant::from_millis(u64::MAX),
         }
     }
@@ -218,10 +218,10 @@ impl Job {
 
     pub(super) fn timeout(&self, service: &Service) -> Timeout {
         let due = |at, cause| Timeout { at, cause };
-        if let Link::Detached { until, .. } = self.link {
+        if let Link::Cut { until, .. } = self.link {
             // From then on somebody who comes to wait takes the slot at once.
             let waits = self.is_running() && !self.may_yield;
-            return due(if waits { self.yields_at().min(until) } else { until }, Cause::Detached);
+            return due(if waits { self.yields_at().min(until) } else { until }, Cause::Cut);
         }
         let idle = due(self.heard.after(service.idle), Cause::Idle);
         let life = due(self.sent.after(service.keepalive), Cause::Keepalive);

@@ -19,8 +19,8 @@ use super::{
 };
 
 impl Job {
-    /// The job's stream is gone: it computes on as far as its window carries, and waits to be resumed.
-    pub(super) fn detach(&mut self, cx: &mut Context) -> Next {
+    /// The job's stream was cut: it computes on as far as its window carries, and waits to be resumed.
+    pub(super) fn on_cut(&mut self, cx: &mut Context) -> Next {
         let since = cx.now;
         if let Some(stream) = self.stream().and_then(|stream| cx.streams.get_mut(&stream)) {
             stream.job = None;
@@ -33,7 +33,7 @@ impl Job {
             cx.service.job_ttl
         };
         let until = cx.now.after(patience);
-        self.link = Link::Detached { since, until };
+        self.link = Link::Cut { since, until };
         self.may_yield = false;
         Next::Stay
     }

@@ -229,11 +229,11 @@ impl Job {
         let now = cx.now;
         let stream = match self.link {
             Link::Attached(stream) => stream,
-            Link::Detached { until, .. } if until <= now => {
+            Link::Cut { until, .. } if until <= now => {
                 let reason = self.ended().map_or(ServedReason::Lost, ServedReason::Unacknowledged);
                 return Next::Forget(reason, Farewell::Close);
             }
-            Link::Detached { .. } => return self.offer_slot(now),
+            Link::Cut { .. } => return self.offer_slot(now),
         };
         match self.state {
             JobState::Ended { reason, until } if until <= now => {
@@ -245,7 +245,7 @@ impl Job {
             }
             JobState::Receiving if self.body_due(&cx.service) <= now => self.end(cx, EndReason::TooSlow),
             _ if self.heard.after(cx.service.idle) <= now => {
-                self.detach(cx);
+                self.on_cut(cx);
                 cx.reset_stream(stream);
                 Next::Stay
             }
