@@ -137,7 +137,7 @@ impl Job {
         }
         self.since = cx.now;
         self.unaffordable = None;
-        self.phase = Phase::Searching { window: Some(cx.now) };
+        self.phase = Phase::Searching { closes: Some(cx.now) };
         self.begin_search(cx)
     }
 

@@ -101,10 +101,10 @@ pub(super) struct Answer {
 
 #[derive(Clone, Hash, Debug)]
 pub(super) enum Phase {
-    /// Waits for adverts. Once one fits, the others get until `window`.
-    Searching { window: Option<Instant> },
-    /// Waits for offers, until `until`. Once one is acceptable, the others get until `window`.
-    Asking { until: Instant, window: Option<Instant> },
+    /// Waits for adverts. Once one fits, the others get until it `closes`.
+    Searching { closes: Option<Instant> },
+    /// Waits for offers, until `until`. Once one is acceptable, the others get until it `closes`.
+    Asking { until: Instant, closes: Option<Instant> },
     /// The application chooses.
     Choosing,
     /// A provider was lost; who goes on is looked for after a pause.
@@ -186,7 +186,7 @@ impl Job {
             haggle,
             since: now,
             until,
-            phase: Phase::Searching { window: None },
+            phase: Phase::Searching { closes: None },
             negotiations: BTreeMap::new(),
             unaffordable: None,
             last_out: None,
@@ -265,11 +265,11 @@ impl Job {
     pub(super) fn timeout(&self) -> Timeout {
         let deadline = Timeout { at: self.until, cause: Cause::JobDeadline };
         let own = match &self.phase {
-            Phase::Searching { window: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
-            Phase::Searching { window: None } | Phase::Deciding => None,
-            Phase::Asking { until, window } => {
+            Phase::Searching { closes: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
+            Phase::Searching { closes: None } | Phase::Deciding => None,
+            Phase::Asking { until, closes } => {
                 let offers = Timeout { at: *until, cause: Cause::OfferWindow };
-                Some(window.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
+                Some(closes.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
             }
             Phase::Waiting { until } => Some(Timeout { at: *until, cause: Cause::Retry }),
             Phase::Choosing => self.last_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry }),

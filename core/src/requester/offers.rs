@@ -23,10 +23,10 @@ impl Job {
             return Next::Choose;
         }
         let acceptable = !self.acceptable(cx).is_empty();
-        if let Phase::Asking { window, .. } = &mut self.phase
+        if let Phase::Asking { closes, .. } = &mut self.phase
             && acceptable
         {
-            window.get_or_insert(cx.now.after(cx.policy.offer_window));
+            closes.get_or_insert(cx.now.after(cx.policy.offer_window));
         }
         Next::Stay
     }
@@ -96,7 +96,7 @@ impl Job {
                 self.turn_down(cx, peer, ReleaseReason::Late, PassedOver::TooSlow);
             }
         }
-        self.phase = Phase::Searching { window: Some(cx.now) };
+        self.phase = Phase::Searching { closes: Some(cx.now) };
         Next::Search
     }
 }

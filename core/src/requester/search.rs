@@ -61,7 +61,7 @@ impl Job {
         survey.unknown.iter().for_each(|peer| cx.want_described(*peer));
         let pending = survey.outcome.is_none() || !survey.unknown.is_empty();
         self.lift = survey.lift;
-        let Phase::Searching { window } = self.phase else {
+        let Phase::Searching { closes } = self.phase else {
             debug_assert!(false, "only who searches looks");
             return Next::Stay;
         };
@@ -71,16 +71,16 @@ impl Job {
             return if !pending || enough { self.end_discovery(cx, survey) } else { Next::Stay };
         }
         if survey.fit.is_empty() {
-            self.phase = Phase::Searching { window: None };
+            self.phase = Phase::Searching { closes: None };
             return if pending { Next::Stay } else { self.fail_search(cx, &survey) };
         }
         let enough = survey.fit.len() >= cx.policy.candidates as usize;
-        if !pending || enough || window.is_some_and(|at| at <= cx.now) {
+        if !pending || enough || closes.is_some_and(|at| at <= cx.now) {
             self.ask(cx, survey);
         } else {
             // The first good ones do not wait for the last.
-            let window = window.unwrap_or_else(|| cx.now.after(cx.policy.search_window));
-            self.phase = Phase::Searching { window: Some(window) };
+            let closes = closes.unwrap_or_else(|| cx.now.after(cx.policy.search_window));
+            self.phase = Phase::Searching { closes: Some(closes) };
         }
         Next::Stay
     }
@@ -209,7 +209,7 @@ impl Job {
         self.explain_nobody(cx, &survey.left_out);
         if self.may_begin_anew() && self.begin_anew(cx) {
             self.unaffordable = None;
-            self.phase = Phase::Searching { window: Some(cx.now) };
+            self.phase = Phase::Searching { closes: Some(cx.now) };
             return Next::Search;
         }
         if self.has_delivered() || self.is_refused() {

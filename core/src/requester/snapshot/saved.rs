@@ -152,7 +152,7 @@ impl SavedJob {
         let until = self.until.min(now.after(policy.job_deadline));
         let out = Negotiation { state: NegotiationState::Out, failed: true, ..Negotiation::new(LOST, 0) };
         let mut job = Job {
-            phase: self.pause.map_or(Phase::Searching { window: None }, |until| Phase::Waiting { until }),
+            phase: self.pause.map_or(Phase::Searching { closes: None }, |until| Phase::Waiting { until }),
             negotiations: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
             attempts: (self.attempts + SKIPPED).min(MAX_ATTEMPTS - 1),
             tries: self.tries,
