@@ -54,7 +54,7 @@
 //!
 //! # What holds at any moment
 //!
-//! - Any call is legal in any state. What is stale is ignored, what cannot be is refused with a reason.
+//! - Any call is legal in any state. What comes too late is ignored, what cannot be is refused with a reason.
 //! - Every job that was taken has exactly one ending, and nothing follows it.
 //! - A token is told once and in order.
 //! - What a requester can come to owe never exceeds the job's and the account's budget.

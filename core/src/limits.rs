@@ -25,7 +25,7 @@
 //! | `provider/quoting.rs` | `MAX_TOKEN_BYTES` |
 //! | `provider/service.rs` | `MAX_QUEUE` |
 //! | `requester/attempt/saved.rs` | `EPOCHS`, `MAX_TOKENS` |
-//! | `requester/negotiation.rs` | `STALE` |
+//! | `requester/negotiation.rs` | `MAX_STALE` |
 //! | `requester/resume.rs` | `TRIES` |
 //! | `requester/snapshot/lines.rs` | `MAX_LINES` |
 //! | `requester/snapshot/saved.rs` | `SKIPPED`, `MAX_ATTEMPTS` |

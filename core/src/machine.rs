@@ -15,7 +15,7 @@ pub trait Machine {
     where
         Self: 'a;
 
-    /// Takes a fact from outside. Infallible: what is stale, late or repeated is ignored.
+    /// Takes a fact from outside. Infallible: what is late or repeated is ignored.
     /// `now` never runs backwards; if it does, the machine keeps the latest it has seen.
     fn handle_input(&mut self, now: Instant, input: Input<'_>);
 

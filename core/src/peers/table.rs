@@ -288,7 +288,7 @@ impl Peers {
         });
     }
 
-    /// The attempt ended without a verdict on the peer: cancelled, declined, stale, never sent.
+    /// The attempt ended without a verdict on the peer: cancelled, declined, never sent.
     pub(crate) fn released(&mut self, now: Instant, permit: Permit) {
         self.end(now, permit, |known, rules, liveness| {
             known.counts.released += 1;

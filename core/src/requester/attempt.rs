@@ -82,7 +82,7 @@ pub(super) struct Start<'a> {
     pub(super) prefix: Prefix,
     pub(super) transcript: &'a Transcript,
     /// Tokens of earlier runs that the application has not taken yet.
-    pub(super) stale: u64,
+    pub(super) leftover: u64,
     /// Tokens it may write, the evidence included.
     pub(super) max_tokens: u64,
 }
@@ -145,9 +145,9 @@ impl Times {
 
 impl Attempt {
     pub(super) fn new(now: Instant, policy: &Policy, limits: &Limits, start: Start<'_>) -> Self {
-        let Start { number, stream, quote, class, permit, prefix, transcript, stale, max_tokens } = start;
+        let Start { number, stream, quote, class, permit, prefix, transcript, leftover, max_tokens } = start;
         let backlog =
-            u32::try_from((transcript.tokens() - transcript.consumed()).saturating_add(stale)).unwrap_or(u32::MAX);
+            u32::try_from((transcript.tokens() - transcript.consumed()).saturating_add(leftover)).unwrap_or(u32::MAX);
         // What the application has still to take of earlier attempts waits in the same queue.
         let asked = (limits.window_tokens.saturating_sub(backlog).max(1), limits.window_bytes);
         let (start, from) = (prefix.tokens, transcript.tokens());

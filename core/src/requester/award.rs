@@ -111,9 +111,10 @@ impl Job {
         let open = || Negotiation::new(cx.open_stream(quote.peer, Role::Job(self.id)), 0);
         let negotiation = self.negotiations.entry(quote.peer).or_insert_with(open);
         negotiation.state = NegotiationState::Awarded;
-        let (number, stream, transcript, stale) = (self.attempts, negotiation.stream, &self.transcript, self.stale);
+        let (number, stream, transcript, leftover) =
+            (self.attempts, negotiation.stream, &self.transcript, self.leftover);
         let won = quote.clone();
-        let start = Start { number, stream, quote: won, class, permit, prefix, transcript, stale, max_tokens };
+        let start = Start { number, stream, quote: won, class, permit, prefix, transcript, leftover, max_tokens };
         self.phase = Phase::Awarded(Box::new(Attempt::new(cx.now, &cx.policy, &cx.limits, start)));
         self.send_award(cx);
         cx.tell(Event::Awarded { job: self.id, attempt: number, quote, reason });

@@ -146,7 +146,7 @@ impl Job {
         if self.transcript.tokens() == 0 {
             return false;
         }
-        self.stale = self.stale.saturating_add(self.transcript.tokens() - self.transcript.consumed());
+        self.leftover = self.leftover.saturating_add(self.transcript.tokens() - self.transcript.consumed());
         cx.held = cx.held.saturating_sub(self.transcript.bytes());
         self.transcript = Transcript::default();
         self.forgot_run = false;

@@ -61,7 +61,7 @@ pub(super) struct Job {
     /// The run became too large to be kept: nobody can continue it, and no snapshot tells it again.
     pub(super) forgot_run: bool,
     /// Tokens delivered before a restart that the application has not taken yet.
-    pub(super) stale: u64,
+    pub(super) leftover: u64,
     /// What the next attempt's tokens are to those before, if there are any.
     pub(super) take_over: TakeOver,
     /// What had to be overlooked so that enough providers may be asked.
@@ -195,7 +195,7 @@ impl Job {
             before: 0,
             transcript: Transcript::default(),
             forgot_run: false,
-            stale: 0,
+            leftover: 0,
             take_over: TakeOver::Spliced,
             lift: Lift::Nothing,
             busy: None,

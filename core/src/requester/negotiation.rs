@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Times that a provider may find its own terms stale within one job.
-const STALE: u32 = 2;
+const MAX_STALE: u32 = 2;
 
 impl Job {
     /// Asks candidates for offers: sizes only.
@@ -126,7 +126,7 @@ impl Job {
     pub(super) fn on_stale(&mut self, cx: &mut Context, peer: PeerId, offer: &Offer) -> Result<Next, Violation> {
         let negotiation = self.negotiations.get_mut(&peer).ok_or(Violation::Unexpected)?;
         negotiation.stale += 1;
-        if negotiation.stale > STALE {
+        if negotiation.stale > MAX_STALE {
             self.pass_over(cx, peer, PassedOver::Declined(DeclineReason::Stale));
             return Ok(Next::Choose);
         }

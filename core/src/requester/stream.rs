@@ -143,9 +143,9 @@ impl Job {
 
     /// The application has taken tokens. Says whether anything may be due earlier now.
     pub(super) fn consume(&mut self, cx: &mut Context, tokens: u64) -> bool {
-        let stale = self.stale.min(tokens);
-        self.stale -= stale;
-        self.transcript.consume(tokens - stale);
+        let leftover = self.leftover.min(tokens);
+        self.leftover -= leftover;
+        self.transcript.consume(tokens - leftover);
         let Phase::Awarded(attempt) = &mut self.phase else { return false };
         attempt.consume(cx.now, self.transcript.consumed());
         attempt.acknowledge(cx);

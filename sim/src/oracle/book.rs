@@ -11,9 +11,10 @@ pub(super) struct Book {
     pub(super) node: u32,
     pub(super) deadline: u64,
     pub(super) spec: Option<JobSpecFacts>,
-    /// Tokens of the run; of earlier runs, that another provider began anew.
+    /// Tokens of the run.
     pub(super) tokens: u64,
-    pub(super) stale: u64,
+    /// Tokens of earlier runs, that another provider began anew.
+    pub(super) before_restart: u64,
     pub(super) consumed: u64,
     pub(super) lines: Vec<Line>,
     /// The last line's attempt may still come to owe more.
@@ -77,7 +78,7 @@ impl Judge {
             deadline,
             spec,
             tokens: 0,
-            stale: 0,
+            before_restart: 0,
             consumed: 0,
             lines: Vec::new(),
             is_open: false,

@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) disk: Option<Box<Disk>>,
     /// Its process crashed, and will be back.
     pub(super) crashed: bool,
-    /// How often it was restarted: what belongs to an earlier life is stale.
+    /// How often it was restarted: what belongs to an earlier life is ignored.
     pub(super) life: u32,
     pub(super) requester: Option<Box<Side<Requester>>>,
     pub(super) provider: Option<Box<Side<Provider>>>,

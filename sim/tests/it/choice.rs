@@ -76,7 +76,7 @@ fn of_posted_prices_the_preferred_one_is_awarded() {
 }
 
 #[test]
-fn a_stale_cache_does_not_hide_the_cheapest() {
+fn an_old_cache_does_not_hide_the_cheapest() {
     let (mut world, [ten, _, thirty], me) = three(16);
     let id = world.submit(me, spec()).unwrap();
     run(&mut world, id);

@@ -46,7 +46,7 @@ impl Default for StoreLimits {
 /// The records of the DHT that this node holds. Only "who provides this key" is stored; values are refused.
 ///
 /// libp2p's own store keeps the first that came and can be filled by one peer until it refuses its own node's records.
-/// Here the node's own records have their own room, every source has a quota, and the stalest record makes place.
+/// Here the node's own records have their own room, every source has a quota, and the oldest record makes place.
 #[derive(Debug)]
 pub struct ProviderStore {
     me: PeerId,
@@ -112,9 +112,9 @@ impl ProviderStore {
         }
         if let Some(held) = self.records.get(&key)
             && held.len() >= self.limits.max_records_per_key
-            && let Some(stalest) = held.iter().min_by_key(|(_, held)| held.refreshed).map(|(peer, _)| *peer)
+            && let Some(oldest) = held.iter().min_by_key(|(_, held)| held.refreshed).map(|(peer, _)| *peer)
         {
-            self.remove(&key, &stalest);
+            self.remove(&key, &oldest);
         }
         if self.by_age.len() >= self.limits.max_records
             && let Some((key, source)) = self.by_age.values().next().cloned()
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_and_a_full_key_give_up_the_stalest() {
+    fn a_full_store_and_a_full_key_give_up_the_oldest() {
         let limits = StoreLimits { max_records: 100, ..StoreLimits::default() };
         let mut store = ProviderStore::new(PeerId::random(), limits);
         let peers: Vec<_> = (0..30).map(|_| PeerId::random()).collect();

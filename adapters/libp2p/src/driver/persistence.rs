@@ -59,12 +59,12 @@ impl Persistence {
     }
 
     pub(super) fn heard(&mut self, event: &Event<'_>) {
-        let stale = match event {
+        let dirty = match event {
             Event::Awarded { .. } | Event::Resumed { .. } | Event::TakenOver { .. } | Event::Ended { .. } => Dirty::Now,
             Event::Tokens { .. } | Event::PassedOver { .. } | Event::Cut { .. } => Dirty::Soon,
             _ => Dirty::No,
         };
-        self.requester = self.requester.max(stale);
+        self.requester = self.requester.max(dirty);
     }
 
     pub(super) fn served(&mut self, event: &ProviderEvent) {
@@ -105,7 +105,7 @@ impl Driver {
         }
         let clock = Clock::now();
         let is_due = persistence.due.is_some_and(|due| due <= clock);
-        let write = |stale: Dirty| stale == Dirty::Now || (stale == Dirty::Soon && is_due) || all;
+        let write = |dirty: Dirty| dirty == Dirty::Now || (dirty == Dirty::Soon && is_due) || all;
         let mut written = Ok(());
         if write(persistence.requester) {
             written = persistence.state.store(REQUESTER, &self.requester.snapshot(now));

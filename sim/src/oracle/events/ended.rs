@@ -30,7 +30,7 @@ impl Judge {
         let counted = !matches!(outcome, Outcome::Finished(Finished::Answer { tokens: told, .. }) if *told != tokens);
         let idle = bill.lines.iter().any(|line| line.tokens == 0 && line.owed > 0);
         let deadline = book.deadline;
-        if bill.owed != own || bill.tokens != tokens + book.stale || !agree || !counted || idle {
+        if bill.owed != own || bill.tokens != tokens + book.before_restart || !agree || !counted || idle {
             self.fail(Rule::Bill, format_args!("{job:?}: billed {bill:?}, own count {own} for {tokens} tokens"));
         }
         if !whole {

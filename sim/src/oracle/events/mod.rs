@@ -53,7 +53,7 @@ impl Judge {
                 if let Some(book) = self.jobs.get_mut(&job)
                     && *how == TakeOver::Restarted
                 {
-                    book.stale += std::mem::take(&mut book.tokens);
+                    book.before_restart += std::mem::take(&mut book.tokens);
                 }
             }
             Event::Negotiated { attempt, peer, tariff, .. } => {

@@ -14,7 +14,7 @@ impl Judge {
             return;
         }
         let book = self.jobs.get(&job);
-        let consumed = book.map_or(0, |book| book.consumed.saturating_sub(book.stale)).max(known.prefix);
+        let consumed = book.map_or(0, |book| book.consumed.saturating_sub(book.before_restart)).max(known.prefix);
         if next > consumed {
             self.fail(Rule::Ack, format_args!("{job:?} acknowledges {next}, {consumed} were consumed"));
         }
