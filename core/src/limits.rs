@@ -13,7 +13,6 @@
 //! | `peers/bans.rs` | `FIRST_BAN`, `LONGEST_BAN`, `MEMORY`, `MOST_BANS` |
 //! | `peers/breaker.rs` | `BUCKETS`, `MAX_PATIENCE` |
 //! | `peers/decay.rs` | `HALF_LIFE` |
-//! | `peers/directory.rs` | `MAX_HINTS` |
 //! | `peers/latency.rs` | `COLD`, `FAILURE`, `LONGEST`, `HALF_LIFE`, `RECENT` |
 //! | `peers/score.rs` | `MAX_SCORE`, `AVOID`, `BAN`, `AFTER_BAN`, `VERIFIED_END`, `HALF_LIFE`, `HALVINGS`, `LONGEST` |
 //! | `peers/table.rs` | `PROBATION_TOKENS` |
@@ -90,6 +89,10 @@ pub const MAX_SNAPSHOT: usize = 96 << 20;
 /// for terms and bills of jobs, and for attempts that were lost.
 const MAX_NODE_BYTES: u64 = 64 << 20;
 const _: () = assert!(MAX_NODE_BYTES + (32 << 20) <= MAX_SNAPSHOT as u64);
+
+/// Peers of one search that are kept. Kademlia names 20 per key; further sources add theirs. An adapter that tells of as many, no
+/// peer twice, has told enough.
+pub const MAX_HINTS: usize = 256;
 
 /// No provider's promise of time is believed beyond this.
 pub(crate) const MAX_ETA: Millis = Millis::from_secs(3600);

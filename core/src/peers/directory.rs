@@ -7,14 +7,11 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     id::{Model, PeerId, QueryId},
-    limits::{Limits, Policy},
+    limits::{Limits, MAX_HINTS, Policy},
     machine::{QueryOutcome, StreamFailure},
     time::Instant,
     wire::message::{Advert, ModelAdvert},
 };
-
-/// Peers of one search that are kept. Kademlia names 20 per key; further sources add theirs.
-const MAX_HINTS: usize = 256;
 
 #[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Directory {

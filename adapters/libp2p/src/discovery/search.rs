@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use haggle_core::{QueryId, machine::QueryOutcome};
+use haggle_core::{QueryId, limits::MAX_HINTS, machine::QueryOutcome};
 use libp2p::{PeerId, kad};
 
 /// What a search still waits for.
@@ -31,9 +31,6 @@ pub(crate) enum Dht {
     TimedOut,
 }
 
-/// Peers that one search hands on; the core keeps fewer of them.
-const MAX_FOUND: usize = 1_024;
-
 impl Search {
     pub(crate) fn new(key: kad::RecordKey, dht: Dht, mdns_until: Option<Instant>) -> Self {
         Search { key, dht, mdns_until, told: BTreeSet::new() }
@@ -43,7 +40,7 @@ impl Search {
     pub(crate) fn fresh(&mut self, peers: impl IntoIterator<Item = PeerId>) -> Vec<PeerId> {
         let mut fresh = Vec::new();
         for peer in peers {
-            if self.told.len() < MAX_FOUND && self.told.insert(peer) {
+            if self.told.len() < MAX_HINTS && self.told.insert(peer) {
                 fresh.push(peer);
             }
         }
@@ -123,8 +120,8 @@ mod tests {
     #[test]
     fn a_search_names_a_peer_once_and_not_too_many() {
         let mut search = Search::new(kad::RecordKey::new(&[0; 32]), Dht::Done, None);
-        let peers: Vec<_> = (0..MAX_FOUND + 10).map(|_| PeerId::random()).collect();
-        assert_eq!(search.fresh(peers.clone()).len(), MAX_FOUND);
+        let peers: Vec<_> = (0..MAX_HINTS + 10).map(|_| PeerId::random()).collect();
+        assert_eq!(search.fresh(peers.clone()).len(), MAX_HINTS);
         assert!(search.fresh(peers).is_empty());
     }
 }
