@@ -43,7 +43,7 @@ bench    how fast all of it is, in time on a core: messages, market, idle or chu
   --from-commit HASH   a quarter of the seeds are the first, the rest follow from the commit
   --threads T          how many run at once (default: one for each core)
   --keep FOLDER        writes the worlds that broke a rule there, as files for replay and shrink
-  --points WHICH       list names what was reached; required fails if anything of sim/points.txt was not
+  --points WHICH       list names what was covered; required fails if anything of sim/points.txt was not
   --as PROGRAM         the other process, for instance a build without optimisation (default: this one)
   NAME                 outage     awards per job while no provider works, 100 clients for 300 s
                        transient  answers while 10 % of attempts break, 100 clients for 300 s

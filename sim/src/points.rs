@@ -1,6 +1,6 @@
-//! Points that a set of runs should reach: what was never reached was never tested.
+//! Points that a set of runs should cover: what was never covered was never tested.
 //!
-//! Seen from outside: the core carries no hooks. A point is a group and a place; [`EXPECTED`] names what has to be reached.
+//! Seen from outside: the core carries no hooks. A point is a group and a place; [`EXPECTED`] names what has to be covered.
 
 use std::fmt::Debug;
 
@@ -21,7 +21,7 @@ pub const EXPECTED: &str = include_str!("../points.txt");
 /// Words of 64 points.
 const WORDS: usize = 10;
 
-/// Which points were reached.
+/// Which points were covered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Points([u64; WORDS]);
 
@@ -318,14 +318,14 @@ impl Points {
         self.0[bit / 64] |= 1 << (bit % 64);
     }
 
-    /// Adds what another run reached.
+    /// Adds what another run covered.
     pub fn add(&mut self, other: Self) {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
     }
 
-    /// The names of those that were reached.
+    /// The names of those that were covered.
     #[must_use]
-    pub fn reached(&self) -> Vec<String> {
+    pub fn covered(&self) -> Vec<String> {
         let mut bit = 0;
         let mut names = Vec::new();
         for (group, places) in GROUPS {
@@ -339,11 +339,11 @@ impl Points {
         names
     }
 
-    /// Those of [`EXPECTED`] that were not reached.
+    /// Those of [`EXPECTED`] that were not covered.
     #[must_use]
     pub fn missed(&self) -> Vec<&'static str> {
-        let reached = self.reached();
-        EXPECTED.lines().filter(|name| !name.is_empty() && !reached.iter().any(|other| other == name)).collect()
+        let covered = self.covered();
+        EXPECTED.lines().filter(|name| !name.is_empty() && !covered.iter().any(|other| other == name)).collect()
     }
 }
 

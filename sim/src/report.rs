@@ -35,7 +35,7 @@ pub struct Report {
     pub trace: u128,
     /// Jobs of a healed world that need not have been served, by excuse.
     pub excuses: BTreeMap<&'static str, u64>,
-    /// Points that were reached.
+    /// Points that were covered.
     pub points: Points,
     /// Rules that were broken, the first 100.
     pub broken: Vec<Broken>,

@@ -1,4 +1,4 @@
-//! Many seeds: on every core, with what they reached summed up, and equal whatever the number of threads.
+//! Many seeds: on every core, with what they covered summed up, and equal whatever the number of threads.
 
 use std::{
     collections::BTreeMap,
@@ -89,7 +89,7 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// Jobs of healed worlds that need not have been served, by excuse.
     pub excuses: BTreeMap<&'static str, u64>,
-    /// Points that were reached.
+    /// Points that were covered.
     pub points: Points,
     /// One hash of the traces of all seeds.
     pub trace: u128,
@@ -135,8 +135,8 @@ impl fmt::Display for Summary {
         list(f, "faults", &self.faults)?;
         list(f, "excused", &self.excuses)?;
         writeln!(f, "  trace {:032x}", self.trace)?;
-        let (reached, missed) = (self.points.reached().len(), self.points.missed().len());
-        writeln!(f, "  {reached} points reached, {missed} of those that are expected missed")?;
+        let (covered, missed) = (self.points.covered().len(), self.points.missed().len());
+        writeln!(f, "  {covered} points covered, {missed} of those that are expected missed")?;
         write!(f, "  {} seeds broke a rule", self.broken.len())
     }
 }

@@ -67,7 +67,7 @@ Exit codes:
   2    usage: the request cannot work as it was given
   3    configuration: a setting, the key file, the state directory or a listen address
   4    nobody was found, or could be reached
-  5    the budget does not reach the cheapest offer
+  5    the budget does not cover the cheapest offer
   6    declined by all who were asked, or not answered in time
   7    interrupted after the first token; what came is on stdout, what is owed on stderr
   8    the upstream server cannot be reached, or does not have the model yet: try again

@@ -233,7 +233,7 @@ impl Network {
                     driver.on_dialled(address::scope_of(ip));
                 }
                 self.remotes.insert(connection_id, remote.clone());
-                self.reach();
+                self.set_outside();
                 self.bootstrap_input(peer_id, BootstrapInput::Connected);
                 driver.on_connected(peer_id);
                 self.ask_dht(swarm);
@@ -243,7 +243,7 @@ impl Network {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.remotes.remove(&connection_id);
-                self.reach();
+                self.set_outside();
                 if num_established == 0 {
                     self.bootstrap_input(peer_id, BootstrapInput::Gone);
                     driver.on_gone(peer_id);
@@ -270,9 +270,9 @@ impl Network {
     }
 
     /// Whoever tells of others may live as far outside as the furthest of those that this node is connected to.
-    fn reach(&self) {
+    fn set_outside(&self) {
         let scope = |remote| address::ip(remote).map_or(Scope::Global, address::scope_of);
-        self.dials.reach(self.remotes.values().map(scope).max());
+        self.dials.set_outside(self.remotes.values().map(scope).max());
     }
 
     fn now(&self) -> CoreInstant {

@@ -74,7 +74,7 @@ pub(super) fn misfit(criteria: &Criteria, entry: &ModelAdvert) -> Option<LeftOut
     (entry.context < criteria.min_context).then_some(LeftOut::Context)
 }
 
-/// Takes up to `k` candidates: preferred ones first, then those that the funds reach, each the shorter wait of two drawn
+/// Takes up to `k` candidates: preferred ones first, then those that the funds cover, each the shorter wait of two drawn
 /// at random ("the power of two choices": it spreads load without a herd).
 pub(super) fn choose_asked(
     rng: &mut Rng,
@@ -83,10 +83,10 @@ pub(super) fn choose_asked(
     max_tokens: u64,
     funds: Option<u128>,
 ) -> Vec<Candidate> {
-    let reach = |candidate: &Candidate| funds.is_none_or(|funds| candidate.cost(max_tokens) <= funds);
+    let affordable = |candidate: &Candidate| funds.is_none_or(|funds| candidate.cost(max_tokens) <= funds);
     let mut asked = Vec::new();
     while asked.len() < k && !pool.is_empty() {
-        let tier = |candidate: &Candidate| (!candidate.preferred, !reach(candidate));
+        let tier = |candidate: &Candidate| (!candidate.preferred, !affordable(candidate));
         let best = pool.iter().map(tier).min();
         let mut rest: Vec<usize> = (0..pool.len()).filter(|at| Some(tier(&pool[*at])) == best).collect();
         let mut draw = || {

@@ -25,10 +25,10 @@ pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
     println!("{summary}");
     match points.as_deref() {
         None => {}
-        Some("list") => summary.points.reached().iter().for_each(|name| println!("  {name}")),
+        Some("list") => summary.points.covered().iter().for_each(|name| println!("  {name}")),
         Some("required") if summary.points.missed().is_empty() => {}
         Some("required") => {
-            return Err(Failed::Broken(format!("never reached:\n  {}", summary.points.missed().join("\n  "))));
+            return Err(Failed::Broken(format!("never covered:\n  {}", summary.points.missed().join("\n  "))));
         }
         Some(other) => return Err(Failed::Usage(format!("--points is list or required, not '{other}'"))),
     }

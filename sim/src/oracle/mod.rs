@@ -1,12 +1,12 @@
 //! The rules, kept by separate books: nothing here asks the core what is right.
 
 mod book;
+mod coverage;
 mod engine;
 mod events;
 mod market;
 mod messages;
 mod process;
-mod reach;
 mod rules;
 
 use std::{
@@ -69,7 +69,7 @@ pub(crate) struct Judge {
     asked: BTreeSet<(u32, Answer, u64)>,
     /// Who is banned by hand, and by whom.
     by_hand: BTreeSet<(u32, PeerId)>,
-    /// Which points were reached.
+    /// Which points were covered.
     pub(crate) points: Points,
     actors: BTreeMap<PeerId, (Group, usize)>,
     offers: BTreeMap<(PeerId, u64), Promise>,

@@ -58,7 +58,7 @@ impl Judge {
                 phases.push(usize::from(book.phase));
             }
         }
-        phases.into_iter().for_each(|phase| self.reach(Group::Recovery, phase));
+        phases.into_iter().for_each(|phase| self.cover(Group::Recovery, phase));
     }
 
     /// The application lost so many of the last tokens that it was told: they are to be told again.

@@ -20,7 +20,7 @@ const ASK_AGAIN: u64 = 5;
 impl World {
     pub(super) fn provider_event(&mut self, node: u32, event: ProviderEvent) {
         self.judge.provider_event(crate::NodeId(node).peer(), &event);
-        self.judge.reach_provider_event(&event);
+        self.judge.cover_provider_event(&event);
         if let ProviderEvent::Served { peer, .. } = &event {
             let honest = self.is_core_requester(*peer);
             self.judge.served(&event, honest);

@@ -22,7 +22,7 @@ impl World {
             // What arrives was recorded with its sender.
             self.trace.record(self.now, node, node, record::input(&input, role), &[]);
         }
-        self.judge.reach_input(role == Role::Provider, record::input_kind(&input));
+        self.judge.cover_input(role == Role::Provider, record::input_kind(&input));
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &input);
         }
@@ -39,7 +39,7 @@ impl World {
     pub(super) fn input_timeout(&mut self, node: u32, role: Role) {
         self.trace.record(self.now, node, node, role as u8, &[]);
         if let Some(due) = self.nodes[node as usize].side(role).and_then(|side| side.machine.due()) {
-            self.judge.reach_deadline(role == Role::Provider, due.cause);
+            self.judge.cover_deadline(role == Role::Provider, due.cause);
         }
         if let Some(log) = &mut self.log {
             log.input(self.now, node, role, &Input::Timeout);

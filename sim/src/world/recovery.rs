@@ -46,7 +46,7 @@ pub(super) fn told_again(judge: &mut Judge, jobs: &BTreeMap<JobId, Job>, event: 
     let Some((_, known)) = jobs.get(id).filter(|job| job.recovered).and_then(|job| job.ending.as_ref()) else {
         return false;
     };
-    judge.reach(Group::Recovery, points::TOLD_AGAIN);
+    judge.cover(Group::Recovery, points::TOLD_AGAIN);
     if known != ending {
         judge.subject = Some(*id);
         judge.fail(Rule::Ending, format_args!("{id:?} ended with {known:?}, and is told again as {ending:?}"));
@@ -145,7 +145,7 @@ impl World {
             log.returned(self.now, node);
         }
         self.judge
-            .reach(Group::Recovery, if disk.stored.provider.is_some() { points::PROVIDER } else { points::REQUESTER });
+            .cover(Group::Recovery, if disk.stored.provider.is_some() { points::PROVIDER } else { points::REQUESTER });
         if let Err(error) = self.recover(NodeId(node), &disk.stored) {
             self.judge
                 .fail(Rule::Recovery, format_args!("node {node} can not come back with what it had stored: {error}"));

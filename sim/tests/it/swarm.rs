@@ -29,7 +29,7 @@ fn two_thousand_seeds_keep_every_rule() {
         report.failed.into_iter().for_each(|(code, count)| *failed.entry(code).or_insert(0) += count);
         report.faults.into_iter().for_each(|(name, count)| *faults.entry(name).or_insert(0) += count);
     }
-    // A swarm that does not reach something proves nothing of it.
+    // A swarm that does not cover something proves nothing of it.
     assert!(finished > 4000, "{finished}");
     for code in ["cancelled", "deadline", "nobody_found", "declined", "over_budget", "interrupted"] {
         assert!(failed.get(code).is_some_and(|count| *count > 20), "{code}: {failed:?}");

@@ -45,8 +45,8 @@ impl Dials {
     }
 
     /// The furthest place this node has a connection to: strangers may live there. `None` without a connection.
-    pub fn reach(&self, outside: Option<Scope>) {
-        self.rules(|rules| rules.reach(outside));
+    pub fn set_outside(&self, outside: Option<Scope>) {
+        self.rules(|rules| rules.set_outside(outside));
     }
 
     /// Whether an address of a peer, of whomever it comes, may be dialled if there is no hurry.

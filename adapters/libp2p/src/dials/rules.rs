@@ -79,7 +79,7 @@ impl Rules {
         self.learn(peer, address, false);
     }
 
-    pub(crate) fn reach(&mut self, outside: Option<Scope>) {
+    pub(crate) fn set_outside(&mut self, outside: Option<Scope>) {
         self.outside = outside;
     }
 

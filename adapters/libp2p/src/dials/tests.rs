@@ -8,7 +8,7 @@ fn at(peer: PeerId, text: &str) -> Multiaddr {
 /// A node that has a connection so far outside.
 fn outside(scope: Scope) -> Rules {
     let mut rules = Rules::default();
-    rules.reach(Some(scope));
+    rules.set_outside(Some(scope));
     rules
 }
 

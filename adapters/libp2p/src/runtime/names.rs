@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_name_that_leads_inside_leads_nowhere() {
         let dials = Dials::guarded();
-        dials.reach(Some(crate::address::Scope::Global));
+        dials.set_outside(Some(crate::address::Scope::Global));
         let target = Target { name: "localhost".into(), family: Family::Any, port: 7_999 };
         let found = |text: &str| vec![text.parse().expect("a place")];
         assert!(target.places(found("127.0.0.1:7999"), &dials).is_err());

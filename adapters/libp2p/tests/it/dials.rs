@@ -132,7 +132,7 @@ async fn no_behaviour_has_a_forbidden_dial() {
         ];
         let guarded = |outside| {
             let dials = Dials::guarded();
-            dials.reach(outside);
+            dials.set_outside(outside);
             dials
         };
         ask_for(&runtime, guarded(Some(Scope::Global)), wanted(&inside)).await;

@@ -14,7 +14,7 @@ impl Judge {
         if self.is_away {
             return;
         }
-        self.reach_event(event);
+        self.cover_event(event);
         let Some(job) = event.job() else { return };
         self.subject = Some(job);
         self.about_job(node, job, event);

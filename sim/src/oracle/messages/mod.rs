@@ -93,12 +93,12 @@ impl Judge {
         let sent = Sent { stream, provider, core, unasked };
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
-            self.reach_message(&message, core);
+            self.cover_message(&message, core);
             if matches!(message, Message::Award(_)) {
-                self.reach_actor(provider);
+                self.cover_actor(provider);
             }
             if !core {
-                self.reach_actor(peer_id(requester));
+                self.cover_actor(peer_id(requester));
             }
             self.subject = self.attached(stream).map(|(job, _)| job);
             match &message {
@@ -126,7 +126,7 @@ impl Judge {
         let sent = Sent { stream, provider, core, unasked: 0 };
         for frame in self.frames(bytes, core) {
             let Ok(message) = wire::decode(frame) else { continue };
-            self.reach_message(&message, core);
+            self.cover_message(&message, core);
             let attempt = self.attached(stream);
             self.subject = attempt.map(|(job, _)| job);
             match (&message, attempt) {

@@ -30,7 +30,7 @@ impl World {
         self.faults.struck.push(fault);
         *self.faults.counts.entry(fault.name()).or_default() += 1;
         self.trace.record(self.now, 0, 0, super::record::FAULT, fault.name().as_bytes());
-        self.judge.reach_fault(fault);
+        self.judge.cover_fault(fault);
         if let Some(log) = &mut self.log {
             log.fault(self.now, fault);
         }

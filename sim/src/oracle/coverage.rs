@@ -1,4 +1,4 @@
-//! What a run reaches: notes points as the books are kept.
+//! What a run covers: notes points as the books are kept.
 
 use haggle_core::{
     Event, PeerId, ProviderEvent,
@@ -20,45 +20,45 @@ impl Judge {
         self.actors.insert(peer, (group, kind));
     }
 
-    pub(crate) fn reach(&mut self, group: Group, place: usize) {
+    pub(crate) fn cover(&mut self, group: Group, place: usize) {
         self.points.hit(group, place);
     }
 
-    pub(crate) fn reach_input(&mut self, is_provider: bool, kind: u8) {
-        self.reach(Group::Input, usize::from(is_provider) * points::inputs() + usize::from(kind));
+    pub(crate) fn cover_input(&mut self, is_provider: bool, kind: u8) {
+        self.cover(Group::Input, usize::from(is_provider) * points::inputs() + usize::from(kind));
     }
 
-    pub(crate) fn reach_deadline(&mut self, is_provider: bool, cause: Cause) {
-        self.reach(Group::Deadline, usize::from(is_provider) * points::causes() + points::cause(cause));
+    pub(crate) fn cover_deadline(&mut self, is_provider: bool, cause: Cause) {
+        self.cover(Group::Deadline, usize::from(is_provider) * points::causes() + points::cause(cause));
     }
 
-    pub(crate) fn reach_fault(&mut self, fault: FaultKind) {
+    pub(crate) fn cover_fault(&mut self, fault: FaultKind) {
         let kind = NAMES.iter().position(|name| *name == fault.name()).unwrap_or(NAMES.len());
-        self.reach(Group::Fault, kind);
+        self.cover(Group::Fault, kind);
         let phases: Vec<u8> = self.open.iter().filter_map(|(_, job)| Some(self.jobs.get(job)?.phase)).collect();
-        phases.into_iter().for_each(|phase| self.reach(Group::FaultDuring, usize::from(phase)));
+        phases.into_iter().for_each(|phase| self.cover(Group::FaultDuring, usize::from(phase)));
     }
 
-    pub(super) fn reach_message(&mut self, message: &Message<'_>, core: bool) {
-        self.reach(if core { Group::Message } else { Group::Scripted }, points::message(message));
+    pub(super) fn cover_message(&mut self, message: &Message<'_>, core: bool) {
+        self.cover(if core { Group::Message } else { Group::Scripted }, points::message(message));
         match message {
             _ if !core => {}
-            Message::Decline(decline) => self.reach(Group::Decline, points::decline(decline.reason)),
-            Message::End(end) => self.reach(Group::End, points::end(end.reason)),
-            Message::Gone(reason) => self.reach(Group::Gone, points::gone(*reason)),
-            Message::Release(reason) => self.reach(Group::Release, points::release(*reason)),
+            Message::Decline(decline) => self.cover(Group::Decline, points::decline(decline.reason)),
+            Message::End(end) => self.cover(Group::End, points::end(end.reason)),
+            Message::Gone(reason) => self.cover(Group::Gone, points::gone(*reason)),
+            Message::Release(reason) => self.cover(Group::Release, points::release(*reason)),
             _ => {}
         }
     }
 
     /// A scripted node has its say: it is awarded, or speaks by itself.
-    pub(super) fn reach_actor(&mut self, peer: PeerId) {
+    pub(super) fn cover_actor(&mut self, peer: PeerId) {
         if let Some((group, kind)) = self.actors.get(&peer).copied() {
-            self.reach(group, kind);
+            self.cover(group, kind);
         }
     }
 
-    pub(crate) fn reach_provider_event(&mut self, event: &ProviderEvent) {
+    pub(crate) fn cover_provider_event(&mut self, event: &ProviderEvent) {
         let place = match event {
             ProviderEvent::Quoted { answer: Ok(_), .. } => 0,
             ProviderEvent::Quoted { .. } => 1,
@@ -70,13 +70,13 @@ impl Judge {
             ProviderEvent::Stop { .. } => 7,
             ProviderEvent::Declined { .. } => 8,
             ProviderEvent::Accepted { .. } => 9,
-            ProviderEvent::Served { reason, .. } => return self.reach(Group::Served, points::served(*reason)),
+            ProviderEvent::Served { reason, .. } => return self.cover(Group::Served, points::served(*reason)),
         };
-        self.reach(Group::ProviderEvent, place);
+        self.cover(Group::ProviderEvent, place);
     }
 
     /// What a requester tells, in the phase that its job is in; and the phase that follows.
-    pub(super) fn reach_event(&mut self, event: &Event<'_>) {
+    pub(super) fn cover_event(&mut self, event: &Event<'_>) {
         let job = event.job();
         let phase = job.and_then(|job| self.jobs.get(&job)).map_or(0, |book| usize::from(book.phase));
         let (place, next) = match event {
@@ -85,12 +85,12 @@ impl Judge {
             Event::Asked { .. } => (2, Some(1)),
             Event::Offered { .. } => (3, Some(2)),
             Event::PassedOver { why, .. } => {
-                self.reach(Group::PassedOver, points::passed_over(*why));
+                self.cover(Group::PassedOver, points::passed_over(*why));
                 (4, Some(1))
             }
             Event::ChoiceDue { .. } => (5, None),
             Event::Awarded { reason, .. } => {
-                self.reach(Group::Choice, points::choice(*reason));
+                self.cover(Group::Choice, points::choice(*reason));
                 (6, Some(3))
             }
             Event::Negotiated { .. } => (7, Some(4)),
@@ -98,24 +98,24 @@ impl Judge {
             Event::Resumed { .. } => (9, Some(5)),
             Event::TakenOver { how, .. } => {
                 let how = [TakeOver::Exact, TakeOver::Spliced, TakeOver::Restarted].iter().position(|own| own == how);
-                self.reach(Group::TakeOver, how.unwrap_or(0));
+                self.cover(Group::TakeOver, how.unwrap_or(0));
                 (10, None)
             }
             Event::Tokens { .. } => (11, Some(5)),
             Event::Ended { ending, .. } => {
                 match &ending.outcome {
-                    Outcome::Failed(failure) => self.reach(Group::Failure, points::failure(*failure)),
+                    Outcome::Failed(failure) => self.cover(Group::Failure, points::failure(*failure)),
                     Outcome::Finished(Finished::Answer { .. }) => {
                         let book = job.and_then(|job| self.jobs.get(&job));
                         let places = book.map_or_else(Vec::new, answer_places);
-                        places.into_iter().for_each(|place| self.reach(Group::Answer, place));
+                        places.into_iter().for_each(|place| self.cover(Group::Answer, place));
                     }
                     Outcome::Finished(_) => {}
                 }
                 (12, None)
             }
         };
-        self.reach(Group::Event, phase * 13 + place);
+        self.cover(Group::Event, phase * 13 + place);
         if let (Some(book), Some(next)) = (job.and_then(|job| self.jobs.get_mut(&job)), next) {
             book.phase = next;
             book.resumed |= place == 9;
