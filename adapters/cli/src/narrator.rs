@@ -247,10 +247,11 @@ impl Narrator {
             let Tariff { fee_in, price_out } = line.tariff;
             let again = match line.reread {
                 0 => String::new(),
-                reread => format!(" and {reread} tokens read again"),
+                reread => format!(" ({reread} tokens read again)"),
             };
+            // It fits a terminal of 80 columns with names of 8 letters and 9,999 tokens.
             let text = format!(
-                "{peer}: {} for the prompt{again} + {} tokens at {} per million = {} units",
+                "{peer}: prompt {}{again} + {} tokens at {}/million = {}",
                 decimal(if line.tokens > 0 { fee_in } else { 0 }),
                 line.tokens,
                 decimal(price_out),

@@ -55,6 +55,8 @@ fn a_talk_remembers_is_billed_by_turn_and_has_one_budget() {
     let over = chat.over();
     over.says(5, &["at most 3 units, the only offer", "owed 3 units", "settlement: none"]);
     assert!(!over.err.contains("asked"), "what is the same every time is no news: {}", over.err);
+    let bills: Vec<_> = over.err.lines().filter(|line| line.trim_start().starts_with("bill ")).collect();
+    assert!(bills.len() == 2 && bills.iter().all(|line| line.chars().count() <= 80), "{bills:#?}");
     assert_eq!(server.asked().len(), 2);
     let booked = fs::read_to_string(ledger).expect("a ledger");
     assert_eq!(booked.lines().count(), 2, "{booked}");
