@@ -212,7 +212,7 @@ impl World {
                 let later = due.is_none_or(|due| due.at > now);
                 assert!(later || now == Instant::MAX, "{due:?} was handled at {now:?}");
             }
-            Act::Started(attempt, tokens) => machine.started(*attempt, *tokens),
+            Act::Started(attempt, tokens) => machine.started(*attempt, *tokens, None),
             Act::Push(attempt, n, text, ids) => {
                 let (text, ids) = ("x".repeat(*text), ids.map(|ids| vec![1; ids]));
                 let piece = Piece { n: *n, text: &text, ids: ids.as_deref(), channel: None };

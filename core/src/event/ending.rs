@@ -46,8 +46,12 @@ pub enum Finished {
         reason: EndReason,
         /// Tokens read, as the provider counted them.
         prompt_tokens: u64,
-        /// Tokens delivered.
+        /// Tokens delivered, over all channels.
         tokens: u64,
+        /// Of these, those that were thought, as the provider that ended it says; `None` if it does not.
+        thought: Option<u64>,
+        /// Of the tokens read, those that the provider's engine had already, as it says.
+        cached: Option<u64>,
     },
     /// A quote's offers, best first; never empty.
     Quotes(Vec<Quote>),

@@ -27,6 +27,9 @@ pub enum Command<'a> {
         attempt: AttemptId,
         /// Tokens in the prompt.
         prompt_tokens: u64,
+        /// Of these, those that the engine had already, if it tells.
+        #[cfg_attr(feature = "serde", serde(default))]
+        cached: Option<u64>,
     },
     /// [`Provider::push`]; answered with [`Reply::Room`]. Made of a piece by [`Command::push`], it borrows the text.
     Push {
@@ -104,7 +107,7 @@ impl Provider {
     pub fn command(&mut self, now: Instant, command: Command<'_>) -> Result<Reply, Refusal> {
         match command {
             Command::AcceptStream(peer) => return self.accept_stream(now, peer).map(Reply::Stream),
-            Command::Started { attempt, prompt_tokens } => self.started(attempt, prompt_tokens),
+            Command::Started { attempt, prompt_tokens, cached } => self.started(attempt, prompt_tokens, cached),
             Command::Push { attempt, n, text, ids, channel } => {
                 let piece = Piece { n, text: &text, ids: ids.as_deref(), channel };
                 return self.push(now, attempt, piece).map(Reply::Room);
@@ -246,8 +249,8 @@ mod tests {
             assert_eq!(one.digest(at), other.digest(at));
             assert_eq!(drain(one), drain(other));
         };
-        one.started(attempt, 3);
-        assert_eq!(other.command(at, Command::Started { attempt, prompt_tokens: 3 }), Ok(Reply::Done));
+        one.started(attempt, 3, Some(2));
+        assert_eq!(other.command(at, Command::Started { attempt, prompt_tokens: 3, cached: Some(2) }), Ok(Reply::Done));
         let piece = Piece { n: 2, text: "a secret", ids: Some(&[1, 0, 0, 0, 2, 0, 0, 0]), channel: None };
         let room = one.push(at, attempt, piece).unwrap();
         let push = Command::push(attempt, piece);

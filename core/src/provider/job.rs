@@ -59,6 +59,8 @@ pub(super) struct Job {
     pub(super) state: JobState,
     pub(super) body: Vec<u8>,
     pub(super) prompt_tokens: u64,
+    /// Of these, those that the engine had already.
+    pub(super) cached: Option<u64>,
     pub(super) window: Window,
     pub(super) ring: Ring,
     /// How often the job may be resumed without progress.
@@ -119,6 +121,7 @@ impl Job {
             state: JobState::Receiving,
             body: Vec::new(),
             prompt_tokens: 0,
+            cached: None,
             window: Window::new(award.prefix_tokens, accepted.window_tokens, accepted.window_bytes),
             ring: Ring::default(),
             // [R6]
@@ -151,7 +154,7 @@ impl Job {
             tokens: self.written(),
             hash: self.text_hash.value(),
             thought: (self.thought > 0).then_some(self.thought),
-            cached: None,
+            cached: self.cached,
             receipt: None,
         }
     }

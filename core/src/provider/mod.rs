@@ -73,10 +73,11 @@ impl Provider {
         self.cx.accept_stream(peer)
     }
 
-    /// The engine has read the prompt, and counted so many tokens in it. Ignored when the attempt is over.
-    pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64) {
+    /// The engine has read the prompt, and counted so many tokens in it; so many of them it had `cached`, if it tells. Ignored
+    /// when the attempt is over.
+    pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64, cached: Option<u64>) {
         self.drive(attempt, |job, _| {
-            job.prompt_tokens = prompt_tokens;
+            (job.prompt_tokens, job.cached) = (prompt_tokens, cached);
             Next::Stay
         });
     }

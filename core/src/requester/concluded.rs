@@ -30,6 +30,10 @@ pub(super) enum How {
         reason: EndReason,
         #[n(1)]
         prompt_tokens: u64,
+        #[n(2)]
+        thought: Option<u64>,
+        #[n(3)]
+        cached: Option<u64>,
     },
     #[n(1)]
     Failed(#[n(0)] Failure, #[n(1)] Option<NoRetry>),
@@ -39,8 +43,8 @@ impl How {
     /// `None` for what is no answer. A failure is kept whatever it is: there may have been awards before it.
     pub(super) const fn of(ending: &Ending) -> Option<Self> {
         match &ending.outcome {
-            Outcome::Finished(Finished::Answer { reason, prompt_tokens, .. }) => {
-                Some(Self::Finished { reason: *reason, prompt_tokens: *prompt_tokens })
+            &Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens: _, thought, cached }) => {
+                Some(Self::Finished { reason, prompt_tokens, thought, cached })
             }
             Outcome::Finished(_) => None,
             Outcome::Failed(failure) => Some(Self::Failed(*failure, ending.no_retry)),
@@ -49,8 +53,8 @@ impl How {
 
     pub(super) const fn outcome(self, tokens: u64) -> (Outcome, Option<NoRetry>) {
         match self {
-            Self::Finished { reason, prompt_tokens } => {
-                (Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }), None)
+            Self::Finished { reason, prompt_tokens, thought, cached } => {
+                (Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens, thought, cached }), None)
             }
             Self::Failed(failure, no_retry) => (Outcome::Failed(failure), no_retry),
         }

@@ -50,9 +50,8 @@ impl Job {
                 return Next::give_up(Failure::Interrupted(why), NoRetry::Complete);
             }
             // Only the End is missing.
-            let answer =
-                Finished::Answer { reason: EndReason::Length, prompt_tokens: 0, tokens: self.transcript.tokens() };
-            return Next::finish(answer);
+            let (reason, tokens) = (EndReason::Length, self.transcript.tokens());
+            return Next::finish(Finished::Answer { reason, prompt_tokens: 0, tokens, thought: None, cached: None });
         }
         // Who refuses the request is not overloaded: nothing has to recover before another one is asked.
         let is_refused = why.fault_of_request().is_some();

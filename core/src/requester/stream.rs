@@ -274,8 +274,8 @@ impl Attempt {
             // It broke off within the evidence: it promised equal bytes, and there were more.
             reason if reason.is_complete() && self.lacks_evidence() => Next::Broken(Interrupted::Differs),
             EndReason::Stop | EndReason::Length | EndReason::ToolCalls | EndReason::Filtered => {
-                let answer = Finished::Answer { reason: end.reason, prompt_tokens: end.prompt_tokens, tokens };
-                Next::finish(answer)
+                let &End { reason, prompt_tokens, thought, cached, .. } = end;
+                Next::finish(Finished::Answer { reason, prompt_tokens, tokens, thought, cached })
             }
             EndReason::Context => Next::Broken(Interrupted::Context),
             EndReason::BadRequest => Next::Broken(Interrupted::BadRequest),

@@ -42,12 +42,13 @@ fn what_is_written_is_counted_over_all_channels() {
     }
     let more = seller.provider.push(seller.now, attempt, piece("!", None));
     assert_eq!(more, Err(Refusal::BadPiece), "three were ordered");
+    seller.provider.started(attempt, 7, Some(5));
     seller.finish(attempt, EndReason::ToolCalls);
     let heard = seller.heard(stream);
     let messages = heard.messages();
     let [.., first, second, third, Message::End(end)] = &messages[..] else { panic!("{messages:?}") };
     assert_eq!([first, second, third], [&chunk(0, " hm", thought), &chunk(1, "Hi", None), &chunk(2, " so", thought)]);
-    assert_eq!((end.tokens, end.thought), (3, Some(2)));
+    assert_eq!((end.tokens, end.thought, end.prompt_tokens, end.cached), (3, Some(2), 7, Some(5)));
     assert_eq!(end.hash, sha256(b"\xff\x01 hm\xff\x00Hi\xff\x01 so"));
 }
 
@@ -73,8 +74,9 @@ fn there_are_four_complete_answers() {
     for reason in [EndReason::Stop, EndReason::Length, EndReason::ToolCalls, EndReason::Filtered] {
         let (mut buyer, stream, _) = Buyer::accepted(|_| ());
         buyer.chunk(stream, 0, " a");
-        buyer.hears(stream, &end(reason, 1, b" a"));
-        let finished = Finished::Answer { reason, prompt_tokens: 4, tokens: 1 };
+        let Message::End(last) = end(reason, 1, b" a") else { unreachable!() };
+        buyer.hears(stream, &Message::End(End { thought: Some(1), cached: Some(3), ..last }));
+        let finished = Finished::Answer { reason, prompt_tokens: 4, tokens: 1, thought: Some(1), cached: Some(3) };
         assert_eq!(buyer.outcome, Some(Outcome::Finished(finished)));
         assert!(buyer.owed > 0);
     }

@@ -82,7 +82,7 @@ impl World {
         let (life, engine) = (place.life, &config.engine);
         if !run.started {
             run.started = true;
-            side.machine.started(attempt, run.prompt_tokens);
+            side.machine.started(attempt, run.prompt_tokens, None);
         }
         let n = match run.next_step() {
             Step::Write(n) => n,
@@ -142,7 +142,7 @@ impl World {
                 _ => ASK_AGAIN,
             },
             Written::Started(tokens) => {
-                side.machine.started(attempt, tokens);
+                side.machine.started(attempt, tokens, None);
                 0
             }
             Written::End(reason) => return self.engine_ends(node, attempt, reason),

@@ -20,7 +20,7 @@ fn a_job_is_found_priced_streamed_and_billed() {
     let names: Vec<_> = job.events.iter().map(|(_, event)| event.name()).collect();
     assert_eq!(names, ["job:asked", "job:offered", "job:awarded", "job:negotiated", "job:ended"]);
     assert_eq!(job.text, Answer::new(MODEL.as_bytes(), 0, &Prompt::Raw(PROMPT.into()), 0).text(30));
-    let Some(Finished::Answer { reason: EndReason::Length, tokens: 30, prompt_tokens }) = job.finished() else {
+    let Some(Finished::Answer { reason: EndReason::Length, tokens: 30, prompt_tokens, .. }) = job.finished() else {
         panic!("{:?}", job.ending)
     };
     assert_eq!(*prompt_tokens, (PROMPT.len() as u64).div_ceil(4));

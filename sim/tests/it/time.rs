@@ -316,7 +316,7 @@ impl Bench {
                 }
             }
             Order::Start(attempt) => {
-                self.provider.started(attempt, 1);
+                self.provider.started(attempt, 1, None);
                 self.attempts.push(attempt);
             }
             Order::Stop(attempt) => self.attempts.retain(|running| *running != attempt),

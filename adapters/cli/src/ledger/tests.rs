@@ -164,7 +164,7 @@ fn a_bill_becomes_a_line_for_each_attempt_and_the_last_tells_the_ending() {
     };
     let bill =
         Bill { lines: vec![line(1, 3), line(2, 0), line(3, 4)], owed: 17, tokens: 7, settlement: CoreSettlement::None };
-    let receipt = Receipt { reason: EndReason::Length, prompt_tokens: 2, tokens: 7, bill };
+    let receipt = Receipt { reason: EndReason::Length, prompt_tokens: 2, tokens: 7, thought: None, cached: None, bill };
     let lines = Entry::bought(JobId([1; 16]), &entry(1).model, Ok(&receipt));
     let figures: Vec<_> = lines.iter().map(|l| (l.attempt, l.tokens, l.owed, l.outcome.as_str())).collect();
     assert_eq!(figures, [(1, 3, 8, "interrupted"), (2, 0, 0, "interrupted"), (3, 4, 9, "length")]);

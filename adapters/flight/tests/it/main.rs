@@ -88,7 +88,7 @@ fn serve(provider: &mut Recorded<Provider>, at: Instant) -> Vec<(StreamId, Vec<u
     }
     if let Some(attempt) = start {
         let piece = Piece { n: 5, text: ANSWER, ids: None, channel: None };
-        provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4 }).unwrap();
+        provider.command(at, provider::Command::Started { attempt, prompt_tokens: 4, cached: None }).unwrap();
         provider.command(at, provider::Command::push(attempt, piece)).unwrap();
         provider.command(at, provider::Command::Finish { attempt, reason: EndReason::Stop }).unwrap();
     }

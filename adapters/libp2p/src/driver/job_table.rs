@@ -184,8 +184,8 @@ impl JobTable {
         match (waiter, outcome) {
             (Waiter::Job { mut ending, detached, .. }, outcome) => {
                 let item = match outcome {
-                    Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens }) => {
-                        Ok(JobEvent::Finished(Receipt { reason, prompt_tokens, tokens, bill }))
+                    Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens, thought, cached }) => {
+                        Ok(JobEvent::Finished(Receipt { reason, prompt_tokens, tokens, thought, cached, bill }))
                     }
                     Outcome::Finished(_) => return true,
                     Outcome::Failed(failure) => Err(failed(failure)),

@@ -48,7 +48,7 @@ impl Driver {
             FromEngine::Started(attempt, prompt_tokens) => {
                 let now = self.now();
                 if let Some(provider) = &mut self.provider {
-                    let _ = provider.command(now, Command::Started { attempt, prompt_tokens });
+                    let _ = provider.command(now, Command::Started { attempt, prompt_tokens, cached: None });
                 }
             }
             FromEngine::Piece(attempt, piece) => {

@@ -135,8 +135,13 @@ pub struct Receipt {
     pub reason: EndReason,
     /// Tokens read, as the provider counted them.
     pub prompt_tokens: u64,
-    /// Tokens delivered.
+    /// Tokens delivered, over all channels.
     pub tokens: u64,
+    /// Of these, those that were thought, as the provider says; `None` if it does not. Chunks of
+    /// [`Channel::Thought`] are what was seen of it.
+    pub thought: Option<u64>,
+    /// Of the tokens read, those that the provider's engine had already, as it says; `None` if it does not.
+    pub cached: Option<u64>,
     /// What is owed; nothing is paid in this version.
     pub bill: Bill,
 }

@@ -88,7 +88,7 @@ impl Around<Provider> for Engine {
                 ProviderEvent::Start { attempt, work } => {
                     let (seed, prefix) = (work.sampling.seed, work.prefix_tokens);
                     let writer = Writer::new(&self.seller, &work.prompt, seed, prefix, work.max_tokens);
-                    provider.started(attempt, writer.prompt_tokens());
+                    provider.started(attempt, writer.prompt_tokens(), None);
                     self.live.insert(attempt, (writer, None));
                 }
                 ProviderEvent::Stop { attempt } => drop(self.live.remove(&attempt)),

@@ -9,7 +9,7 @@ use std::{error::Error, future::Future, sync::Arc, time::Duration};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, future::Either};
 use futures_timer::Delay;
 use haggle::{
-    AsyncStd, Config, Criteria, Job, JobEvent, JobSpec, Model, Node, Sale, Smol, Tokio,
+    AsyncStd, Config, Criteria, Job, JobEvent, JobSpec, Model, Node, Receipt, Sale, Smol, Tokio,
     core::{
         PeerId,
         event::{Ending, Finished, Outcome},
@@ -254,9 +254,9 @@ fn said(item: Result<JobEvent, haggle::JobError>) -> Said {
         Ok(JobEvent::TakenOver { .. }) => "job:taken-over",
         Ok(JobEvent::Tokens { n, text, .. }) => return Said::Tokens { n: n.into(), text },
         Ok(JobEvent::Finished(receipt)) => {
-            let (reason, prompt_tokens, tokens) = (receipt.reason, receipt.prompt_tokens, receipt.tokens);
-            let outcome = Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens });
-            return Said::Ended(Ending { outcome, no_retry: None, bill: receipt.bill });
+            let Receipt { reason, prompt_tokens, tokens, thought, cached, bill } = receipt;
+            let outcome = Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens, thought, cached });
+            return Said::Ended(Ending { outcome, no_retry: None, bill });
         }
         Ok(_) => "another event",
         Err(haggle::JobError { failure, no_retry, bill, .. }) => {
