@@ -435,7 +435,7 @@ fn defaults() -> Result<Value, Failed> {
     Ok(tree.into())
 }
 
-/// Every value that is no table, by its path.
+/// Every value that is no table, by its path, in the order of the paths.
 fn leaves(tree: &Value) -> Vec<(String, &Value)> {
     fn walk<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
         match value {
@@ -448,6 +448,7 @@ fn leaves(tree: &Value) -> Vec<(String, &Value)> {
     }
     let mut found = Vec::new();
     walk("", tree, &mut found);
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     found
 }
 

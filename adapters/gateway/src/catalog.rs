@@ -8,16 +8,15 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, select_biased};
+use futures_timer::Delay;
 use haggle::{
     Criteria, Error, Model, Node, NodeEvent,
     core::{
-        event::Failure,
-        machine::QueryOutcome,
         money::Price,
         time::Millis,
         wire::{
             ANY_MODEL,
-            message::{Advert, ExactnessKind, ModelAdvert},
+            message::{Advert, ExactnessKind, Features, ModelAdvert},
         },
     },
     libp2p::PeerId,
@@ -28,6 +27,8 @@ use crate::units::units;
 
 /// What was seen is believed for so long.
 const FRESH: Duration = Duration::from_secs(30);
+/// The core's clock counts milliseconds.
+const NEXT_TICK: Duration = Duration::from_millis(2);
 /// A search takes no longer.
 const A_LOOK: Millis = Millis(5_000);
 
@@ -52,12 +53,16 @@ impl Catalog {
         }
         let Some(any) = Model::new(ANY_MODEL.as_bytes()) else { return Ok(Sold::default()) };
         let criteria = Criteria { refresh: true, ..Criteria::new(any) };
-        let (sold, is_complete) = search(node, criteria).await?;
-        // A search that found nobody because it was not completed is made again.
-        if sold.is_empty() && !is_complete {
-            return Ok(sold);
+        let mut sold = search(node, criteria.clone()).await?;
+        if sold.is_empty() {
+            // Whoever described themselves in this very millisecond are not asked again.
+            Delay::new(NEXT_TICK).await;
+            sold = search(node, criteria).await?;
         }
-        *self.lock() = Some((Instant::now(), sold.clone()));
+        // That nobody was found is not believed for long.
+        if !sold.is_empty() {
+            *self.lock() = Some((Instant::now(), sold.clone()));
+        }
         Ok(sold)
     }
 
@@ -78,7 +83,7 @@ impl Catalog {
 }
 
 /// Nobody sells a model of that name: whom the search looked at is told beside it.
-async fn search(node: &Node, criteria: Criteria) -> Result<(Sold, bool), Error> {
+async fn search(node: &Node, criteria: Criteria) -> Result<Sold, Error> {
     let mut events = node.events().fuse();
     let mut seen = BTreeMap::new();
     let mut add = |event| {
@@ -96,16 +101,20 @@ async fn search(node: &Node, criteria: Criteria) -> Result<(Sold, bool), Error> 
     while let Some(Some(event)) = events.next().now_or_never() {
         add(event);
     }
-    let is_complete = match ended {
-        Ok(_) => true,
-        Err(Error::Job(error)) => matches!(error.failure, Failure::NobodyFound { outcome: QueryOutcome::Complete, .. }),
-        Err(error) => return Err(error),
-    };
-    Ok((Arc::new(seen.into_iter().collect()), is_complete))
+    match ended {
+        Ok(_) | Err(Error::Job(_)) => Ok(Arc::new(seen.into_iter().collect())),
+        Err(error) => Err(error),
+    }
 }
 
 fn is(entry: &ModelAdvert, model: &Model) -> bool {
     entry.model == *model || entry.aliases.contains(model)
+}
+
+/// What those who sell a model offer beyond text, all of them together; `None` if nobody sells it.
+pub(crate) fn offers(sold: &[(PeerId, Advert)], model: &Model) -> Option<Features> {
+    let entries = sold.iter().flat_map(|(_, advert)| &advert.models).filter(|entry| is(entry, model));
+    entries.map(|entry| entry.features.unwrap_or_default()).reduce(Features::with)
 }
 
 /// Every model that is sold, once, by name.
@@ -133,21 +142,26 @@ pub(crate) fn describe(sold: &[(PeerId, Advert)], model: &Model) -> Option<Value
             json!({
                 "id": peer.to_string(), "price_in": units(entry.price_in), "price_out": units(entry.price_out),
                 "context": entry.context, "slots": advert.slots, "free": advert.free,
-                "exactness": exactness(entry),
+                "features": names(entry.features.unwrap_or_default()), "exactness": exactness(entry),
             })
         })
         .collect();
+    let offered = offers(sold, model).unwrap_or_default();
     let exact = entries.iter().map(|entry| exactness(entry)).max();
     Some(json!({
         "id": model.to_text(), "object": "model", "created": 0, "owned_by": "haggle", "context_length": context,
         // OpenRouter's unit is one token, and its numbers are text.
         "pricing": {"prompt": per_token(cheapest.price_in), "completion": per_token(cheapest.price_out)},
         "haggle": {
-            "providers": each, "context": context, "exactness": exact,
+            "providers": each, "context": context, "features": names(offered), "exactness": exact,
             "price_in": spread(entries.iter().map(|entry| entry.price_in)),
             "price_out": spread(entries.iter().map(|entry| entry.price_out)),
         },
     }))
+}
+
+fn names(features: Features) -> Vec<&'static str> {
+    features.names().collect()
 }
 
 fn exactness(entry: &ModelAdvert) -> &'static str {

@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    chat::answer::{finish_reason, usage},
+    chat::{finish_reason, usage},
     errors::Refused,
     fields::COMPLETIONS,
     jobs,

@@ -30,7 +30,10 @@ pub(crate) fn refused(error: &Error, model: &Model) -> Refused {
 }
 
 pub(crate) fn of_job(failure: &Failure, bill: &Bill, model: &Model) -> Refused {
-    if bill.owed > 0 || bill.tokens > 0 { interrupted(failure, bill) } else { unowed(failure, model) }
+    if bill.owed > 0 || bill.tokens > 0 {
+        return interrupted(&failure.to_string(), failure.code(), bill);
+    }
+    unowed(failure, model)
 }
 
 pub(crate) fn stopping() -> Refused {
@@ -43,13 +46,13 @@ pub(crate) fn is_of_the_model(refused: &Refused) -> bool {
 }
 
 /// Something is owed, and the answer is not complete. Whoever asks again buys again.
-fn interrupted(failure: &Failure, bill: &Bill) -> Refused {
+pub(crate) fn interrupted(why: &str, reason: &str, bill: &Bill) -> Refused {
     let text = format!(
-        "{failure}: {} tokens were delivered, {} units are owed. Asking again buys anew",
+        "{why}: {} tokens were delivered, {} units are owed. Asking again buys anew",
         bill.tokens,
         units(bill.owed)
     );
-    let details = json!({"reason": failure.code(), "tokens": bill.tokens, "bill": bill::json(bill)});
+    let details = json!({"reason": reason, "tokens": bill.tokens, "bill": bill::json(bill)});
     Refused::new(StatusCode::FAILED_DEPENDENCY, "interrupted", text).details(details)
 }
 

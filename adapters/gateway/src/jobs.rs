@@ -128,7 +128,7 @@ impl Jobs {
 
     /// A job by its id, or by the id of the answer that it became; of other owners, none.
     pub(crate) fn find(&self, id: &str, owner: Option<usize>) -> Option<Value> {
-        let id = id.rsplit_once('-').map_or(id, |(_, id)| id);
+        let id = id.rsplit_once(['-', '_']).map_or(id, |(_, id)| id);
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         all.iter()
             .rev()

@@ -33,6 +33,7 @@
 
 mod bill;
 mod body;
+mod calls;
 mod catalog;
 mod chat;
 mod completions;
@@ -44,10 +45,12 @@ mod fields;
 mod gateway;
 mod intake;
 mod jobs;
+mod messages;
 mod order;
 mod owner;
 mod purchase;
 mod read;
+mod responses;
 mod route;
 pub mod runtime;
 mod server;

@@ -12,7 +12,7 @@ use haggle::{
         money::{Amount, Price},
         spec::{Failover, Haggle},
         time::Millis,
-        wire::message::{MAX_STOP_BYTES, MAX_STOPS, Sampling},
+        wire::message::{Features, MAX_STOP_BYTES, MAX_STOPS, Sampling},
     },
     decimal::{DecimalError, parse_amount, parse_price},
     id,
@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     errors::Refused,
-    fields::{Field, sift},
+    fields::{Asked, Field, sift},
     read::{count, decimal, fields, flag, milli, take, text, texts},
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) terms: Terms,
+    /// What a provider has to offer beyond text, and which field wants that.
+    pub(crate) features: Vec<(String, Features)>,
     /// Fields that were dropped.
     pub(crate) ignored: Vec<String>,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Terms {
     pub(crate) budget: Option<Amount>,
     deadline: Option<Millis>,
     haggle: Haggle,
-    pub(crate) failover: Failover,
+    failover: Option<Failover>,
     pub(crate) explain: bool,
     time_value: Amount,
     max_price_in: Option<Price>,
@@ -71,12 +73,15 @@ impl Order {
         table: &[Field],
         mut body: Map<String, Value>,
         headers: &HeaderMap,
-        prompt: impl FnOnce(&mut Map<String, Value>, &mut Vec<String>) -> Result<Prompt, Refused>,
+        prompt: impl FnOnce(&mut Map<String, Value>, &mut Asked) -> Result<Prompt, Refused>,
     ) -> Result<Self, Refused> {
-        let mut ignored = sift(table, &mut body)?;
+        let mut asked = sift(table, &mut body)?;
         let models = models(&mut body)?;
-        let prompt = prompt(&mut body, &mut ignored)?;
-        let limits = [take(&mut body, "max_tokens", count)?, take(&mut body, "max_completion_tokens", count)?];
+        let prompt = prompt(&mut body, &mut asked)?;
+        let mut limits = Vec::new();
+        for name in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+            limits.extend(take(&mut body, name, count)?);
+        }
         let sampling = sampling(&mut body)?;
         let stop = take(&mut body, "stop", stops)?.unwrap_or_default();
         let stream = take(&mut body, "stream", flag)?.unwrap_or(false);
@@ -85,35 +90,55 @@ impl Order {
         Ok(Order {
             models,
             prompt,
-            max_tokens: limits.into_iter().flatten().min(),
+            max_tokens: limits.into_iter().min(),
             sampling,
             stop,
             stream,
             include_usage,
             terms,
-            ignored,
+            features: asked.features,
+            ignored: asked.ignored,
         })
     }
 
     /// The job for one of the models.
     pub(crate) fn job(&self, model: &Model, max_tokens: u64, budget: Option<Amount>) -> JobSpec {
         JobSpec {
-            criteria: self.terms.criteria(model),
+            criteria: self.criteria(model),
             budget,
             deadline: self.terms.deadline,
             sampling: self.sampling,
             stop: self.stop.clone(),
             time_value: self.terms.time_value,
             haggle: self.terms.haggle,
-            failover: self.terms.failover,
+            failover: self.failover(),
             explain: self.terms.explain,
             ..JobSpec::new(model.clone(), self.prompt.clone(), max_tokens)
         }
     }
+
+    pub(crate) fn criteria(&self, model: &Model) -> Criteria {
+        let needed = self.features.iter().fold(Features::default(), |all, (_, feature)| all.with(*feature));
+        let require = (!self.features.is_empty()).then_some(needed);
+        Criteria { require, ..self.terms.criteria(model) }
+    }
+
+    /// What is more than text cannot be gone on with by another provider: it begins anew, as long as the client saw nothing of it.
+    fn failover(&self) -> Failover {
+        match self.terms.failover {
+            None if !self.features.is_empty() => Failover::Restart,
+            failover => failover.unwrap_or_default(),
+        }
+    }
+
+    /// Whether nothing is told before the answer is complete, so that it can begin anew.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.terms.failover == Some(Failover::Restart) || (!self.stream && !self.features.is_empty())
+    }
 }
 
 impl Terms {
-    pub(crate) fn criteria(&self, model: &Model) -> Criteria {
+    fn criteria(&self, model: &Model) -> Criteria {
         let core = |peers: &[PeerId]| peers.iter().filter_map(id::to_core).collect();
         Criteria {
             max_price_in: self.max_price_in,
@@ -150,7 +175,7 @@ impl Terms {
         self.budget = take(&mut all, "budget", budget)?;
         self.deadline = take(&mut all, "deadline", |_, value| spanned("haggle.deadline", value))?;
         self.haggle = take(&mut all, "haggle", |_, value| bid("haggle.haggle", &value))?.unwrap_or_default();
-        self.failover = take(&mut all, "failover", |_, value| failover("haggle.failover", &value))?.unwrap_or_default();
+        self.failover = take(&mut all, "failover", |_, value| failover("haggle.failover", &value))?;
         self.explain = take(&mut all, "explain", |_, value| flag("haggle.explain", value))?.unwrap_or(false);
         nothing_else(&all, "haggle")
     }

@@ -4,12 +4,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures::{FutureExt, StreamExt, select_biased};
 use haggle::{
-    Criteria, Error, Job, JobError, JobEvent, Model, Receipt,
-    core::{event::TakeOver, spec::Failover, time::Millis, wire::message::Channel},
+    Error, Job, JobError, JobEvent, Model, Receipt,
+    core::{event::TakeOver, time::Millis, wire::message::Channel},
 };
 use hyper::{HeaderMap, header::HeaderValue};
 
 use crate::{
+    calls::{Calls, Malformed, ToolCall},
+    catalog,
     errors::Refused,
     failure,
     jobs::{self, Record},
@@ -17,6 +19,8 @@ use crate::{
     shop::{Permit, Shop},
     units::units,
 };
+
+const MALFORMED: &str = "the provider's call of a tool is malformed";
 
 /// What comes of a job.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(crate) enum Step {
     Thought(String),
     /// Why the model does not answer, in its own words.
     Refusal(String),
+    /// A call of a tool.
+    Call(ToolCall),
     /// It is complete.
     Ended(Receipt),
 }
@@ -39,10 +45,15 @@ pub(crate) struct Purchase {
     job: Option<Job>,
     pub(crate) model: Model,
     pub(crate) record: jobs::Shared,
-    /// What came before it was known that there is an answer.
-    lead: VecDeque<Step>,
+    /// What came and was not taken yet.
+    steps: VecDeque<Step>,
     /// Of a job that may begin anew: nothing is told before it is complete.
     held: Option<Vec<Step>>,
+    calls: Calls,
+    /// Something of the answer was taken, and cannot be taken back.
+    is_given: bool,
+    /// Why it was cancelled here.
+    fault: Option<&'static str>,
     permit: Option<Permit>,
     is_stopping: bool,
 }
@@ -58,7 +69,10 @@ pub(crate) async fn begin(shop: Arc<Shop>, order: Order, owner: Option<usize>) -
                 purchase.permit = permit.take();
                 return Ok(purchase);
             }
-            Err(refused) if failure::is_of_the_model(&refused) => drop(last.get_or_insert(refused)),
+            Err(refused) if failure::is_of_the_model(&refused) => {
+                let refused = nobody_offers(&shop, &order, model, refused).await;
+                last.get_or_insert(refused);
+            }
             Err(refused) => return Err(refused),
         }
     }
@@ -74,23 +88,38 @@ async fn attempt(shop: &Arc<Shop>, order: &Order, model: &Model, owner: Option<u
     let submitted = shop.node.submit(order.job(model, max_tokens, budget)).await;
     let job = submitted.map_err(|error| failure::refused(&error, model))?;
     let record = shop.jobs.add(Record::new(job.id(), model.clone(), owner));
-    let held = (order.terms.failover == Failover::Restart).then(Vec::new);
+    let held = order.is_held_back().then(Vec::new);
     let mut purchase = Purchase {
         shop: shop.clone(),
         job: Some(job),
         model: model.clone(),
         record,
-        lead: VecDeque::new(),
+        steps: VecDeque::new(),
         held,
+        calls: Calls::default(),
+        is_given: false,
+        fault: None,
         permit: None,
         is_stopping: false,
     };
-    loop {
-        let step = purchase.come().await?;
-        let is_answer = !matches!(step, Step::Note(_));
-        purchase.lead.push_back(step);
-        if is_answer {
-            return Ok(purchase);
+    while purchase.steps.iter().all(|step| matches!(step, Step::Note(_))) {
+        purchase.come().await?;
+    }
+    Ok(purchase)
+}
+
+/// What a request needs and nobody who sells the model offers is refused by its name.
+async fn nobody_offers(shop: &Shop, order: &Order, model: &Model, refused: Refused) -> Refused {
+    if order.features.is_empty() || !matches!(refused.code, "no_provider" | "model_not_found") {
+        return refused;
+    }
+    let sold = shop.catalog.look(&shop.node).await.unwrap_or_default();
+    let lacks = |feature| catalog::offers(&sold, model).is_some_and(|offered| !offered.contain(feature));
+    match order.features.iter().find(|(_, feature)| lacks(*feature)) {
+        None => refused,
+        Some((param, feature)) => {
+            let named = feature.names().collect::<Vec<_>>().join(", ");
+            Refused::unsupported_parameter(param.clone(), &format!("nobody who sells this model offers {named}"))
         }
     }
 }
@@ -100,8 +129,7 @@ async fn room(shop: &Shop, order: &Order, model: &Model) -> u64 {
     const A_LOOK: Millis = Millis(5_000);
     /// Bytes of a prompt that are a token at least.
     const BYTES_PER_TOKEN: u64 = 4;
-    let criteria: Criteria = order.terms.criteria(model);
-    let found = shop.node.discover(criteria, Some(A_LOOK)).await;
+    let found = shop.node.discover(order.criteria(model), Some(A_LOOK)).await;
     let sellers = found.map(|found| found.providers).unwrap_or_default();
     let is = |entry: &&haggle::core::wire::message::ModelAdvert| entry.model == *model || entry.aliases.contains(model);
     let entries = sellers.iter().filter_map(|(_, advert)| advert.models.iter().find(is));
@@ -114,9 +142,12 @@ async fn room(shop: &Shop, order: &Order, model: &Model) -> u64 {
 impl Purchase {
     /// What comes next; nothing follows an ending. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, Refused> {
-        match self.lead.pop_front() {
-            Some(step) => Ok(step),
-            None => self.come().await,
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                self.is_given |= !matches!(step, Step::Note(_));
+                return Ok(step);
+            }
+            self.come().await?;
         }
     }
 
@@ -139,7 +170,8 @@ impl Purchase {
         }
     }
 
-    async fn come(&mut self) -> Result<Step, Refused> {
+    /// Waits for more steps.
+    async fn come(&mut self) -> Result<(), Refused> {
         loop {
             let Some(job) = &mut self.job else { return Err(failure::stopping()) };
             let item = if self.is_stopping {
@@ -158,8 +190,9 @@ impl Purchase {
             };
             match item {
                 Some(Ok(event)) => {
-                    if let Some(step) = self.take(event) {
-                        return Ok(step);
+                    self.take(event)?;
+                    if !self.steps.is_empty() {
+                        return Ok(());
                     }
                 }
                 Some(Err(error)) => return Err(self.failed(&error)),
@@ -174,41 +207,89 @@ impl Purchase {
     fn failed(&mut self, error: &JobError) -> Refused {
         self.job = None;
         jobs::lock(&self.record).ended(error.code(), &error.bill);
-        failure::of_job(&error.failure, &error.bill, &self.model)
+        match self.fault {
+            Some(fault) => failure::interrupted(fault, "given_up", &error.bill),
+            None => failure::of_job(&error.failure, &error.bill, &self.model),
+        }
     }
 
-    fn take(&mut self, event: JobEvent) -> Option<Step> {
-        if let JobEvent::Tokens { text, channel, .. } = event {
-            jobs::lock(&self.record).tokens_came();
-            return self.said(channel, text);
-        }
-        if let JobEvent::Finished(receipt) = event {
-            self.job = None;
-            jobs::lock(&self.record).finished(&receipt);
-            self.lead.extend(self.held.take().unwrap_or_default());
-            self.lead.push_back(Step::Ended(receipt));
-            return self.lead.pop_front();
-        }
-        let note = self.note(event)?;
-        jobs::lock(&self.record).step(&note);
-        Some(Step::Note(note))
-    }
-
-    fn said(&mut self, channel: Option<Channel>, text: String) -> Option<Step> {
-        let step = match channel {
-            _ if text.is_empty() => return None,
-            None => Step::Text(text),
-            Some(Channel::Thought) => Step::Thought(text),
-            Some(Channel::Refusal) => Step::Refusal(text),
-            // No tools were given.
-            Some(Channel::ToolCall) => return None,
-        };
-        match &mut self.held {
-            None => Some(step),
-            Some(held) => {
-                held.push(step);
-                None
+    fn take(&mut self, event: JobEvent) -> Result<(), Refused> {
+        match event {
+            // Cancelled here: how it ends is all that counts.
+            JobEvent::Tokens { .. } if self.fault.is_some() => {}
+            JobEvent::Tokens { text, channel, .. } => {
+                jobs::lock(&self.record).tokens_came();
+                if self.said(channel, text).is_err() {
+                    self.give_up(MALFORMED);
+                }
             }
+            JobEvent::Finished(receipt) => {
+                self.job = None;
+                jobs::lock(&self.record).finished(&receipt);
+                match self.calls.close() {
+                    Ok(call) => call.into_iter().for_each(|call| self.say(Step::Call(call))),
+                    Err(Malformed) => self.fault = Some(MALFORMED),
+                }
+                if let Some(fault) = self.fault {
+                    return Err(failure::interrupted(fault, "given_up", &receipt.bill));
+                }
+                self.steps.extend(self.held.take().unwrap_or_default());
+                self.steps.push_back(Step::Ended(receipt));
+            }
+            event => {
+                let Some(note) = self.note(event) else { return Ok(()) };
+                jobs::lock(&self.record).step(&note);
+                self.steps.push_back(Step::Note(note));
+            }
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, channel: Option<Channel>, text: String) -> Result<(), Malformed> {
+        if channel == Some(Channel::ToolCall) {
+            for call in self.calls.push(&text)? {
+                self.say(Step::Call(call));
+            }
+            return Ok(());
+        }
+        if let Some(call) = self.calls.close()? {
+            self.say(Step::Call(call));
+        }
+        match channel {
+            _ if text.is_empty() => {}
+            Some(Channel::Thought) => self.say(Step::Thought(text)),
+            Some(Channel::Refusal) => self.say(Step::Refusal(text)),
+            _ => self.say(Step::Text(text)),
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, step: Step) {
+        match &mut self.held {
+            None => self.steps.push_back(step),
+            Some(held) => held.push(step),
+        }
+    }
+
+    /// The answer cannot be completed. What it comes to by then is still told.
+    fn give_up(&mut self, fault: &'static str) {
+        self.fault = Some(fault);
+        if let Some(job) = &mut self.job {
+            job.cancel();
+        }
+    }
+
+    /// Another provider begins anew. What the client saw of the answer cannot be taken back.
+    fn restarted(&mut self) {
+        if self.is_given {
+            return self.give_up(
+                "the provider was lost after a part of the answer was delivered, and nobody can go on from there",
+            );
+        }
+        self.calls = Calls::default();
+        self.steps.retain(|step| matches!(step, Step::Note(_)));
+        if let Some(held) = &mut self.held {
+            held.clear();
         }
     }
 
@@ -226,8 +307,8 @@ impl Purchase {
             JobEvent::Resumed { peer, seq, .. } => format!("resumed {peer} at token {seq}"),
             JobEvent::TakenOver { peer, seq, how, .. } => {
                 jobs::lock(&self.record).taken_over(how);
-                if let (TakeOver::Restarted, Some(held)) = (how, &mut self.held) {
-                    held.clear();
+                if how == TakeOver::Restarted {
+                    self.restarted();
                 }
                 format!("taken-over {peer} at token {seq} {}", format!("{how:?}").to_lowercase())
             }

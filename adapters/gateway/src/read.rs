@@ -42,6 +42,13 @@ pub(crate) fn fields(name: &str, value: Value) -> Result<Map<String, Value>, Ref
     }
 }
 
+pub(crate) fn list(name: &str, value: Value) -> Result<Vec<Value>, Refused> {
+    match value {
+        Value::Array(items) => Ok(items),
+        _ => Err(Refused::value(name, "must be a list")),
+    }
+}
+
 /// A whole number from 1 on.
 pub(crate) fn count(name: &str, value: Value) -> Result<u64, Refused> {
     const MOST: u64 = 1 << 30;

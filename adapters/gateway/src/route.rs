@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use haggle::Model;
+use haggle::{Model, Receipt};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
     header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     body::{Body, json_response},
@@ -17,8 +17,10 @@ use crate::{
     failure, intake,
     order::Order,
     owner,
+    purchase::Purchase,
+    responses,
     shop::Shop,
-    stream,
+    stream::{self, Said, Voice},
 };
 
 /// Answers a request. Every answer has an id, and an envelope if it is an error.
@@ -56,32 +58,39 @@ async fn checked(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool
     let owner = shop.owner.who(headers)?;
     match path.as_str() {
         "/v1/chat/completions" => {
-            let order = order(request, chat::request::read).await?;
-            let ignored = order.ignored.clone();
-            let response = match order.stream {
-                true => {
-                    let voice = chat::answer::Chunks::new(order.include_usage);
-                    stream::respond(shop, order, owner, voice).await
-                }
-                false => stream::whole(shop, order, owner, chat::answer::whole).await?,
-            };
-            Ok(told(response, &ignored))
+            let order = order(request, chat::read).await?;
+            let voice = chat::Chunks::new(order.include_usage);
+            buy(shop, order, owner, voice, chat::whole).await
         }
         "/v1/completions" => {
             let order = order(request, completions::read).await?;
-            let ignored = order.ignored.clone();
-            let response = match order.stream {
-                true => {
-                    let voice = completions::Pieces::new(order.include_usage);
-                    stream::respond(shop, order, owner, voice).await
-                }
-                false => stream::whole(shop, order, owner, completions::whole).await?,
-            };
-            Ok(told(response, &ignored))
+            let voice = completions::Pieces::new(order.include_usage);
+            buy(shop, order, owner, voice, completions::whole).await
+        }
+        "/v1/responses" => {
+            let (order, echo) = order(request, responses::read).await?;
+            let voice = responses::Events::new(echo.clone());
+            let whole = |purchase: &Purchase, said, receipt: &Receipt| responses::whole(purchase, echo, said, receipt);
+            buy(shop, order, owner, voice, whole).await
         }
         "/v1/models" => get(method).map(|()| shop.clone())?.models().await,
         path => named(&shop, method, path, owner).await,
     }
+}
+
+async fn buy(
+    shop: Arc<Shop>,
+    order: Order,
+    owner: Option<usize>,
+    voice: impl Voice,
+    whole: impl FnOnce(&Purchase, Said, &Receipt) -> Value,
+) -> Result<Response<Body>, Refused> {
+    let ignored = order.ignored.clone();
+    let response = match order.stream {
+        true => stream::respond(shop, order, owner, voice).await,
+        false => stream::whole(shop, order, owner, whole).await?,
+    };
+    Ok(told(response, &ignored))
 }
 
 /// Paths that end in a name.
@@ -119,10 +128,10 @@ impl Shop {
     }
 }
 
-async fn order(
+async fn order<T>(
     request: Request<Incoming>,
-    read: impl FnOnce(&[u8], &HeaderMap) -> Result<Order, Refused>,
-) -> Result<Order, Refused> {
+    read: impl FnOnce(&[u8], &HeaderMap) -> Result<T, Refused>,
+) -> Result<T, Refused> {
     if *request.method() != Method::POST {
         return Err(Refused::method("POST"));
     }

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::{
     body::Body,
+    calls::ToolCall,
     errors::Refused,
     order::Order,
     purchase::{self, Purchase, Step},
@@ -44,9 +45,11 @@ pub(crate) trait Voice: Send + 'static {
     fn refusal(&mut self, text: &str, out: &mut String) {
         self.text(text, out);
     }
+    /// A call of a tool.
+    fn call(&mut self, _: &ToolCall, _: &mut String) {}
     /// The end of a complete answer.
     fn end(&mut self, purchase: &Purchase, receipt: &Receipt, out: &mut String);
-    /// An answer that will not be complete.
+    /// An answer that will not be complete. Neither a reason to finish nor `[DONE]`: clients would take what they have for the whole.
     fn failed(&mut self, refused: &Refused, out: &mut String) {
         event(&refused.envelope(), out);
     }
@@ -143,6 +146,7 @@ impl<V: Voice> Events<V> {
             Some(Ok(Step::Text(text))) => self.voice.text(&text, out),
             Some(Ok(Step::Thought(text))) => self.voice.thought(&text, out),
             Some(Ok(Step::Refusal(text))) => self.voice.refusal(&text, out),
+            Some(Ok(Step::Call(call))) => self.voice.call(&call, out),
             Some(Ok(Step::Ended(receipt))) => {
                 comment(&format!("owed {}", crate::units::units(receipt.bill.owed)), out);
                 return self.voice.end(&purchase, &receipt, out);
@@ -194,6 +198,7 @@ pub(crate) struct Said {
     pub(crate) text: String,
     pub(crate) thought: String,
     pub(crate) refusal: String,
+    pub(crate) calls: Vec<ToolCall>,
 }
 
 /// Buys, and waits for the whole answer.
@@ -211,6 +216,7 @@ pub(crate) async fn whole(
             Ok(Step::Text(more)) => said.text.push_str(&more),
             Ok(Step::Thought(more)) => said.thought.push_str(&more),
             Ok(Step::Refusal(more)) => said.refusal.push_str(&more),
+            Ok(Step::Call(call)) => said.calls.push(call),
             Ok(Step::Ended(receipt)) => {
                 let answer = render(&purchase, said, &receipt);
                 let mut response = crate::body::json_response(hyper::StatusCode::OK, &answer);

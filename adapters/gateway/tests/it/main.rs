@@ -7,5 +7,6 @@ mod client;
 mod market;
 mod owner;
 mod refusals;
+mod responses;
 mod runtimes;
 mod sockets;

@@ -17,7 +17,8 @@ fn every_refusal_has_the_one_envelope() {
     for (answer, expected) in [
         (get(at, "/v1/files"), (404, "unknown_url", "")),
         (get(at, "/"), (404, "unknown_url", "")),
-        (post(at, "/v1/responses", &json!({})), (404, "unknown_url", "")),
+        (post(at, "/v1/embeddings", &json!({})), (404, "unknown_url", "")),
+        (post(at, "/v1/responses", &json!({})), (400, "missing_parameter", "model")),
         (get(at, CHAT), (405, "method_not_allowed", "")),
         (post(at, "/v1/models", &json!({})), (405, "method_not_allowed", "")),
         (get(at, "/v1/haggle/jobs/unknown"), (404, "job_not_found", "")),
@@ -26,6 +27,11 @@ fn every_refusal_has_the_one_envelope() {
         (post(at, CHAT, &json!({"messages": []})), (400, "missing_parameter", "model")),
         (post(at, CHAT, &chat(json!({"n": 2}))), (400, "unsupported_parameter", "n")),
         (post(at, CHAT, &chat(json!({"tools": [{}]}))), (400, "unsupported_parameter", "tools")),
+        (post(at, CHAT, &chat(json!({"tools": [{}], "tool_choice": "auto"}))), (400, "unsupported_parameter", "tools")),
+        (
+            post(at, CHAT, &chat(json!({"response_format": {"type": "json_object"}}))),
+            (400, "unsupported_parameter", "response_format"),
+        ),
         (post(at, CHAT, &chat(json!({"temperature": 3}))), (400, "invalid_value", "temperature")),
         (post(at, CHAT, &chat(json!({"model": "unknown"}))), (404, "model_not_found", "model")),
     ] {

@@ -1,21 +1,34 @@
-//! A chat's answer, whole or in chunks.
+//! `POST /v1/chat/completions`: what is asked, and the answer, whole or in chunks.
 
 use haggle::{Receipt, core::wire::message::EndReason};
+use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{
+    calls::ToolCall,
     errors::Refused,
-    jobs,
+    fields::CHAT,
+    jobs, messages,
+    order::Order,
     purchase::Purchase,
+    read::object,
     stream::{Said, Voice, event},
     units::units,
 };
+
+pub(crate) fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Order, Refused> {
+    Order::read(CHAT, object(bytes)?, headers, |body, asked| {
+        let messages = messages::read(body, asked)?;
+        messages::prompt(messages, asked)
+    })
+}
 
 /// Why an answer ended, in OpenAI's words.
 pub(crate) fn finish_reason(receipt: &Receipt) -> &'static str {
     match receipt.reason {
         EndReason::Length | EndReason::Context => "length",
         EndReason::Filtered => "content_filter",
+        EndReason::ToolCalls => "tool_calls",
         _ => "stop",
     }
 }
@@ -29,13 +42,19 @@ pub(crate) fn usage(receipt: &Receipt) -> Value {
 }
 
 pub(crate) fn whole(purchase: &Purchase, said: Said, receipt: &Receipt) -> Value {
-    let Said { text, thought, refusal } = said;
+    let Said { text, thought, refusal, calls } = said;
     let mut message = json!({"role": "assistant", "content": text, "refusal": null});
     if !refusal.is_empty() {
         message["refusal"] = refusal.into();
     }
     if !thought.is_empty() {
         message["reasoning_content"] = thought.into();
+    }
+    if !calls.is_empty() {
+        if message["content"] == "" {
+            message["content"] = Value::Null;
+        }
+        message["tool_calls"] = calls.iter().map(call_json).collect();
     }
     let record = jobs::lock(&purchase.record);
     json!({
@@ -49,15 +68,21 @@ pub(crate) fn whole(purchase: &Purchase, said: Said, receipt: &Receipt) -> Value
     })
 }
 
+fn call_json(call: &ToolCall) -> Value {
+    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
+}
+
 /// Chunks of one answer: `id`, `created` and `model` are the same in all of them.
 pub(crate) struct Chunks {
     include_usage: bool,
     frame: Value,
+    /// Calls of tools so far.
+    calls: u32,
 }
 
 impl Chunks {
     pub(crate) fn new(include_usage: bool) -> Self {
-        Chunks { include_usage, frame: Value::Null }
+        Chunks { include_usage, frame: Value::Null, calls: 0 }
     }
 
     fn chunk(&self, delta: Value, reason: Option<&str>, out: &mut String) {
@@ -90,6 +115,13 @@ impl Voice for Chunks {
         self.chunk(json!({"refusal": text}), None, out);
     }
 
+    fn call(&mut self, call: &ToolCall, out: &mut String) {
+        let mut delta = call_json(call);
+        delta["index"] = self.calls.into();
+        self.calls += 1;
+        self.chunk(json!({"tool_calls": [delta]}), None, out);
+    }
+
     fn end(&mut self, purchase: &Purchase, receipt: &Receipt, out: &mut String) {
         self.chunk(json!({}), Some(finish_reason(receipt)), out);
         if self.include_usage {
@@ -100,10 +132,5 @@ impl Voice for Chunks {
             event(&last, out);
         }
         out.push_str("data: [DONE]\n\n");
-    }
-
-    // Neither a reason to finish nor [DONE]: clients would take what they have for the whole.
-    fn failed(&mut self, refused: &Refused, out: &mut String) {
-        event(&refused.envelope(), out);
     }
 }
