@@ -111,6 +111,11 @@ fn is(entry: &ModelAdvert, model: &Model) -> bool {
     entry.model == *model || entry.aliases.contains(model)
 }
 
+/// What a provider says of a model.
+pub(crate) fn entry<'a>(advert: &'a Advert, model: &Model) -> Option<&'a ModelAdvert> {
+    advert.models.iter().find(|entry| is(entry, model))
+}
+
 /// What those who sell a model offer beyond text, all of them together; `None` if nobody sells it.
 pub(crate) fn offers(sold: &[(PeerId, Advert)], model: &Model) -> Option<Features> {
     let entries = sold.iter().flat_map(|(_, advert)| &advert.models).filter(|entry| is(entry, model));

@@ -38,6 +38,8 @@ pub(crate) fn usage(receipt: &Receipt) -> Value {
     json!({
         "prompt_tokens": receipt.prompt_tokens, "completion_tokens": receipt.tokens,
         "total_tokens": receipt.prompt_tokens.saturating_add(receipt.tokens), "cost": units(receipt.bill.owed),
+        "prompt_tokens_details": {"cached_tokens": receipt.cached.unwrap_or(0)},
+        "completion_tokens_details": {"reasoning_tokens": receipt.thought.unwrap_or(0)},
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a gateway is told at its start.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use haggle::{core::money::Amount, libp2p::PeerId};
 
@@ -9,6 +9,10 @@ use haggle::{core::money::Amount, libp2p::PeerId};
 pub struct Config {
     /// What one answer may cost at most, in micro-units, unless its request says less or more. Without one, only free providers are taken.
     pub budget: Option<Amount>,
+    /// What all answers of a day (in UTC) may cost together, in micro-units.
+    pub day_budget: Option<Amount>,
+    /// Where it is kept what was spent today, so that a restart does not give it anew. Without, in memory only.
+    pub spent: Option<PathBuf>,
     /// Tokens that an answer has at most whose request names no number.
     pub max_tokens: u64,
     /// Whoever knows one of these may spend. Without any, everybody who reaches the gateway: it must not listen beyond this
@@ -30,6 +34,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             budget: None,
+            day_budget: None,
+            spent: None,
             max_tokens: 1_024,
             keys: Vec::new(),
             allow_hosts: Vec::new(),
@@ -44,8 +50,10 @@ impl Default for Config {
 /// A secret that clients send as `Authorization: Bearer SECRET`, and whose it is.
 #[derive(Clone)]
 pub struct Key {
-    /// A name for people, in logs; never the secret.
+    /// A name for people, in logs and in the book of what was spent; never the secret.
     pub name: String,
+    /// What its answers of a day (in UTC) may cost together, in micro-units, besides the gateway's own.
+    pub day_budget: Option<Amount>,
     pub(crate) secret: String,
 }
 
@@ -59,7 +67,13 @@ impl Key {
         if secret.len() < 8 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(StartError::Key { name });
         }
-        Ok(Key { name, secret })
+        Ok(Key { name, day_budget: None, secret })
+    }
+
+    /// The same, with a budget of its own.
+    #[must_use]
+    pub fn with_day_budget(self, day_budget: Option<Amount>) -> Self {
+        Key { day_budget, ..self }
     }
 }
 
@@ -86,6 +100,14 @@ pub enum StartError {
         /// Where it was to listen.
         at: std::net::SocketAddr,
     },
+    /// What was spent cannot be read, or not be written.
+    #[error("cannot keep what is spent in {path}: {source}")]
+    Book {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The socket cannot be used.
     #[error("cannot listen: {0}; choose another port or address, port 0 takes any")]
     Listen(#[from] std::io::Error),
@@ -97,6 +119,7 @@ impl StartError {
         match self {
             StartError::Key { .. } => "gateway_key",
             StartError::Open { .. } => "gateway_open",
+            StartError::Book { .. } => "gateway_book",
             StartError::Listen(_) => "listen",
         }
     }

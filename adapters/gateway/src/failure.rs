@@ -92,6 +92,16 @@ fn over_budget(cheapest: u128, budget: u128) -> Refused {
     Refused::new(StatusCode::PAYMENT_REQUIRED, "budget_exceeded", text).details(figures(cheapest, budget))
 }
 
+/// Today's budget, of the gateway or of a key, has no room for it.
+pub(crate) fn day_is_spent(needed: u128, room: u128) -> Refused {
+    let text = format!(
+        "this answer costs at most {} units, and {} are left of today's budget: lower max_tokens, or come back tomorrow (UTC)",
+        units(needed),
+        units(room)
+    );
+    Refused::new(StatusCode::PAYMENT_REQUIRED, "budget_exceeded", text).details(figures(needed, room))
+}
+
 /// In units: what is needed, what there is, and what the cheapest offer costs.
 fn figures(cheapest: u128, available: u128) -> Value {
     json!({"required": units(cheapest), "available": units(available), "cheapest": units(cheapest)})

@@ -19,6 +19,7 @@ use crate::{
     config::{Config, StartError},
     jobs::Jobs,
     owner::Owner,
+    purse::Purse,
     runtime::Sockets,
     server,
     shop::Shop,
@@ -37,12 +38,14 @@ impl Gateway {
     /// Serves on a socket that listens. The node is the caller's to stop, after the gateway.
     ///
     /// # Errors
-    /// A socket that others reach while nobody needs a key, and one that cannot be used.
+    /// A socket that others reach while nobody needs a key, one that cannot be used, and a book of what was spent that cannot be kept.
     pub fn start<R: Sockets>(runtime: R, node: Node, config: Config, socket: TcpListener) -> Result<Self, StartError> {
         let address = socket.local_addr()?;
         if !address.ip().is_loopback() && config.keys.is_empty() {
             return Err(StartError::Open { at: address });
         }
+        let unusable = |source| StartError::Book { path: config.spent.clone().unwrap_or_default(), source };
+        let purse = Arc::new(Purse::open(&config).map_err(unusable)?);
         let (stop, stopping) = oneshot::channel();
         let (living, alive) = mpsc::channel(0);
         let spawner = runtime.clone();
@@ -50,6 +53,7 @@ impl Gateway {
             node,
             owner: Owner::new(&config),
             config,
+            purse,
             catalog: Catalog::default(),
             jobs: Jobs::default(),
             spawn: Arc::new(move |task| spawner.spawn(task)),

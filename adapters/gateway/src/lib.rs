@@ -33,6 +33,7 @@
 
 mod bill;
 mod body;
+mod book;
 mod calls;
 mod catalog;
 mod chat;
@@ -49,6 +50,7 @@ mod messages;
 mod order;
 mod owner;
 mod purchase;
+mod purse;
 mod read;
 mod responses;
 mod route;

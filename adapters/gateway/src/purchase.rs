@@ -5,7 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 use futures::{FutureExt, StreamExt, select_biased};
 use haggle::{
     Error, Job, JobError, JobEvent, Model, Receipt,
-    core::{event::TakeOver, time::Millis, wire::message::Channel},
+    core::{
+        event::TakeOver,
+        money::{self, Amount, Tariff},
+        time::Millis,
+        wire::message::{Channel, ModelAdvert},
+    },
 };
 use hyper::{HeaderMap, header::HeaderValue};
 
@@ -16,6 +21,7 @@ use crate::{
     failure,
     jobs::{self, Record},
     order::Order,
+    purse::Reservation,
     shop::{Permit, Shop},
     units::units,
 };
@@ -54,6 +60,8 @@ pub(crate) struct Purchase {
     is_given: bool,
     /// Why it was cancelled here.
     fault: Option<&'static str>,
+    /// Of today's budget.
+    reserved: Option<Reservation>,
     permit: Option<Permit>,
     is_stopping: bool,
 }
@@ -85,8 +93,19 @@ async fn attempt(shop: &Arc<Shop>, order: &Order, model: &Model, owner: Option<u
         None => room(shop, order, model).await,
     };
     let budget = order.terms.budget.or(shop.config.budget);
-    let submitted = shop.node.submit(order.job(model, max_tokens, budget)).await;
-    let job = submitted.map_err(|error| failure::refused(&error, model))?;
+    let reserved = match shop.purse.bounds(owner) {
+        true => Some(set_aside(shop, order, model, max_tokens, budget, owner).await?),
+        false => None,
+    };
+    let budget = reserved.as_ref().map(|reserved| reserved.amount).or(budget);
+    let job = match shop.node.submit(order.job(model, max_tokens, budget)).await {
+        Ok(job) => job,
+        Err(error) => {
+            // Nothing was begun.
+            reserved.into_iter().for_each(|reserved| reserved.settle(0));
+            return Err(failure::refused(&error, model));
+        }
+    };
     let record = shop.jobs.add(Record::new(job.id(), model.clone(), owner));
     let held = order.is_held_back().then(Vec::new);
     let mut purchase = Purchase {
@@ -99,6 +118,7 @@ async fn attempt(shop: &Arc<Shop>, order: &Order, model: &Model, owner: Option<u
         calls: Calls::default(),
         is_given: false,
         fault: None,
+        reserved,
         permit: None,
         is_stopping: false,
     };
@@ -124,19 +144,45 @@ async fn nobody_offers(shop: &Shop, order: &Order, model: &Model, refused: Refus
     }
 }
 
+/// A search takes no longer; mostly everybody is known.
+const A_LOOK: Millis = Millis(5_000);
+
+/// Those who sell what is ordered, as they describe it.
+async fn sellers(shop: &Shop, order: &Order, model: &Model) -> Vec<ModelAdvert> {
+    let found = shop.node.discover(order.criteria(model), Some(A_LOOK)).await;
+    let adverts = found.map(|found| found.providers).unwrap_or_default();
+    adverts.iter().filter_map(|(_, advert)| catalog::entry(advert, model).cloned()).collect()
+}
+
 /// Tokens for a client who names no number: as many as the gateway is set to, if the model's context has room for them.
 async fn room(shop: &Shop, order: &Order, model: &Model) -> u64 {
-    const A_LOOK: Millis = Millis(5_000);
     /// Bytes of a prompt that are a token at least.
     const BYTES_PER_TOKEN: u64 = 4;
-    let found = shop.node.discover(order.criteria(model), Some(A_LOOK)).await;
-    let sellers = found.map(|found| found.providers).unwrap_or_default();
-    let is = |entry: &&haggle::core::wire::message::ModelAdvert| entry.model == *model || entry.aliases.contains(model);
-    let entries = sellers.iter().filter_map(|(_, advert)| advert.models.iter().find(is));
-    let context = entries.map(|entry| u64::from(entry.context)).max();
+    let context = sellers(shop, order, model).await.iter().map(|entry| u64::from(entry.context)).max();
     let prompt = order.prompt.encode().len() as u64 / BYTES_PER_TOKEN;
     let room = context.map_or(u64::MAX, |context| context.saturating_sub(1).saturating_sub(prompt).max(1));
     shop.config.max_tokens.min(room)
+}
+
+/// Sets aside what the cheapest answer can cost: twice, if there is so much, so that a provider that is lost can be replaced.
+async fn set_aside(
+    shop: &Shop,
+    order: &Order,
+    model: &Model,
+    max_tokens: u64,
+    budget: Option<Amount>,
+    owner: Option<usize>,
+) -> Result<Reservation, Refused> {
+    let bytes = order.prompt.encode().len() as u64;
+    let sellers = sellers(shop, order, model).await;
+    let costs = sellers.iter().filter_map(|entry| {
+        let fee_in = money::fee_in(entry.price_in, entry.bytes_per_token, bytes)?;
+        Amount::try_from(Tariff { fee_in, price_out: entry.price_out }.cost(max_tokens)).ok()
+    });
+    // Who may spend less than that is refused by the node, and without a seller there is nothing to be spent.
+    let most = budget.unwrap_or(Amount::MAX);
+    let needed = costs.min().unwrap_or(0).min(most);
+    shop.purse.reserve(owner, needed, needed.saturating_mul(2).min(most)).await
 }
 
 impl Purchase {
@@ -204,9 +250,16 @@ impl Purchase {
         }
     }
 
+    fn settle(&mut self, owed: u128) {
+        if let Some(reserved) = self.reserved.take() {
+            reserved.settle(owed);
+        }
+    }
+
     fn failed(&mut self, error: &JobError) -> Refused {
         self.job = None;
         jobs::lock(&self.record).ended(error.code(), &error.bill);
+        self.settle(error.bill.owed);
         match self.fault {
             Some(fault) => failure::interrupted(fault, "given_up", &error.bill),
             None => failure::of_job(&error.failure, &error.bill, &self.model),
@@ -226,6 +279,7 @@ impl Purchase {
             JobEvent::Finished(receipt) => {
                 self.job = None;
                 jobs::lock(&self.record).finished(&receipt);
+                self.settle(receipt.bill.owed);
                 match self.calls.close() {
                     Ok(call) => call.into_iter().for_each(|call| self.say(Step::Call(call))),
                     Err(Malformed) => self.fault = Some(MALFORMED),
@@ -323,13 +377,20 @@ impl Drop for Purchase {
     fn drop(&mut self) {
         let Some(mut job) = self.job.take() else { return };
         job.cancel();
-        let (record, permit) = (self.record.clone(), self.permit.take());
+        let (record, permit, mut reserved) = (self.record.clone(), self.permit.take(), self.reserved.take());
         (self.shop.spawn)(Box::pin(async move {
+            let mut settle = |owed| reserved.take().into_iter().for_each(|reserved: Reservation| reserved.settle(owed));
             while let Some(item) = job.next().await {
                 match item {
-                    Ok(JobEvent::Finished(receipt)) => jobs::lock(&record).finished(&receipt),
+                    Ok(JobEvent::Finished(receipt)) => {
+                        jobs::lock(&record).finished(&receipt);
+                        settle(receipt.bill.owed);
+                    }
                     Ok(_) => {}
-                    Err(error) => jobs::lock(&record).ended(error.code(), &error.bill),
+                    Err(error) => {
+                        jobs::lock(&record).ended(error.code(), &error.bill);
+                        settle(error.bill.owed);
+                    }
                 }
             }
             drop(permit);

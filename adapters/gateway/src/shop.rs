@@ -9,12 +9,13 @@ use futures::{channel::oneshot, future};
 use haggle::{Node, runtime::Task};
 use hyper::StatusCode;
 
-use crate::{catalog::Catalog, config::Config, errors::Refused, jobs::Jobs, owner::Owner};
+use crate::{catalog::Catalog, config::Config, errors::Refused, jobs::Jobs, owner::Owner, purse::Purse};
 
 pub(crate) struct Shop {
     pub(crate) node: Node,
     pub(crate) config: Config,
     pub(crate) owner: Owner,
+    pub(crate) purse: Arc<Purse>,
     pub(crate) catalog: Catalog,
     pub(crate) jobs: Jobs,
     pub(crate) spawn: Arc<dyn Fn(Task) + Send + Sync>,

@@ -17,13 +17,16 @@ pub(crate) struct Gateway {
     /// one, only free providers are taken]
     #[arg(long, value_name = "N", value_parser = parse_amount, allow_negative_numbers = true)]
     pub(crate) budget: Option<Amount>,
+    /// What all answers of a day, in UTC, may cost together, in units; needs --state
+    #[arg(long, value_name = "N", value_parser = parse_amount, allow_negative_numbers = true, requires = "state")]
+    pub(crate) budget_per_day: Option<Amount>,
     /// Tokens of an answer at most, where its request names no number
     #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = at_least_one)]
     pub(crate) max_tokens: u64,
-    /// The variable that holds a key, which clients then have to send; repeatable
-    #[arg(long, value_name = "VAR")]
+    /// The variable that holds a key, which clients then have to send, and what it may spend a day; repeatable
+    #[arg(long, value_name = "VAR[=N]")]
     pub(crate) key_env: Vec<String>,
-    /// A file with a key in each line, which clients then have to send; repeatable
+    /// A file with a key in each line, which clients then have to send, and behind it what it may spend a day; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Vec<PathBuf>,
     /// Another name that clients may call the gateway by; repeatable
@@ -32,7 +35,7 @@ pub(crate) struct Gateway {
     /// A web page's origin that may spend, such as https://chat.example.org; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
-    /// Keep how providers have served, and this node's key, in a directory
+    /// Keep what was spent today, how providers have served, and this node's key in a directory
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     #[command(flatten)]

@@ -16,6 +16,7 @@ use crate::{
     args::{Gateway, Global},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
+    money::parse_amount,
     runtime,
     screen::{Screen, tell_json},
     signals::{Signals, Wish},
@@ -23,6 +24,8 @@ use crate::{
 
 /// Whoever waits for an answer hears within this time that there will be none.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// In the state directory: what was spent today.
+const SPENT: &str = "spent.jsonl";
 /// No file of keys is longer.
 const MAX_KEYS: u64 = 64 << 10;
 
@@ -38,6 +41,8 @@ pub(crate) async fn run(global: &Global, args: &Gateway) -> Result<Exit, Failed>
     drop(buyer.node.restored());
     let config = Config {
         budget: args.budget.or(buyer.budget),
+        day_budget: args.budget_per_day,
+        spent: args.state.as_ref().map(|state| state.join(SPENT)),
         max_tokens: args.max_tokens,
         keys,
         allow_hosts: args.allow_host.clone(),
@@ -45,7 +50,7 @@ pub(crate) async fn run(global: &Global, args: &Gateway) -> Result<Exit, Failed>
         bootstrap: buyer::named(buyer.bootstrap_nodes()).iter().filter_map(haggle::id::to_libp2p).collect(),
         ..Config::default()
     };
-    let (peer, budget) = (buyer.node.peer_id(), config.budget);
+    let (peer, budget) = (buyer.node.peer_id(), config.budget.or(config.day_budget));
     let gateway = match runtime::gateway(buyer.node.clone(), config, socket) {
         Ok(gateway) => gateway,
         Err(failed) => return buyer.end(Err(failed)).await,
@@ -76,23 +81,36 @@ fn print(url: &str, has_budget: bool, peer: &PeerId) -> io::Result<()> {
 /// The keys that clients have to know.
 fn keys(args: &Gateway) -> Result<Vec<Key>, Failed> {
     let mut keys = Vec::new();
-    for name in &args.key_env {
+    for text in &args.key_env {
+        let (name, day_budget) = text.split_once('=').map_or((text.as_str(), None), |(name, n)| (name, Some(n)));
         let secret = std::env::var(name).map_err(|_| Failed::config(format!("--key-env: {name} is not set")))?;
-        keys.push(Key::new(name, secret)?);
+        keys.push(key(name.to_owned(), &secret, day_budget)?);
     }
     for file in &args.key_file {
         let text = read(file)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let of_file: Vec<Key> = lines
-            .enumerate()
-            .map(|(at, line)| Key::new(format!("{}:{}", file.display(), at + 1), line))
-            .collect::<Result<_, _>>()?;
+        let of_file = lines.enumerate().map(|(at, line)| {
+            let (secret, day_budget) =
+                line.split_once(char::is_whitespace).map_or((line, None), |(secret, n)| (secret, Some(n.trim())));
+            key(format!("{}:{}", file.display(), at + 1), secret, day_budget)
+        });
+        let of_file = of_file.collect::<Result<Vec<_>, _>>()?;
         if of_file.is_empty() {
             return Err(Failed::config(format!("--key-file: {} has no key: write one in a line", file.display())));
         }
         keys.extend(of_file);
     }
+    if args.state.is_none() && keys.iter().any(|key| key.day_budget.is_some()) {
+        let text = "a budget a day needs --state DIR: without it a restart would give it anew";
+        return Err(Failed::config(text.to_owned()));
+    }
     Ok(keys)
+}
+
+fn key(name: String, secret: &str, day_budget: Option<&str>) -> Result<Key, Failed> {
+    let wrong = |error| Failed::config(format!("the budget of the key {name:?} is in units a day: {error}"));
+    let day_budget = day_budget.map(parse_amount).transpose().map_err(wrong)?;
+    Ok(Key::new(name, secret)?.with_day_budget(day_budget))
 }
 
 fn read(file: &Path) -> Result<String, Failed> {

@@ -30,9 +30,9 @@ fn frame(purchase: &Purchase, echo: Map<String, Value>) -> Value {
 fn usage(receipt: &Receipt) -> Value {
     json!({
         "input_tokens": receipt.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": receipt.cached.unwrap_or(0), "cache_write_tokens": 0},
         "output_tokens": receipt.tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": receipt.thought.unwrap_or(0)},
         "total_tokens": receipt.prompt_tokens.saturating_add(receipt.tokens), "cost": units(receipt.bill.owed),
     })
 }

@@ -3,6 +3,7 @@
 //! Nothing waits for a time to pass: a test reads what is sent, and fails when it does not come.
 
 mod answers;
+mod budgets;
 mod client;
 mod market;
 mod owner;
