@@ -2,7 +2,8 @@
 //!
 //! # What cannot be set
 //!
-//! What two peers have to agree on, and what nobody has a reason to change, stands beside the code that it bounds, with its source:
+//! What two peers have to agree on, and what nobody has a reason to change, stands beside the code that it bounds (in this file, if
+//! that is several rooms), with its source:
 //!
 //! | file | constants |
 //! | --- | --- |
@@ -150,7 +151,7 @@ pub struct Policy {
     pub first_token: Millis,
     /// Nothing at all is heard.
     pub idle: Millis,
-    /// No token comes, though the window has room.
+    /// No token comes, though less than half of the window is full.
     pub token_gap: Millis,
     /// An acknowledgement waits at most this long for company.
     pub ack_delay: Millis,
