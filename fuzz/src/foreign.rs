@@ -153,7 +153,7 @@ fn text(cursor: &mut Cursor<'_>) -> Vec<u8> {
 }
 
 fn steps(stream: &[u8]) -> Vec<Step> {
-    let mut answer = Answer::new(Asked { max_tokens: 1000, context: u32::MAX, prefix: None });
+    let mut answer = Answer::new(Asked { max_tokens: 1000, context: u32::MAX, is_text: false, prefix: None });
     answer.feed(stream);
     answer.end(None);
     std::iter::from_fn(|| answer.step()).collect()

@@ -16,7 +16,7 @@ pub fn upstream(data: &[u8]) {
     let mut cursor = Cursor::new(data);
     let kind = cursor.byte();
     let prefix = (kind & 2 > 0).then(|| ("word ".to_owned(), u32::from(kind & 4) + 1));
-    let asked = Asked { max_tokens: u32::from(cursor.byte()) + 1, context: 64, prefix };
+    let asked = Asked { max_tokens: u32::from(cursor.byte()) + 1, context: 64, is_text: kind & 8 > 0, prefix };
     let (stream, pieces) = cursor.pieces();
     assert_eq!(events(&[stream]), events(&pieces));
     let steps = steps(&asked, &[stream]);

@@ -1,6 +1,9 @@
 //! Engines of one's own, in place of the scripted one.
 
-use haggle_core::{event::Work, wire::message::EndReason};
+use haggle_core::{
+    event::Work,
+    wire::message::{Channel, EndReason},
+};
 
 /// An engine of one's own. It computes at once whatever it is asked for; the node's [`crate::EngineScript`] says how much
 /// virtual time that took.
@@ -41,6 +44,8 @@ pub struct Words {
     pub text: String,
     /// Their ids, 4 bytes each, if they are known.
     pub ids: Option<Vec<u8>>,
+    /// What it is, if not the answer's text.
+    pub channel: Option<Channel>,
 }
 
 /// An attempt that was lost with a fork: it ends as if the engine had failed.

@@ -1,19 +1,24 @@
 //! Tells of jobs: to people in words, to programs in JSON lines.
 
+mod json;
+
 use std::{collections::BTreeMap, io};
 
 use haggle::{
     JobError, JobEvent, Offer, Receipt,
     core::{
-        event::{Bill, ChoiceReason, Failure, Interrupted, PassedOver, TakeOver},
-        machine::QueryOutcome,
+        event::{Bill, ChoiceReason, TakeOver},
         money::Tariff,
         wire::message::{Channel, EndReason},
     },
     id,
     libp2p::PeerId,
 };
-use serde_json::{Value, json};
+use serde_json::json;
+
+pub(crate) use json::offer_json;
+
+use json::{ended_json, to_json};
 
 use crate::{
     explain,
@@ -39,6 +44,10 @@ pub(crate) struct Narrator {
     /// Offers since the last award.
     offers: usize,
     awarded: bool,
+    /// What the model thinks is shown, beside the answer.
+    thoughts: bool,
+    /// The last thing that was written is a part of a thought.
+    in_thought: bool,
     /// The last thing that was written is a part of the answer.
     in_answer: bool,
     /// The answer's last line has no end yet.
@@ -76,6 +85,8 @@ impl Narrator {
             opening: String::new(),
             offers: 0,
             awarded: false,
+            thoughts: false,
+            in_thought: false,
             in_answer: false,
             in_line: false,
             said_something: false,
@@ -88,6 +99,12 @@ impl Narrator {
     /// The answer is a message, not the rest of a text.
     pub(crate) fn of_chat(mut self) -> Self {
         self.chat = true;
+        self
+    }
+
+    /// Whether what the model thinks is shown.
+    pub(crate) fn with_thoughts(mut self, shown: bool) -> Self {
+        self.thoughts = shown;
         self
     }
 
@@ -104,7 +121,7 @@ impl Narrator {
 
     /// Some time has passed: shows what is waited for, where that has a line of its own.
     pub(crate) fn wait(&self) {
-        let has_line = self.talk == Screen::Err && !(self.in_answer && self.mixed);
+        let has_line = self.talk == Screen::Err && !(self.in_answer && self.mixed) && !self.in_thought;
         if let Some(waiting) = self.waiting.as_ref().filter(|_| has_line && !self.json) {
             waiting.draw();
         }
@@ -180,6 +197,7 @@ impl Narrator {
                 let text = format!("{} takes over at token {seq}: {}", self.name(peer), taken_over(*how));
                 self.line("over", text)
             }
+            JobEvent::Tokens { text, channel: Some(Channel::Thought), .. } if self.thoughts => self.thought(text),
             // Who asked reads a refusal as the answer.
             JobEvent::Tokens { text, channel: None | Some(Channel::Refusal), .. } => self.tokens(text),
             _ => Ok(()),
@@ -237,7 +255,11 @@ impl Narrator {
                 0 => "tokens read: not told".into(),
                 read => format!("{read} tokens read"),
             };
-            self.line("end", format!("{read}, {} written: {}", receipt.tokens, end(receipt.reason)))?;
+            let thought = match receipt.thought {
+                None | Some(0) => String::new(),
+                Some(thought) => format!(" ({thought} of them thought)"),
+            };
+            self.line("end", format!("{read}, {} written{thought}: {}", receipt.tokens, end(receipt.reason)))?;
             if !self.said_something {
                 self.line("empty", if self.chat { EMPTY_MESSAGE } else { EMPTY_TEXT })?;
             }
@@ -275,6 +297,9 @@ impl Narrator {
 
     /// Sets what follows off from the answer, if both go to the same place.
     fn set_off(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.in_thought) {
+            self.talk.put(b"\n")?;
+        }
         if std::mem::take(&mut self.in_answer) && self.mixed {
             self.end_line()?;
             Screen::Out.put(b"\n")?;
@@ -296,6 +321,9 @@ impl Narrator {
         if text.is_empty() {
             return Ok(());
         }
+        if self.in_thought {
+            self.set_off()?;
+        }
         if !self.in_answer && self.mixed {
             // The part before a takeover was set off below.
             let opening = self.style.bold(&std::mem::take(&mut self.opening));
@@ -308,6 +336,16 @@ impl Narrator {
             true => Screen::Out.put(text.as_bytes()),
             false => Screen::Out.put(visible(text).as_bytes()),
         }
+    }
+
+    /// What is thought goes where people are told, never where the answer goes alone.
+    fn thought(&mut self, text: &str) -> io::Result<()> {
+        if !self.in_thought {
+            self.set_off()?;
+            self.talk.put(b"\n")?;
+        }
+        self.in_thought = true;
+        self.talk.paint(&self.style.dim(text))
     }
 
     fn name(&self, peer: &PeerId) -> String {
@@ -359,138 +397,10 @@ fn end(reason: EndReason) -> &'static str {
     }
 }
 
-/// An offer for programs. Money is in decimal units, prices are per 1,000,000 tokens.
-pub(crate) fn offer_json(offer: &Offer) -> Value {
-    json!({
-        "peer": offer.peer.to_string(),
-        "posted": offer.posted,
-        "fee_in": decimal(offer.tariff.fee_in),
-        "price_out": decimal(offer.tariff.price_out),
-        "cost": decimal(offer.cost),
-        "eta_ms": offer.eta.0,
-    })
-}
-
-fn to_json(event: &JobEvent) -> Value {
-    match event {
-        JobEvent::Weighed(weighing) => explain::to_json(weighing),
-        JobEvent::Asked { peer } => json!({"event": "job:asked", "peer": peer.to_string()}),
-        JobEvent::Offered(offer) => json!({"event": "job:offered", "offer": offer_json(offer)}),
-        JobEvent::PassedOver { peer, why } => json!({
-            "event": "job:passed-over", "peer": peer.to_string(), "reason": passed_over(*why), "text": why.to_string(),
-        }),
-        JobEvent::Awarded { attempt, offer, reason } => json!({
-            "event": "job:awarded", "attempt": attempt, "offer": offer_json(offer), "reason": reason,
-        }),
-        JobEvent::Negotiated { attempt, peer, tariff } => json!({
-            "event": "job:negotiated", "attempt": attempt, "peer": peer.to_string(),
-            "fee_in": decimal(tariff.fee_in), "price_out": decimal(tariff.price_out),
-        }),
-        JobEvent::Cut { attempt, peer, patience } => json!({
-            "event": "job:cut", "attempt": attempt, "peer": peer.to_string(), "patience_ms": patience.0,
-        }),
-        JobEvent::Resumed { attempt, peer, seq } => json!({
-            "event": "job:resumed", "attempt": attempt, "peer": peer.to_string(), "seq": seq,
-        }),
-        JobEvent::TakenOver { attempt, peer, seq, how } => json!({
-            "event": "job:taken-over", "attempt": attempt, "peer": peer.to_string(), "seq": seq, "how": how,
-        }),
-        JobEvent::Tokens { peer, seq, n, text, channel: None, .. } => json!({
-            "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text,
-        }),
-        JobEvent::Tokens { peer, seq, n, text, channel, .. } => json!({
-            "event": "stream:token", "peer": peer.to_string(), "seq": seq, "n": n, "text": text, "channel": channel,
-        }),
-        _ => json!({"event": "job:other"}),
-    }
-}
-
 fn taken_over(how: TakeOver) -> &'static str {
     match how {
         TakeOver::Exact => "the same text as if nothing had happened",
         TakeOver::Spliced => "it goes on in its own words",
         TakeOver::Restarted => "it begins anew",
     }
-}
-
-fn passed_over(why: PassedOver) -> &'static str {
-    match why {
-        PassedOver::Stream(_) => "unreachable",
-        PassedOver::Lost => "lost",
-        PassedOver::Declined(_) => "declined",
-        PassedOver::Late => "late",
-        PassedOver::Violation(_) => "violation",
-        PassedOver::Interrupted(_) => "interrupted",
-        PassedOver::OverBudget => "over_budget",
-        PassedOver::TooSlow => "too_slow",
-        PassedOver::Excluded => "excluded",
-    }
-}
-
-fn ended_json(ending: Result<&Receipt, &JobError>) -> Value {
-    match ending {
-        Ok(receipt) => json!({
-            "event": "job:ended", "outcome": "finished", "reason": receipt.reason, "text": end(receipt.reason),
-            // 0 is what a provider says that does not know.
-            "prompt_tokens": (receipt.prompt_tokens > 0).then_some(receipt.prompt_tokens),
-            "bill": bill_json(&receipt.bill),
-        }),
-        Err(error) => json!({
-            "event": "job:ended", "outcome": error.code(), "reason": reason(&error.failure),
-            "text": error.failure.to_string(), "bill": bill_json(&error.bill),
-            "no_retry": error.no_retry.map(|why| why.code()),
-            "no_retry_text": error.no_retry.map(|why| why.to_string()),
-        }),
-    }
-}
-
-/// What a failure is due to, by a stable name; its own where there is nothing more to say.
-fn reason(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::NobodyFound { unfit: 1.., .. } => "unfit",
-        Failure::NobodyFound { outcome: QueryOutcome::Complete, .. } => "empty",
-        Failure::NobodyFound { outcome: QueryOutcome::TimedOut, .. } => "timed_out",
-        Failure::NobodyFound { outcome: QueryOutcome::NoSource, .. } => "no_source",
-        Failure::Declined(why) => passed_over(*why),
-        Failure::Interrupted(why) => interrupted(*why),
-        failure => failure.code(),
-    }
-}
-
-fn interrupted(why: Interrupted) -> &'static str {
-    match why {
-        Interrupted::Lost => "lost",
-        Interrupted::Gone => "gone",
-        Interrupted::Request => "not_accepted",
-        Interrupted::FirstToken => "no_first_token",
-        Interrupted::TokenGap => "stalled",
-        Interrupted::Differs => "differs",
-        Interrupted::Engine => "engine",
-        Interrupted::Shutdown => "shutdown",
-        Interrupted::TooSlow => "too_slow",
-        Interrupted::Violation(_) => "violation",
-        Interrupted::Accused => "accused",
-        Interrupted::Settlement => "settlement",
-        Interrupted::BadRequest => "bad_request",
-        Interrupted::Context => "context",
-    }
-}
-
-fn bill_json(bill: &Bill) -> Value {
-    let lines: Vec<Value> = bill
-        .lines
-        .iter()
-        .map(|line| {
-            json!({
-                "attempt": line.attempt,
-                "peer": id::to_libp2p(&line.peer).map(|peer| peer.to_string()),
-                "fee_in": decimal(line.tariff.fee_in),
-                "price_out": decimal(line.tariff.price_out),
-                "reread": line.reread,
-                "tokens": line.tokens,
-                "owed": decimal(line.owed),
-            })
-        })
-        .collect();
-    json!({"lines": lines, "tokens": bill.tokens, "owed": decimal(bill.owed), "asset": "units", "settlement": "none"})
 }

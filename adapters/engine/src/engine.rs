@@ -66,7 +66,7 @@ pub enum Phase {
     Queued,
     /// The prompt is being read.
     Reading,
-    /// The model thinks, and has written nothing of the answer.
+    /// The model thinks, and has written nothing of the answer's text.
     Thinking,
     /// Text has come.
     Writing,
@@ -102,8 +102,8 @@ impl Step {
 pub struct Started {
     /// Tokens of the prompt, its template and the prefix. 0: known only when the answer is [`Done`].
     pub prompt_tokens: u32,
-    /// How many of them did not have to be evaluated.
-    pub cached: u32,
+    /// How many of them did not have to be evaluated; `None`: nobody tells.
+    pub cached: Option<u32>,
     /// How the prefix was taken up.
     pub prefix: PrefixUse,
 }
@@ -130,6 +130,15 @@ pub struct Piece {
     /// Their `n` ids, from engines that know them. If a stop string cuts the last token of an answer, its id is here
     /// all the same.
     pub ids: Option<Vec<u32>>,
+    /// What it is, if not the answer's text. A piece is of one channel.
+    pub channel: Option<Channel>,
+}
+
+/// What a piece is, if not a part of the answer's text. Its tokens count like those of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// What the model thinks before it answers.
+    Thought,
 }
 
 /// How an answer ended.
@@ -139,8 +148,10 @@ pub struct Done {
     pub stop: Stop,
     /// As told by [`Started`], if it was known there; 0 if it was never told.
     pub prompt_tokens: u32,
-    /// The sum of [`Piece::n`]: tokens delivered by this generation, without the prefix.
+    /// The sum of [`Piece::n`]: tokens delivered by this generation over all channels, without the prefix.
     pub new_tokens: u32,
+    /// As told by [`Started`], if it was known there.
+    pub cached: Option<u32>,
 }
 
 /// Why an answer ended.

@@ -36,7 +36,7 @@ mod words;
 pub mod upstream;
 
 pub use engine::{
-    Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Outage, Phase, Piece, Prefix,
+    Channel, Done, Engine, ExactKind, Exactness, Failure, Generation, Message, ModelInfo, Outage, Phase, Piece, Prefix,
     PrefixUse, Prompt, Request, Sampling, Started, Step, Stop, Watcher, Why,
 };
 pub use gguf::LoadError;

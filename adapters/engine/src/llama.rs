@@ -322,7 +322,7 @@ impl Generation for Running {
                 self.started = true;
                 return Step::Started(Started {
                     prompt_tokens: self.prompt_tokens as u32,
-                    cached: 0,
+                    cached: None,
                     prefix: self.prefix,
                 });
             }
@@ -386,7 +386,7 @@ impl Running {
     /// The last piece, if there is one, before the ending.
     fn last(&mut self, piece: Option<Piece>, stop: Stop) -> Step {
         let piece = piece.map(|piece| self.deliver(piece));
-        let done = Done { stop, prompt_tokens: self.prompt_tokens as u32, new_tokens: self.delivered };
+        let done = Done { stop, prompt_tokens: self.prompt_tokens as u32, new_tokens: self.delivered, cached: None };
         let done = self.ended(Step::Done(done));
         piece.unwrap_or(done)
     }

@@ -72,6 +72,6 @@ impl Output {
         let ids: Vec<u32> = self.held.drain(..count).map(|(id, _)| id).collect();
         self.bytes.drain(..end);
         self.held.iter_mut().for_each(|(_, token_end)| *token_end -= end);
-        Some(Piece { n: ids.len() as u32, text, ids: Some(ids) })
+        Some(Piece { n: ids.len() as u32, text, ids: Some(ids), channel: None })
     }
 }

@@ -26,13 +26,13 @@ impl Engine for Backwards {
 impl Generation for Words {
     fn step(&mut self, _: u32) -> Step {
         if let Some(prompt_tokens) = self.1.take() {
-            return Step::Started(Started { prompt_tokens, cached: 0, prefix: PrefixUse::None });
+            return Step::Started(Started { prompt_tokens, cached: None, prefix: PrefixUse::None });
         }
         let Some(word) = self.0.pop() else {
-            return Step::Done(Done { stop: Stop::End, prompt_tokens: self.2, new_tokens: self.2 });
+            return Step::Done(Done { stop: Stop::End, prompt_tokens: self.2, new_tokens: self.2, cached: None });
         };
         self.2 += 1;
-        Step::Piece(Piece { n: 1, text: word + " ", ids: None })
+        Step::Piece(Piece { n: 1, text: word + " ", ids: None, channel: None })
     }
 }
 

@@ -147,7 +147,7 @@ impl World {
             }
             Written::End(reason) => return self.engine_ends(node, attempt, reason),
             Written::Words(words) => {
-                let piece = Piece { n: words.n, text: &words.text, ids: words.ids.as_deref(), channel: None };
+                let piece = Piece { n: words.n, text: &words.text, ids: words.ids.as_deref(), channel: words.channel };
                 match side.machine.push(now, attempt, piece) {
                     Ok(_) => {
                         run.next += u64::from(words.n);

@@ -132,6 +132,9 @@ pub(crate) struct Order {
     /// Pass the answer through a pipe as it is, byte for byte, for a program that reads it; into a file it always is
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) raw: bool,
+    /// Show what the model thinks before it answers, beside the answer; it is paid for either way
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) thoughts: bool,
     /// Tell of every choice who was looked at, and how each fared
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) explain: bool,

@@ -63,7 +63,7 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
             return buyer.end(Err(failed)).await;
         }
     };
-    let narrator = Narrator::new(global.json, order.raw);
+    let narrator = Narrator::new(global.json, order.raw).with_thoughts(order.thoughts);
     let asked = Asked { buyer, job, model, journal, ledger };
     asked.see_through(args, if is_text { narrator } else { narrator.of_chat() }).await
 }
@@ -89,7 +89,7 @@ pub(super) fn spec(order: &Order, model: &Model, prompt: Prompt) -> JobSpec {
 /// Goes on with the answer that a process before this one did not complete. What it stored is written first.
 async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Failed> {
     let journal = Journal::load(state.path())?;
-    let mut narrator = Narrator::new(global.json, args.order.raw);
+    let mut narrator = Narrator::new(global.json, args.order.raw).with_thoughts(args.order.thoughts);
     narrator.stored(&journal.text())?;
     if let Some(end) = journal.ended {
         narrator.end_line()?;

@@ -111,7 +111,7 @@ impl Talk<'_> {
             deadline: self.args.wanted.deadline,
             ..spec(order, &self.criteria.model, Prompt::Chat(self.said.clone()))
         };
-        let mut narrator = Narrator::new(self.global.json, order.raw).of_chat().brief();
+        let mut narrator = Narrator::new(self.global.json, order.raw).with_thoughts(order.thoughts).of_chat().brief();
         narrator.seeks(&self.args.wanted.model);
         let mut job = match self.buyer.node.submit(spec).await {
             Ok(job) => job,

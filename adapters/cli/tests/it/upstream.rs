@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::{
-    server::{Does, MODEL, Server, words},
+    server::{Does, MODEL, Server, events, words},
     world::{Folder, Node, Running, run},
 };
 
@@ -49,6 +51,31 @@ fn a_servers_answers_are_sold_and_its_key_shows_nowhere() {
     assert!(!over.err.contains("wr0ng-key"));
     let keyless = run(folder.haggle(&["serve", "--upstream", &server.url(), "--model", "words"]));
     keyless.says(3, &["401", "--upstream-key-env VAR names the environment variable"]);
+}
+
+#[test]
+fn thoughts_are_paid_for_and_shown_to_who_asks_for_them() {
+    let say = |field: &str, text: &str| format!(r#"{{"choices":[{{"delta":{{"{field}":"{text}"}}}}]}}"#);
+    let said = [say("reasoning_content", "Let me "), say("reasoning_content", "see."), say("content", "Well.")];
+    let server = Server::start(events(said.iter().map(String::as_str).chain(["[DONE]"])));
+    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m", "--price-out", "1000000"]);
+    let folder = Folder::new();
+    let ask =
+        ["ask", "--provider", &serve.address, "--model", "m", "--budget", "20", "--chat", "--max-tokens", "9", "Hi"];
+    for (more, is_shown) in [(&[][..], false), (&["--thoughts"][..], true)] {
+        let over = run(folder.haggle(&[&ask[..], more].concat()));
+        over.says(0, &["3 written (2 of them thought)", "owed 3 units"]);
+        assert_eq!(over.out, "Well.", "the answer stays alone");
+        assert_eq!(over.err.contains("Let me see."), is_shown, "{}", over.err);
+    }
+    let over = run(folder.haggle(&[&["--json"], &ask[..]].concat()));
+    let told: Vec<Value> = over.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let on = |channel: Value| -> String {
+        let tokens = told.iter().filter(|line| line["event"] == "stream:token" && line["channel"] == channel);
+        tokens.filter_map(|line| line["text"].as_str()).collect()
+    };
+    assert_eq!((&*on("thought".into()), &*on(Value::Null)), ("Let me see.", "Well."));
+    assert_eq!(told.last().map(|end| end["thought_tokens"].as_u64()), Some(Some(2)));
 }
 
 #[test]

@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 
-use crate::{Done, Failure, Outage, Piece, PrefixUse, Started, Step, Stop, Why};
+use crate::{Channel, Done, Failure, Outage, Piece, PrefixUse, Started, Step, Stop, Why};
 
 use super::{
     error::ErrorBody,
     halves::Halves,
     json::Json,
     refusal::{self, Refusal},
-    reply::Reply,
+    reply::{Reply, Said},
     sse::{Event, MAX_EVENT, Parser},
     tally::{Full, MAX_TEXT, Tally},
+    thoughts::Thoughts,
 };
 
 /// What is to be known of the question to read its answer.
@@ -22,6 +23,8 @@ pub struct Asked {
     pub max_tokens: u32,
     /// Tokens that fit the server's context, prompt and answer together.
     pub context: u32,
+    /// It was a text to be continued, not a conversation: a block of thoughts in it is text.
+    pub is_text: bool,
     /// The text that was to be continued, and of how many tokens it was. A server that repeats it is not believed to have
     /// written it again.
     pub prefix: Option<(String, u32)>,
@@ -32,15 +35,20 @@ pub struct Asked {
 pub struct Answer {
     asked: Asked,
     parser: Parser,
-    /// Characters that are not whole yet.
-    halves: Halves,
+    /// Text and thoughts, as the server tells them.
+    text: Strand,
+    thought: Strand,
     tally: Tally,
     /// What of the prefix the answer may still repeat; `None` once that is decided.
     echo: Option<Echo>,
-    started: bool,
-    /// Text comes piece by piece, so that a whole message repeats it.
-    in_pieces: bool,
+    /// Thoughts among the text.
     thoughts: Thoughts,
+    started: bool,
+    /// Something of the answer came, if not necessarily what can be delivered.
+    said: bool,
+    /// Thoughts are delivered; and so is text.
+    thinks: bool,
+    writes: bool,
     /// Something like an error that the server told in a form of its own: the cause, if there is no more.
     complaint: Option<Vec<u8>>,
     /// Something was understood.
@@ -49,6 +57,9 @@ pub struct Answer {
     words: Option<String>,
     model: Option<String>,
     prompt_tokens: Option<u64>,
+    cached: Option<u64>,
+    /// Tokens thought, as the server says: they are among those written.
+    thought_tokens: Option<u64>,
     /// Tokens written, the last that was said of it.
     total: Option<u64>,
     /// The last reason that the server gave for an end. Only `[DONE]` and the end of the body are one: some servers give
@@ -68,13 +79,13 @@ enum Reason {
     Broken,
 }
 
-/// What was thought and not written.
-#[derive(Clone, Copy, Debug, Default)]
-struct Thoughts {
-    bytes: u64,
-    events: u64,
-    /// How many tokens, if the server said so.
-    tokens: Option<u64>,
+/// What is said in one way, piece by piece or at once.
+#[derive(Clone, Debug, Default)]
+struct Strand {
+    /// Characters that are not whole yet.
+    halves: Halves,
+    /// It comes piece by piece, so that a whole message repeats it.
+    in_pieces: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -92,18 +103,24 @@ impl Answer {
         let echo = prefix.map(|(prefix, _)| Echo { prefix, seen: String::new() });
         Self {
             parser: Parser::default(),
-            halves: Halves::default(),
+            text: Strand::default(),
+            thought: Strand::default(),
             tally: Tally::new(asked.max_tokens.max(1)),
             echo,
+            // A prefix has its own behind it.
+            thoughts: Thoughts::new(!asked.is_text && asked.prefix.is_none()),
             started: false,
-            in_pieces: false,
-            thoughts: Thoughts::default(),
+            said: false,
+            thinks: false,
+            writes: false,
             complaint: None,
             understood: false,
             outage: None,
             words: None,
             model: None,
             prompt_tokens: None,
+            cached: None,
+            thought_tokens: None,
             total: None,
             reason: None,
             firm: false,
@@ -125,7 +142,7 @@ impl Answer {
 
     /// Whether what has come are thoughts, and no text yet.
     pub fn is_thinking(&self) -> bool {
-        self.thoughts.bytes > 0 && self.tally.is_empty()
+        self.thinks && !self.writes
     }
 
     /// Whether the ending is among the steps, or was.
@@ -173,7 +190,7 @@ impl Answer {
             _ if self.ended => {}
             (Some(reason), None) => self.conclude(reason),
             (Some(reason), Some(_)) if self.firm => self.conclude(reason),
-            _ if self.complaint.is_some() && self.tally.is_empty() => {
+            _ if self.complaint.is_some() && !self.said => {
                 let complaint = self.complaint.take().unwrap_or_default();
                 self.on_error(&complaint);
             }
@@ -242,27 +259,38 @@ impl Answer {
 
     fn on_reply(&mut self, reply: &Reply) {
         self.prompt_tokens = reply.prompt_tokens.or(self.prompt_tokens);
+        self.cached = reply.cached.or(self.cached);
         self.total = reply.total.or(self.total);
-        self.thoughts.take(reply, self.tally.counted());
-        self.in_pieces |= !reply.text.is_empty();
-        let bytes = if self.in_pieces { &reply.text } else { &reply.message };
-        let text = self.halves.push(bytes);
-        let total = reply.total.and_then(|total| self.thoughts.rest(total));
-        if self.on_text(&text, total).is_err() {
+        self.thought_tokens = reply.thought.or(self.thought_tokens);
+        let is_empty = reply.delta.is_empty() && reply.message.is_empty();
+        self.said |= !is_empty;
+        if self.on_said(&reply.delta, &reply.message, reply.total).is_err() {
             return self.finish(Stop::MaxTokens);
         }
-        if !bytes.is_empty() {
+        if !is_empty {
             self.firm = false;
         }
         if let Some(reason) = &reply.reason {
             self.reason = Some(Reason::read(reason));
-            self.firm = bytes.is_empty() && reply.thought == 0 && !self.tally.is_empty();
+            self.firm = is_empty && self.writes;
         }
+    }
+
+    /// Takes what an event says, in the order in which models do.
+    ///
+    /// # Errors
+    /// [`Full`]: the answer is over with what was taken.
+    fn on_said(&mut self, delta: &Said, message: &Said, total: Option<u64>) -> Result<(), Full> {
+        let thought = self.thought.take(&delta.thought, &message.thought);
+        let text = self.text.take(&delta.text, &message.text);
+        // A total is of all that the event says.
+        self.write(Some(Channel::Thought), &thought, total.filter(|_| text.is_empty()))?;
+        self.on_text(&text, total)
     }
 
     /// The server says that it is done. That is an ending, with or without a reason, unless there was nothing at all.
     fn done(&mut self) {
-        if self.reason.is_none() && (!self.tally.is_empty() || self.thoughts.bytes > 0) {
+        if self.reason.is_none() && self.said {
             self.reason = Some(Reason::Stop(Stop::End));
         }
         self.end(None);
@@ -270,8 +298,8 @@ impl Answer {
 
     fn conclude(&mut self, reason: Reason) {
         match reason {
-            Reason::Stop(_) if self.tally.is_empty() && self.thoughts.bytes > 0 => {
-                let detail = "the upstream server's answer was thoughts only: they left no token for text";
+            Reason::Stop(_) if !self.said && self.thought_tokens.is_some_and(|tokens| tokens > 0) => {
+                let detail = "the upstream server shows no thoughts, and they left no token for text";
                 self.fail(Failure::new(Why::Unavailable, detail));
             }
             Reason::Stop(stop) => self.finish(stop),
@@ -302,20 +330,36 @@ impl Answer {
     /// # Errors
     /// [`Full`]: the answer is over with what was taken.
     fn on_text(&mut self, text: &str, total: Option<u64>) -> Result<(), Full> {
-        let Some(Echo { prefix, mut seen }) = self.echo.take() else { return self.write(text, total) };
+        let Some(Echo { prefix, mut seen }) = self.echo.take() else { return self.sort(text, total) };
         seen.push_str(text);
         if let Some(rest) = seen.strip_prefix(&prefix) {
-            return self.write(rest, total);
+            return self.sort(rest, total);
         }
         if prefix.starts_with(&seen) {
             self.echo = Some(Echo { prefix, seen });
             return Ok(());
         }
-        self.write(&seen, total)
+        self.sort(&seen, total)
     }
 
-    /// Counts text and delivers what can be.
-    fn write(&mut self, mut text: &str, total: Option<u64>) -> Result<(), Full> {
+    /// Takes text that may hold thoughts.
+    fn sort(&mut self, text: &str, total: Option<u64>) -> Result<(), Full> {
+        let parts = self.thoughts.push(text);
+        let last = parts.len();
+        let mut parts = parts.into_iter().zip(1..);
+        parts.try_for_each(|((channel, part), at)| self.write(channel, &part, total.filter(|_| at == last)))
+    }
+
+    /// Counts what was said on one channel, and delivers what can be.
+    fn write(&mut self, channel: Option<Channel>, mut text: &str, total: Option<u64>) -> Result<(), Full> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.thinks |= channel == Some(Channel::Thought);
+        self.writes |= channel.is_none();
+        let total = total.map(|total| self.delivered(total));
+        let before = self.tally.turn(channel)?;
+        self.deliver(before);
         while !text.is_empty() {
             let (part, rest) = text.split_at(boundary(text));
             text = rest;
@@ -323,6 +367,11 @@ impl Answer {
             self.deliver(piece);
         }
         Ok(())
+    }
+
+    /// Of a total what is delivered: without thoughts that the server counts and does not show.
+    fn delivered(&self, total: u64) -> u64 {
+        if self.thinks { total } else { total.saturating_sub(self.thought_tokens.unwrap_or(0)) }
     }
 
     fn deliver(&mut self, piece: Option<Piece>) {
@@ -334,19 +383,21 @@ impl Answer {
     fn start(&mut self) {
         if !std::mem::replace(&mut self.started, true) {
             let prefix = if self.asked.prefix.is_some() { PrefixUse::Text } else { PrefixUse::None };
-            self.steps.push_back(Step::Started(Started { prompt_tokens: self.prompt_tokens(), cached: 0, prefix }));
+            let (prompt_tokens, cached) = (self.prompt_tokens(), self.cached());
+            self.steps.push_back(Step::Started(Started { prompt_tokens, cached, prefix }));
         }
     }
 
     /// What was held back, with the tokens that are left for it.
     fn flush(&mut self) {
+        // What is left is too short to tell what it is. What has no room is beyond what was asked for.
         if let Some(echo) = self.echo.take() {
-            // It was not all of an echo: the answer is too short to tell. What has no room is beyond what was asked for.
-            let _ = self.write(&echo.seen, None);
+            let _ = self.sort(&echo.seen, None);
         }
-        let (thoughts, text) = (self.thoughts, self.tally.bytes());
-        let rest = |total| thoughts.rest(total).unwrap_or_else(|| thoughts.guessed_rest(total, text));
-        let total = self.total.map(rest);
+        for (channel, part) in self.thoughts.finish() {
+            let _ = self.write(channel, &part, None);
+        }
+        let total = self.total.map(|total| self.delivered(total));
         let piece = self.tally.finish(total);
         self.deliver(piece);
     }
@@ -359,12 +410,17 @@ impl Answer {
         let full = all >= u64::from(self.asked.context);
         let is_short = self.total.is_some_and(|total| total < self.asked.max_tokens.into());
         let stop = if stop == Stop::MaxTokens && full && is_short { Stop::Context } else { stop };
-        self.steps.push_back(Step::Done(Done { stop, prompt_tokens, new_tokens }));
+        self.steps.push_back(Step::Done(Done { stop, prompt_tokens, new_tokens, cached: self.cached() }));
         self.ended = true;
     }
 
     fn prompt_tokens(&self) -> u32 {
         self.prompt_tokens.map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
+    }
+
+    /// Never more than were read.
+    fn cached(&self) -> Option<u32> {
+        self.cached.map(|cached| u32::try_from(cached).unwrap_or(u32::MAX).min(self.prompt_tokens()))
     }
 }
 
@@ -382,35 +438,11 @@ impl Reason {
     }
 }
 
-impl Thoughts {
-    /// `counted` tokens of text were there before.
-    fn take(&mut self, reply: &Reply, counted: u32) {
-        if reply.thought > 0 {
-            self.bytes = self.bytes.saturating_add(reply.thought);
-            self.events = self.events.saturating_add(1);
-            let is_alone = reply.text.is_empty() && reply.message.is_empty();
-            self.tokens = match reply.total.filter(|_| is_alone) {
-                Some(total) => Some(total.saturating_sub(counted.into())),
-                None => self.tokens.map(|tokens| tokens.saturating_add(1)),
-            };
-        }
-        self.tokens = reply.hidden.or(self.tokens);
-    }
-
-    /// Of a total what is text, where it is told how much was thought.
-    fn rest(&self, total: u64) -> Option<u64> {
-        match self.tokens {
-            Some(tokens) => Some(total.saturating_sub(tokens)),
-            None if self.events == 0 => Some(total),
-            None => None,
-        }
-    }
-
-    /// The same where it is not: by length, and each piece of thought is one token at least.
-    fn guessed_rest(&self, total: u64, text: u64) -> u64 {
-        let share = u128::from(total) * u128::from(self.bytes) / u128::from(self.bytes.saturating_add(text).max(1));
-        let thought = u64::try_from(share).unwrap_or(u64::MAX).saturating_add(1).max(self.events);
-        total.saturating_sub(thought)
+impl Strand {
+    /// The text of what an event adds, or of the whole message where nothing was added.
+    fn take(&mut self, delta: &[u8], message: &[u8]) -> String {
+        self.in_pieces |= !delta.is_empty();
+        self.halves.push(if self.in_pieces { delta } else { message })
     }
 }
 
@@ -436,11 +468,11 @@ mod tests {
              data: {{\"choices\":[{{\"delta\":{{\"reasoning\":\"hm\"}}}}]}}\n\n\
              data: {{\"choices\":[{{\"delta\":{{\"content\":\"ab\"}},\"finish_reason\":\"length\"}}]}}\n\n"
         );
-        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, prefix: None });
+        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, is_text: false, prefix: None });
         answer.feed(said.as_bytes());
         answer.end(None);
         let steps: Vec<Step> = std::iter::from_fn(|| answer.step()).collect();
-        let done = Done { stop: Stop::MaxTokens, prompt_tokens: u32::MAX, new_tokens: 1 };
+        let done = Done { stop: Stop::MaxTokens, prompt_tokens: u32::MAX, new_tokens: 4, cached: None };
         assert_eq!(steps.last(), Some(&Step::Done(done)), "{steps:?}");
     }
 }

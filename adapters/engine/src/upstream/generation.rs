@@ -211,9 +211,9 @@ impl Generation for Upstreaming {
 
     fn phase(&self) -> Phase {
         match &self.answer {
+            Some(answer) if answer.is_thinking() => Phase::Thinking,
             _ if self.begun => Phase::Writing,
             None => Phase::Queued,
-            Some(answer) if answer.is_thinking() => Phase::Thinking,
             Some(_) => Phase::Reading,
         }
     }

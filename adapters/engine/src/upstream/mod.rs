@@ -2,7 +2,8 @@
 //!
 //! [`Upstream::open`] asks the server what it is; the engine then sends each request there and passes on what comes back.
 //! Read from [`dialect`](Dialect) (what is asked) over `http` (one thread per answer, which ends with it) and [`sse`]
-//! (bytes to events) to [`answer`] (events to steps) and `tally` (how many tokens that is). `refusal` says whose fault an
+//! (bytes to events) to [`answer`] (events to steps), `thoughts` (what of the text is none) and `tally` (how many tokens
+//! that is). `refusal` says whose fault an
 //! error is, `health` whether the server can answer at all.
 //!
 //! No step waits: reading is done by a thread for each answer, with a bounded channel between. When a generation is
@@ -25,10 +26,11 @@ mod notice;
 mod refusal;
 mod reply;
 mod tally;
+mod thoughts;
 
 use std::{io, sync::Arc, time::Duration};
 
-use crate::{Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Outage, Request, Watcher, Why};
+use crate::{Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Outage, Prompt, Request, Watcher, Why};
 
 pub use self::{
     config::{Config, DEFAULT_CONTEXT, DEFAULT_SLOTS, OpenError, Patience},
@@ -161,6 +163,7 @@ impl Engine for Upstream {
         let asked = Asked {
             max_tokens: request.max_tokens,
             context: self.info.context,
+            is_text: matches!(request.prompt, Prompt::Raw(_)),
             prefix: request.prefix.map(|prefix| (prefix.text, prefix.tokens)),
         };
         let server = Server {

@@ -5,20 +5,20 @@ use super::json::Json;
 /// One event of an answer, or the whole answer of a server that does not stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reply {
-    /// The text that it adds.
-    pub(super) text: Vec<u8>,
-    /// The text of a whole message. Where text comes piece by piece this repeats it.
-    pub(super) message: Vec<u8>,
-    /// Bytes of what the model thinks before it answers.
-    pub(super) thought: u64,
+    /// What it adds.
+    pub(super) delta: Said,
+    /// What a whole message says. Where that comes piece by piece this repeats it.
+    pub(super) message: Said,
     /// Why the answer is over.
     pub(super) reason: Option<String>,
     /// Tokens of the prompt, if it says so.
     pub(super) prompt_tokens: Option<u64>,
     /// Tokens written so far, if it says so: thoughts too, unless it counts them apart.
     pub(super) total: Option<u64>,
-    /// Of the total, what was thought and not written, if it says so.
-    pub(super) hidden: Option<u64>,
+    /// Of the total, what was thought, if it says so.
+    pub(super) thought: Option<u64>,
+    /// Of the prompt's tokens, those that it had already, if it says so.
+    pub(super) cached: Option<u64>,
     /// The model that writes, as it says.
     pub(super) model: Option<String>,
     /// It is a part of an answer.
@@ -29,6 +29,17 @@ pub(super) struct Reply {
     pub(super) is_complaint: bool,
 }
 
+/// What a message says, or a piece of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// What the model thinks before it answers.
+    pub(super) thought: Vec<u8>,
+    pub(super) text: Vec<u8>,
+}
+
+/// The names of thoughts that are in use.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
 impl Reply {
     /// Reads one event.
     pub(super) fn read(json: Json<'_>) -> Self {
@@ -38,15 +49,17 @@ impl Reply {
         let choice = choices.and_then(|choices| choices.items().find(|choice| choice.is_object())).or(alone);
         let usage = json.field("usage");
         let said = |names: &[&str]| usage.and_then(|usage| usage.any(names)).and_then(Json::count);
-        let details = usage.and_then(|usage| usage.field("completion_tokens_details"));
-        let timed = json.field("timings").and_then(|timings| timings.field("predicted_n")).and_then(Json::count);
+        let detail = |of: &str, name| usage?.field(of)?.field(name)?.count();
+        let timed = |name| json.field("timings")?.field(name)?.count();
         let is_named = |wanted: &[u8]| json.field("object").and_then(Json::text).is_some_and(|name| *name == *wanted);
         let errors = [Some(json), choice].into_iter().flatten().filter_map(|part| part.field("error"));
         let is_error = is_named(b"error") || errors.into_iter().any(|error| !error.is_nothing());
         let mut reply = choice.map(Self::of_choice).unwrap_or_default();
         reply.prompt_tokens = said(&["prompt_tokens", "input_tokens"]);
-        reply.total = said(&["completion_tokens", "output_tokens"]).or(timed).filter(|total| *total > 0);
-        reply.hidden = details.and_then(|details| details.field("reasoning_tokens")).and_then(Json::count);
+        reply.total = said(&["completion_tokens", "output_tokens"]).or(timed("predicted_n")).filter(|total| *total > 0);
+        reply.thought = detail("completion_tokens_details", "reasoning_tokens");
+        let cached = detail("prompt_tokens_details", "cached_tokens");
+        reply.cached = cached.or(said(&["prompt_cache_hit_tokens"])).or(timed("cache_n"));
         reply.model = json.field("model").and_then(Json::lossy);
         reply.is_part = choices.is_some_and(Json::is_list) || alone.is_some();
         reply.is_error = is_error;
@@ -54,25 +67,18 @@ impl Reply {
         reply
     }
 
-    fn of_choice<'a>(choice: Json<'a>) -> Self {
-        let (delta, message) = (choice.field("delta"), choice.field("message"));
+    fn of_choice(choice: Json<'_>) -> Self {
         let mut reply = Self::default();
-        // By the names that are in use.
-        let thoughts = ["reasoning_content", "reasoning", "thinking"];
-        let said = [delta, message].into_iter().flatten();
-        let thought = said.flat_map(|part| thoughts.map(|name| part.field(name)).into_iter().flatten());
-        reply.thought = thought.filter(|thought| !thought.is_nothing()).map(size).max().unwrap_or_default();
-        let content = |part: Json<'a>| if part.is_object() { part.field("content") } else { Some(part) };
-        if let Some(content) = delta.and_then(content) {
-            reply.thought += take(content, &mut reply.text);
+        if let Some(delta) = choice.field("delta") {
+            reply.delta.take(delta);
         }
-        if reply.text.is_empty()
+        if reply.delta.text.is_empty()
             && let Some(text) = choice.field("text")
         {
-            reply.thought += take(text, &mut reply.text);
+            reply.delta.take_content(text);
         }
-        if let Some(content) = message.and_then(content) {
-            reply.thought += take(content, &mut reply.message);
+        if let Some(message) = choice.field("message") {
+            reply.message.take(message);
         }
         let reason = choice.any(&["finish_reason", "finishReason"]).and_then(Json::lossy);
         reply.reason = reason.filter(|reason| !matches!(reason.trim(), "" | "null" | "None"));
@@ -80,37 +86,67 @@ impl Reply {
     }
 }
 
-/// Takes a content's text: as it is, or from its parts. Returns how many bytes of it are thoughts.
-fn take(content: Json<'_>, text: &mut Vec<u8>) -> u64 {
-    if content.is_object() {
-        return take_part(content, text);
+impl Said {
+    pub(super) fn is_empty(&self) -> bool {
+        self.thought.is_empty() && self.text.is_empty()
     }
-    let mut thought = 0;
-    for part in content.items() {
-        thought += if part.is_object() { take_part(part, text) } else { take_plain(part, text) };
-    }
-    thought + take_plain(content, text)
-}
 
-fn take_part(part: Json<'_>, text: &mut Vec<u8>) -> u64 {
-    let kind = part.field("type").and_then(Json::lossy).unwrap_or_default();
-    if kind.contains("think") || kind.contains("reason") {
-        return size(part);
+    /// Takes a message, or a piece of one.
+    fn take(&mut self, part: Json<'_>) {
+        // Some say the same under two names.
+        for thought in THOUGHTS.into_iter().filter_map(|name| part.field(name)) {
+            if self.thought.is_empty() {
+                take_thought(thought, &mut self.thought, DEEPEST);
+            }
+        }
+        let content = if part.is_object() { part.field("content") } else { Some(part) };
+        if let Some(content) = content {
+            self.take_content(content);
+        }
     }
-    part.any(&["text", "content"]).map_or(0, |part| take_plain(part, text))
+
+    /// Takes a content: as it is, or from its parts.
+    fn take_content(&mut self, content: Json<'_>) {
+        if content.is_object() {
+            return self.take_part(content);
+        }
+        for part in content.items() {
+            if part.is_object() { self.take_part(part) } else { take_plain(part, &mut self.text) }
+        }
+        take_plain(content, &mut self.text);
+    }
+
+    fn take_part(&mut self, part: Json<'_>) {
+        let kind = part.field("type").and_then(Json::lossy).unwrap_or_default();
+        if kind.contains("think") || kind.contains("reason") {
+            take_thought(part, &mut self.thought, DEEPEST);
+        } else if let Some(text) = part.any(&["text", "content"]) {
+            take_plain(text, &mut self.text);
+        }
+    }
 }
 
 /// A text, or a number where somebody took a text for one.
-fn take_plain(value: Json<'_>, text: &mut Vec<u8>) -> u64 {
+fn take_plain(value: Json<'_>, text: &mut Vec<u8>) {
     if let Some(plain) = value.text() {
         text.extend_from_slice(&plain);
     } else if let Some(number) = value.number() {
         text.extend_from_slice(number);
     }
-    0
 }
 
-/// Bytes of a thought, in whatever form it comes.
-fn size(thought: Json<'_>) -> u64 {
-    thought.text().map_or(1, |text| text.len() as u64)
+/// Parts of thoughts have parts, so deep at most.
+const DEEPEST: u32 = 4;
+
+/// A thought's text: as it is, or from its parts. What is none, for instance because it is encrypted, is left out.
+fn take_thought(thought: Json<'_>, text: &mut Vec<u8>, depth: u32) {
+    if let Some(plain) = thought.text() {
+        return text.extend_from_slice(&plain);
+    }
+    let Some(depth) = depth.checked_sub(1) else { return };
+    if thought.is_object() {
+        let inside = thought.any(&["thinking", "text", "content", "reasoning", "summary"]);
+        return inside.into_iter().for_each(|part| take_thought(part, text, depth));
+    }
+    thought.items().for_each(|part| take_thought(part, text, depth));
 }

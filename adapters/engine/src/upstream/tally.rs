@@ -4,9 +4,9 @@
 //! grows with the text; else a piece is one token, and the last one is held back, so that it can carry what the usage
 //! says in the end beyond that. Never more than asked for, never more than bytes of text, never less than one a piece: a
 //! server that cuts its pieces finer than tokens without saying so is counted by its pieces. Where the usage says more
-//! than text is left to carry, the requester owes less.
+//! than text is left to carry, the requester owes less. Thoughts are text here, too: a total counts them as well.
 
-use crate::Piece;
+use crate::{Channel, Piece};
 
 /// Text of one piece, in bytes, at most.
 pub(super) const MAX_TEXT: usize = 8 << 10;
@@ -24,6 +24,8 @@ pub(super) struct Tally {
     bytes: u64,
     /// Text that waits: for its count, or for the end.
     held: String,
+    /// What that is, and what comes next.
+    channel: Option<Channel>,
     /// In so many pieces it came.
     pieces: u32,
     said: Said,
@@ -46,7 +48,15 @@ pub(super) struct Full;
 
 impl Tally {
     pub(super) fn new(max_tokens: u32) -> Self {
-        Self { max: max_tokens, counted: 0, bytes: 0, held: String::new(), pieces: 0, said: Said::default() }
+        Self {
+            max: max_tokens,
+            counted: 0,
+            bytes: 0,
+            held: String::new(),
+            channel: None,
+            pieces: 0,
+            said: Said::default(),
+        }
     }
 
     /// Tokens delivered so far.
@@ -62,6 +72,24 @@ impl Tally {
     /// True if there was no text yet.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes() == 0
+    }
+
+    /// What comes next is of this channel. Returns what of another one has waited.
+    ///
+    /// # Errors
+    /// [`Full`]: that takes the last token.
+    pub(super) fn turn(&mut self, channel: Option<Channel>) -> Result<Option<Piece>, Full> {
+        if channel == self.channel || self.held.is_empty() {
+            self.channel = channel;
+            return Ok(None);
+        }
+        let left = self.max.saturating_sub(self.counted);
+        if left <= 1 {
+            return Err(Full);
+        }
+        let ready = self.deliver(self.pieces.clamp(1, left - 1));
+        self.channel = channel;
+        Ok(ready)
     }
 
     /// Takes text, at most [`MAX_TEXT`], and how many tokens the server says it has written with it in all. Returns what
@@ -108,7 +136,7 @@ impl Tally {
         self.pieces = 0;
         self.counted += n;
         self.bytes += self.held.len() as u64;
-        Some(Piece { n, text: std::mem::take(&mut self.held), ids: None })
+        Some(Piece { n, text: std::mem::take(&mut self.held), ids: None, channel: self.channel })
     }
 }
 

@@ -171,6 +171,8 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
         br#"{"choices":[{"index":0,"text":"x"}],"usage":{"completion_tokens":3}}"#,
         br#"{"choices":[{"index":0,"delta":{"content":"once"},"finish_reason":"stop"}]}"#,
         br#"{"choices":[{"index":0,"delta":{"reasoning_content":"hm"}}],"timings":{"predicted_n":4}}"#,
+        br#"{"choices":[{"delta":{"content":"<think>hm</think> so"}}]}"#,
+        br#"{"choices":[{"delta":{"content":"</think> well"}}]}"#,
         br#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":9}}"#,
         br#"{"error":{"code":400,"message":"context length"}}"#,
         br#"{"choices":null}"#,
@@ -200,7 +202,7 @@ proptest! {
         max_tokens in 1_u32..12,
         prefix in proptest::option::of(select(vec!["word ", "word word ", "日本"])),
     ) {
-        let asked = Asked { max_tokens, context: 64, prefix: prefix.map(|text| (text.to_owned(), 2)) };
+        let asked = Asked { max_tokens, context: 64, is_text: false, prefix: prefix.map(|text| (text.to_owned(), 2)) };
         let steps_of_all = steps(&asked, [&bytes[..]]);
         prop_assert_eq!(&steps(&asked, cut(&bytes, &cuts)), &steps_of_all);
         let (mut tokens, mut written, mut started, mut ended) = (0, 0, 0, 0);

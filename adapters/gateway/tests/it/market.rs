@@ -113,14 +113,14 @@ impl Generation for Writing {
         }
         if !self.started {
             self.started = true;
-            return Step::Started(Started { prompt_tokens: 5, cached: 0, prefix: PrefixUse::None });
+            return Step::Started(Started { prompt_tokens: 5, cached: None, prefix: PrefixUse::None });
         }
         if self.next == self.max {
-            return Step::Done(Done { stop: Stop::MaxTokens, prompt_tokens: 5, new_tokens: self.next });
+            return Step::Done(Done { stop: Stop::MaxTokens, prompt_tokens: 5, new_tokens: self.next, cached: None });
         }
         let text = format!("word {} ", self.next);
         self.next += 1;
-        Step::Piece(Piece { n: 1, text, ids: None })
+        Step::Piece(Piece { n: 1, text, ids: None, channel: None })
     }
 }
 

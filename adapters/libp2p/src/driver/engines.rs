@@ -23,7 +23,12 @@ use super::pieces;
 /// What an engine reports.
 #[derive(Debug)]
 pub(super) enum FromEngine {
-    Started(AttemptId, u64),
+    /// The prompt was read; perhaps told once more at the end, for engines that know only then how long it was.
+    Started {
+        attempt: AttemptId,
+        prompt_tokens: u64,
+        cached: Option<u64>,
+    },
     Piece(AttemptId, Piece),
     Ended(AttemptId, EndReason),
     /// It cannot compute its models now, or can again.
@@ -259,6 +264,10 @@ pub(crate) fn end_after(failure: &Failure) -> EndReason {
     }
 }
 
+fn read(attempt: AttemptId, prompt_tokens: u32, cached: Option<u32>) -> FromEngine {
+    FromEngine::Started { attempt, prompt_tokens: prompt_tokens.into(), cached: cached.map(u64::from) }
+}
+
 /// What runs on an engine's thread.
 struct Runner {
     engine: Arc<dyn Engine>,
@@ -341,7 +350,7 @@ impl Runner {
                 Step::Working | Step::Waiting => self.live.push_back(running),
                 Step::Started(started) => {
                     self.live.push_back(running);
-                    self.tell(FromEngine::Started(attempt, started.prompt_tokens.into()));
+                    self.tell(read(attempt, started.prompt_tokens, started.cached));
                 }
                 Step::Piece(piece) => {
                     if pieces::fits(&piece, running.window) {
@@ -355,8 +364,7 @@ impl Runner {
                     self.live.push_back(running);
                 }
                 Step::Done(done) => {
-                    // Some engines know only now how many they were.
-                    self.tell(FromEngine::Started(attempt, done.prompt_tokens.into()));
+                    self.tell(read(attempt, done.prompt_tokens, done.cached));
                     self.tell(FromEngine::Ended(attempt, end_of(done.stop)));
                 }
                 Step::Failed(failure) => {

@@ -1,11 +1,18 @@
 //! Engines yield pieces of any size; what crosses the wire is bounded.
 
-use haggle_core::wire::{MAX_CHUNK_IDS, MAX_CHUNK_TEXT};
-use haggle_engine::Piece;
+use haggle_core::wire::{MAX_CHUNK_IDS, MAX_CHUNK_TEXT, message};
+use haggle_engine::{Channel, Piece};
 
 /// Whether a piece fits a chunk as it is, as nearly all do. `window` tokens are the most that can be under way.
 pub(crate) fn fits(piece: &Piece, window: u32) -> bool {
     piece.n <= most(window) && piece.text.len() <= MAX_CHUNK_TEXT
+}
+
+/// A piece's channel, as it crosses the wire.
+pub(crate) fn channel(piece: &Piece) -> Option<message::Channel> {
+    piece.channel.map(|channel| match channel {
+        Channel::Thought => message::Channel::Thought,
+    })
 }
 
 /// Splits a piece into what fits a chunk: text between characters, tokens by their share of the bytes.
@@ -16,6 +23,7 @@ pub(crate) fn fits(piece: &Piece, window: u32) -> bool {
 pub(crate) fn split(piece: Piece, window: u32) -> Vec<Piece> {
     let most = most(window);
     let (mut text, mut left) = (piece.text.as_str(), u64::from(piece.n));
+    let channel = piece.channel;
     let mut ids = piece.ids.as_deref().filter(|ids| ids.len() as u64 == left);
     let mut parts = Vec::new();
     while !text.is_empty() {
@@ -31,7 +39,7 @@ pub(crate) fn split(piece: Piece, window: u32) -> Vec<Piece> {
         left = left.saturating_sub(n.into());
         let own = ids.and_then(|ids| ids.split_at_checked(n as usize));
         ids = own.map(|(_, rest)| rest);
-        parts.push(Piece { n, text: part.to_owned(), ids: own.map(|(own, _)| own.to_vec()) });
+        parts.push(Piece { n, text: part.to_owned(), ids: own.map(|(own, _)| own.to_vec()), channel });
         text = rest;
     }
     parts
@@ -49,11 +57,13 @@ mod tests {
     /// Splits, and checks what holds for all.
     fn parts(n: u32, text: &str, window: u32) -> Vec<Piece> {
         let ids: Vec<u32> = (0..n).collect();
-        let parts = split(Piece { n, text: text.into(), ids: Some(ids.clone()) }, window);
+        let parts =
+            split(Piece { n, text: text.into(), ids: Some(ids.clone()), channel: Some(Channel::Thought) }, window);
         assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), text);
         let (mut tokens, mut bytes) = (0, 0);
         for part in &parts {
             assert!(fits(part, window) && part.n > 0 && !part.text.is_empty(), "{n} tokens, window {window}: {part:?}");
+            assert_eq!(part.channel, Some(Channel::Thought));
             assert!(part.ids.as_ref().is_none_or(|ids| ids.len() == part.n as usize));
             tokens += part.n;
             bytes += part.text.len();
@@ -84,7 +94,7 @@ mod tests {
     #[test]
     fn what_cannot_be_split_evenly_is_counted_as_near_as_can_be() {
         assert_eq!(parts(1, &"x".repeat(20_000), 1_024).len(), 3, "one token for 8 KiB");
-        let few = split(Piece { n: 100, text: "xy".into(), ids: None }, 8);
+        let few = split(Piece { n: 100, text: "xy".into(), ids: None, channel: None }, 8);
         assert_eq!(few.iter().map(|part| part.n).collect::<Vec<_>>(), [8, 8], "two characters carry no more");
     }
 }

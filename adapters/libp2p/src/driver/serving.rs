@@ -9,7 +9,7 @@ use haggle_core::{
 use haggle_engine::Outage;
 use libp2p::PeerId;
 
-use super::{Driver, Order, engines::FromEngine, streams::Key};
+use super::{Driver, Order, engines::FromEngine, pieces, streams::Key};
 use crate::{NodeEvent, config::millis, id, sessions, shared::Shared};
 
 impl Driver {
@@ -45,10 +45,10 @@ impl Driver {
 
     pub(super) fn on_engine(&mut self, from: FromEngine) {
         match from {
-            FromEngine::Started(attempt, prompt_tokens) => {
+            FromEngine::Started { attempt, prompt_tokens, cached } => {
                 let now = self.now();
                 if let Some(provider) = &mut self.provider {
-                    let _ = provider.command(now, Command::Started { attempt, prompt_tokens, cached: None });
+                    let _ = provider.command(now, Command::Started { attempt, prompt_tokens, cached });
                 }
             }
             FromEngine::Piece(attempt, piece) => {
@@ -104,7 +104,8 @@ impl Driver {
         let now = self.now();
         let Some(provider) = &mut self.provider else { return true };
         let ids: Option<Vec<u8>> = piece.ids.as_ref().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-        let pushed = Piece { n: piece.n, text: &piece.text, ids: ids.as_deref(), channel: None };
+        let channel = pieces::channel(piece);
+        let pushed = Piece { n: piece.n, text: &piece.text, ids: ids.as_deref(), channel };
         match provider.command(now, Command::push(attempt, pushed)) {
             Ok(_) => {
                 self.shared.metrics.count("haggle_tokens_served_total", "", piece.n.into());

@@ -52,8 +52,9 @@ impl Writing for Attempt {
     fn write(&mut self) -> Written {
         for _ in 0..SILENT_STEPS {
             if let Some(part) = self.parts.pop_front() {
+                let channel = pieces::channel(&part);
                 let ids = part.ids.map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect());
-                return Written::Words(Words { n: part.n, text: part.text, ids });
+                return Written::Words(Words { n: part.n, text: part.text, ids, channel });
             }
             if let Some(reason) = self.end {
                 return Written::End(reason);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use haggle::{
-    Config, Criteria, Error, JobEvent, JobSpec, Model, Node, NodeEvent, Prompt, Sale,
+    Channel, Config, Criteria, Error, JobEvent, JobSpec, Model, Node, NodeEvent, Prompt, Sale,
     core::{
         Millis,
         event::{Failure, PassedOver},
@@ -16,7 +16,7 @@ use haggle::{
 
 use crate::{
     bounded,
-    server::{Does, Server, words},
+    server::{Does, Server, events, words},
     world::*,
 };
 
@@ -68,6 +68,28 @@ async fn tokens_of_a_server_are_sold_and_its_usage_is_the_bill() {
         server.does(Does::Wide(30_000));
         let answer = requester.submit(chat(1_500)).await.expect("taken").answer().await.expect("answered");
         assert_eq!((answer.text.len(), answer.receipt.bill.owed), (30_000, 1_500), "wider than a chunk");
+        all_is_well(&requester, &[(&provider, &engine, &server)]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn thoughts_are_delivered_apart_from_the_answer_and_owed() {
+    bounded(async {
+        let said = |field: &str, text: &str| format!(r#"{{"choices":[{{"delta":{{"{field}":"{text}"}}}}]}}"#);
+        let thought = said("reasoning", &"hm ".repeat(4_000));
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let server = Server::start(events([&*thought, &*said("reasoning", "so"), &*said("content", "Well."), usage, "[DONE]"]));
+        let (provider, engine) = provider(&server, 1_000_000).await;
+        let requester = requester(&[&provider]).await;
+        let answer = requester.submit(chat(30)).await.expect("taken").answer().await.expect("answered");
+        assert_eq!(answer.text, "Well.");
+        assert!(answer.beside.iter().all(|(channel, _)| *channel == Channel::Thought));
+        let thoughts: String = answer.beside.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(thoughts, "hm ".repeat(4_000) + "so", "however wide");
+        let receipt = answer.receipt;
+        assert_eq!((receipt.bill.owed, receipt.tokens, receipt.cached), (9, 9, Some(4)));
+        assert!(receipt.thought.is_some_and(|thought| (3..9).contains(&thought)), "{receipt:?}");
         all_is_well(&requester, &[(&provider, &engine, &server)]).await;
     })
     .await;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use haggle_engine::{
-    Done, Engine, Failure, Generation, Guarded, Message, Piece, Prefix, PrefixUse, Prompt, Request, Sampling, Step,
-    Stop, Why,
+    Channel, Done, Engine, Failure, Generation, Guarded, Message, Piece, Prefix, PrefixUse, Prompt, Request, Sampling,
+    Step, Stop, Why,
     upstream::{Config, Dialect, Key, NotAKey, OpenError, Patience, Upstream},
 };
 use serde_json::json;
@@ -52,7 +52,12 @@ struct Outcome {
 
 impl Outcome {
     fn text(&self) -> String {
-        crate::text(&self.pieces)
+        self.on(None)
+    }
+
+    /// What was said on a channel.
+    fn on(&self, channel: Option<Channel>) -> String {
+        self.pieces.iter().filter(|piece| piece.channel == channel).map(|piece| piece.text.as_str()).collect()
     }
 
     fn done(&self) -> Done {
@@ -131,7 +136,7 @@ fn answers_are_the_same_however_they_are_sent() {
             server.does(does.clone());
             let outcome = run(&engine, request);
             assert_eq!(outcome.text(), words(8), "{does:?}");
-            let done = Done { stop: Stop::MaxTokens, prompt_tokens: 7, new_tokens: 8 };
+            let done = Done { stop: Stop::MaxTokens, prompt_tokens: 7, new_tokens: 8, cached: None };
             assert_eq!(outcome.done(), done, "{does:?}: the usage counts");
         }
     }

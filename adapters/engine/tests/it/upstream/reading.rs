@@ -1,9 +1,9 @@
 //! What servers send as an answer, in the many forms they have for it.
 
-use haggle_engine::{Engine, Generation, Guarded, Phase, Step, Stop, Why};
+use haggle_engine::{Channel, Engine, Generation, Guarded, Phase, Step, Stop, Why};
 use serde_json::json;
 
-use super::{chat, open, run, until};
+use super::{chat, open, raw, run, until};
 use crate::server::{Does, Server, events, words};
 
 /// A piece of an answer, with what else is in its event.
@@ -163,24 +163,52 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn thoughts_are_no_answer_and_show_that_it_works() {
+fn thoughts_come_apart_from_the_answer_whatever_they_are_called() {
+    let thought = |field: &str| format!(r#"{{"choices":[{{"delta":{{{field}}}}}]}}"#);
+    let text = |content: &str| piece(content, None, "");
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":6,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}}"#;
+    let ways = [
+        vec![thought(r#""reasoning_content":"hm ""#), thought(r#""reasoning_content":"so ""#), text("a b")],
+        vec![thought(r#""reasoning":"hm ""#), thought(r#""reasoning":"so ","reasoning_content":"so ""#), text("a b")],
+        vec![thought(r#""reasoning_content":"hm so ","content":"a ""#), text("b")],
+        vec![text("<think>\nhm "), text("so </thi"), text("nk>\n\na b")],
+        vec![thought(r#""content":[{"type":"thinking","thinking":[{"type":"text","text":"hm so "}]}]"#), text("a b")],
+        vec![r#"{"choices":[{"message":{"reasoning_content":"hm so ","content":"a b"}}]}"#.to_owned()],
+        vec![r#"{"choices":[{"message":{"content":"<think>hm so </think>a b"}}]}"#.to_owned()],
+    ];
+    let server = Server::start(Does::Writes);
+    let engine = open(&server);
+    for data in ways {
+        let end = piece("", Some("stop"), "");
+        server.does(events(data.iter().map(String::as_str).chain([&*end, usage, "[DONE]"])));
+        let outcome = run(&engine, chat(9));
+        assert_eq!((&*outcome.on(Some(Channel::Thought)), &*outcome.text()), ("hm so ", "a b"), "{data:?}");
+        let done = outcome.done();
+        assert_eq!((done.new_tokens, done.prompt_tokens, done.cached), (6, 7, Some(5)), "both are owed: {data:?}");
+    }
+    server.does(events([r#"{"choices":[{"text":"<think>hm</think>a","finish_reason":"stop"}]}"#]));
+    assert_eq!(run(&engine, raw(9)).text(), "<think>hm</think>a", "in a text that is continued the tags are text");
+    let hidden = usage.replace("\"completion_tokens\":6", "\"completion_tokens\":5");
+    server.does(events([&*text("a b c d e f"), &piece("", Some("stop"), ""), &hidden, "[DONE]"]));
+    assert_eq!(run(&engine, chat(9)).done().new_tokens, 2, "what is not shown is not owed");
+}
+
+#[test]
+fn thoughts_without_an_answer_are_owed_and_show_that_it_works() {
     let thought = r#"{"choices":[{"delta":{"reasoning_content":"hm "}}]}"#;
-    let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}"#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#;
     let length = piece("", Some("length"), "");
     let server = Server::start(events([thought, thought, thought, &length, usage, "[DONE]"]));
     let engine = open(&server);
-    let outcome = run(&engine, chat(9));
-    assert!(outcome.pieces.is_empty());
-    let Step::Failed(failure) = outcome.end else { panic!("nothing was written") };
-    assert!(failure.why == Why::Unavailable && failure.detail.contains("thoughts"), "{failure}");
-    assert!(engine.outage().is_none() && engine.first_text().is_none());
+    let outcome = run(&engine, chat(3));
+    assert_eq!((&*outcome.on(Some(Channel::Thought)), &*outcome.text()), ("hm hm hm ", ""));
+    assert_eq!((outcome.done().stop, outcome.done().new_tokens), (Stop::MaxTokens, 3));
+    assert!(engine.outage().is_none() && engine.first_text().is_some(), "no guess any more");
 
-    let text = piece("a b c d e f", Some("stop"), "");
-    server.does(events([thought, thought, thought, &text, usage, "[DONE]"]));
-    let outcome = run(&engine, chat(9));
-    assert_eq!(outcome.text(), "a b c d e f");
-    assert!(outcome.done().new_tokens <= 6, "what was thought is not owed as text: {:?}", outcome.pieces);
-    assert!(engine.first_text().is_some(), "no guess any more");
+    let hidden = r#"{"choices":[],"usage":{"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":3}}}"#;
+    server.does(events([&*length, hidden, "[DONE]"]));
+    let Step::Failed(failure) = run(&engine, chat(3)).end else { panic!("nothing came") };
+    assert!(failure.why == Why::Unavailable && failure.detail.contains("thoughts"), "{failure}");
 
     server.does(Does::Thinks);
     let mut generation = Guarded::start(&engine, chat(9)).expect("taken");

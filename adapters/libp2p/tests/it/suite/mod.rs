@@ -300,16 +300,16 @@ impl Generation for Writing {
     fn step(&mut self, _: u32) -> Step {
         let prompt_tokens = self.writer.prompt_tokens() as u32;
         if !std::mem::replace(&mut self.started, true) {
-            return Step::Started(Started { prompt_tokens, cached: 0, prefix: PrefixUse::None });
+            return Step::Started(Started { prompt_tokens, cached: None, prefix: PrefixUse::None });
         }
         match self.writer.write() {
             Written::Token { text, id } => {
                 self.written += 1;
-                Step::Piece(Piece { n: 1, text: text.into(), ids: Some(vec![id]) })
+                Step::Piece(Piece { n: 1, text: text.into(), ids: Some(vec![id]), channel: None })
             }
             Written::Hangs => Step::Waiting,
             Written::Ended(EndReason::Length) => {
-                Step::Done(Done { stop: Stop::MaxTokens, prompt_tokens, new_tokens: self.written })
+                Step::Done(Done { stop: Stop::MaxTokens, prompt_tokens, new_tokens: self.written, cached: None })
             }
             Written::Ended(_) => Step::Failed(Failure::new(Why::Engine, "as scripted")),
         }
