@@ -331,7 +331,7 @@ fn commands() -> (Vec<requester::Command>, Vec<provider::Command<'static>>) {
         Sell::SetModels(vec![Serving { floor_permille: 1001, ..service().models.remove(0) }]),
         Sell::SetOutage { model: model(), lasts: Some(Millis(9)) },
         Sell::SetOutage { model: model(), lasts: None },
-        Sell::Started { attempt, prompt_tokens: 9 },
+        Sell::Started { attempt, prompt_tokens: 9, cached: None },
         Sell::push(attempt, Piece { n: 1, text: ANSWER, ids: Some(ids), channel: None }),
         Sell::push(attempt, Piece { n: 1, text: "\"quoted\"\n", ids: None, channel: None }),
         Sell::Finish { attempt, reason: EndReason::Stop },
