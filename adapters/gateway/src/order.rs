@@ -279,7 +279,32 @@ fn include_usage(name: &str, value: Value) -> Result<bool, Refused> {
 }
 
 fn amount(name: &str, text: &str) -> Result<Amount, Refused> {
-    parse_amount(text.trim()).map_err(|error| Refused::value(name, told(error)))
+    parse_amount(&without_exponent(text.trim())).map_err(|error| Refused::value(name, told(error)))
+}
+
+/// Programs write small numbers as `1.3e-05`. What is no such number stays as it is, and is refused where it is read.
+fn without_exponent(text: &str) -> String {
+    /// As many digits as a number on either side of the point can have.
+    const FAR: i32 = 40;
+    let read = || {
+        let (mantissa, exponent) = text.split_once(['e', 'E'])?;
+        let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let exponent = exponent.parse::<i32>().ok().filter(|far| (-FAR..=FAR).contains(far))?;
+        let (digits, point) = ([whole, part].concat(), i32::try_from(whole.len()).ok()? + exponent);
+        if digits.is_empty() || !is_plain(whole) || !is_plain(part) {
+            return None;
+        }
+        let zeros = "0".repeat(usize::try_from(-point).unwrap_or(0));
+        let digits = [zeros, digits].concat();
+        let point = usize::try_from(point).unwrap_or(0);
+        let missing = "0".repeat(point.saturating_sub(digits.len()));
+        let digits = [digits, missing].concat();
+        let (whole, part) = digits.split_at(point);
+        let part = part.trim_end_matches('0');
+        Some(format!("{}.{}", if whole.is_empty() { "0" } else { whole }, if part.is_empty() { "0" } else { part }))
+    };
+    read().unwrap_or_else(|| text.to_owned())
 }
 
 fn told(error: DecimalError) -> String {
@@ -366,6 +391,20 @@ mod tests {
             (json!({"model": "m", "provider": {"sort": "colour"}}), "provider.sort"),
         ] {
             assert_eq!(refused(body.clone()), param, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_read_as_programs_write_it() {
+        let read = |text: &str| amount("b", text).map_err(|refused| refused.code);
+        let small = ["1.3e-05", "13E-6", "0.000013", "0.13e-4"].map(read);
+        assert_eq!(small, [Ok(13); 4]);
+        assert_eq!(
+            ["1e2", "1.5e+1", "100e-2", "0e9"].map(read),
+            [Ok(100_000_000), Ok(15_000_000), Ok(1_000_000), Ok(0)]
+        );
+        for wrong in ["1e-7", "1.35e-6", "e5", "1e", "1e1000000000", "-1e2", "1.5.5e1", "1e30", "0x1e2"] {
+            assert_eq!(read(wrong), Err("invalid_value"), "{wrong}");
         }
     }
 
