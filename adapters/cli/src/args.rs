@@ -158,7 +158,7 @@ const GATEWAY_HELP: &str = "\
 Examples:
   haggle gateway --bootstrap ADDR --budget 0.01
   OPENAI_BASE_URL=http://127.0.0.1:8484/v1 OPENAI_API_KEY=none python3 your_program.py
-  HAGGLE_KEY=a-long-secret haggle gateway --listen 0.0.0.0:8484 --key-env HAGGLE_KEY --bootstrap ADDR --budget 0.01
+  GATEWAY_KEY=a-long-secret haggle gateway --listen 0.0.0.0:8484 --key-env GATEWAY_KEY --bootstrap ADDR --budget 0.01
 
 Every request is bought within its budget: --budget, or the header x-haggle-budget. A request that cannot be honoured \
 as it is, is refused by name. Without a key only this machine is listened to. Keys are never arguments: others see those.";

@@ -73,7 +73,7 @@ impl Buyer {
         }
         let mut lock = None;
         if let Some(file) = &args.key {
-            let (key, held) = node::load(file)?;
+            let (key, held) = node::load_named(file)?;
             (builder, lock) = (builder.key(key), Some(held));
         }
         if let Some(state) = past.state {

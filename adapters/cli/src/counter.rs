@@ -36,7 +36,8 @@ fn open(at: &str, vitals: Vitals) -> Result<SocketAddr, Failed> {
     let wrong = |problem: String| Failed::config(format!("metrics: {at:?} {problem}"));
     let address: SocketAddr =
         at.parse().map_err(|_| wrong("is no address; write IP:PORT, such as 127.0.0.1:9464".into()))?;
-    let listener = TcpListener::bind(address).map_err(|error| wrong(format!("cannot be listened on: {error}")))?;
+    let listener = TcpListener::bind(address)
+        .map_err(|error| wrong(format!("cannot be listened on: {error}; choose another port or address")))?;
     let address = listener.local_addr().map_err(|error| wrong(error.to_string()))?;
     let answer = move || {
         for stream in listener.incoming().flatten() {

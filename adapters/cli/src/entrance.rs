@@ -67,6 +67,11 @@ impl fmt::Display for Standing {
     }
 }
 
+/// Whether nobody but this machine can dial any of the addresses.
+pub(crate) fn all_local(addresses: &[String]) -> bool {
+    addresses.iter().all(|address| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/"))
+}
+
 /// What being dialled from there shows.
 pub(crate) fn dialled(from: Scope) -> &'static str {
     match from {

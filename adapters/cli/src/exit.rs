@@ -30,7 +30,7 @@ pub(crate) enum Exit {
     Other = 1,
     /// The request cannot work as it was given.
     Usage = 2,
-    /// The configuration, the key file or an address of this node.
+    /// The configuration, an address of this node, or a file that it is to use.
     Config = 3,
     NobodyFound = 4,
     Budget = 5,
@@ -63,9 +63,10 @@ impl Exit {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
-  1    the machine or the program failed, or a ledger cannot be written or read
+  1    the machine or the program failed, or a ledger that is open cannot be written or read
   2    usage: the request cannot work as it was given
-  3    configuration: a setting, the key file, the state directory or a listen address
+  3    configuration: a setting, the key file, the state directory, a listen address, or a ledger or
+       recording that cannot be opened
   4    nobody was found, or could be reached
   5    the budget does not cover the cheapest offer
   6    declined by all who were asked, or not answered in time
@@ -231,7 +232,7 @@ fn outcome(failure: &Failure) -> Option<&'static str> {
 fn explain(job: &JobError) -> String {
     let mut text = match &job.failure {
         Failure::OverBudget { cheapest, budget: 0 } => format!(
-            "without a budget only free providers are taken, and the cheapest offer costs at most {0} units: \
+            "without a budget, or with one of 0, only free providers are taken, and the cheapest offer costs at most {0} units: \
              allow it with --budget {0}",
             decimal(*cheapest)
         ),
@@ -273,6 +274,7 @@ fn given_up(job: &JobError) -> Option<String> {
         NoRetry::Attempts => ": allow more with max_retries in the settings",
         NoRetry::Deadline => ": allow more time with --deadline",
         NoRetry::Budget => ": raise --budget",
+        NoRetry::Failover => ": --failover continue, or restart, would have one",
         _ => "",
     };
     Some(format!("{why}{flag}"))

@@ -41,7 +41,10 @@ mod watch;
 
 use std::{fmt::Debug, io::Write, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{
+    CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use haggle::decimal as money;
 use tracing::field::Field;
 use tracing_subscriber::{
@@ -65,13 +68,11 @@ fn main() -> ExitCode {
     let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = advised(error);
             // The error is a usage error, or a help text that was asked for; a closed output changes neither.
             let _ = error.print();
             if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
-                // What is wrong stands before the usage.
-                let text = error.to_string();
-                let said = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().to_owned();
-                let _ = print_json(&Failed::usage("usage", said).to_json());
+                let _ = print_json(&Failed::usage("usage", in_words(&error.to_string())).to_json());
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
         }
@@ -85,6 +86,25 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// What somebody perhaps meant whose shell took his prompt for several arguments.
+fn advised(mut error: clap::Error) -> clap::Error {
+    let is_word =
+        matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(arg)) if !arg.starts_with('-'));
+    let takes_prompt = std::env::args().any(|arg| matches!(arg.as_str(), "ask" | "quote" | "demo"));
+    if error.kind() == ErrorKind::UnknownArgument && is_word && takes_prompt {
+        let tip = "a prompt of several words is put in quotes: \"Once upon a time\"";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// What is wrong, and the tip, if there is one, without the usage.
+fn in_words(error: &str) -> String {
+    let parts = error.trim_start_matches("error: ").split("\n\n").map(str::trim);
+    let is_usage = |part: &&str| part.starts_with("Usage:") || part.starts_with("For more information");
+    parts.take_while(|part| !is_usage(part)).collect::<Vec<_>>().join("; ")
 }
 
 /// The command line, whose texts are as wide as the terminal, but no wider than is easily read.

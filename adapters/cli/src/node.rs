@@ -28,13 +28,24 @@ use crate::{
 /// lock lives.
 pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<(Keypair, KeyLock), Failed> {
     match &args.key {
-        Some(file) => load(file),
+        Some(file) => load_named(file),
         None => load(&settings.data_dir()?.join(format!("{name}.key"))),
     }
 }
 
+/// The key in the file that somebody named. One that was not there is told of: its name may be a slip.
+pub(crate) fn load_named(file: &Path) -> Result<(Keypair, KeyLock), Failed> {
+    let is_new = !file.exists();
+    let (key, lock) = load(file)?;
+    if is_new {
+        let peer = key.public().to_peer_id();
+        writeln!(Screen::Err, "haggle: {} was not there: made a new key (peer id {peer})", file.display())?;
+    }
+    Ok((key, lock))
+}
+
 /// The key in a file, which is made if need be.
-pub(crate) fn load(file: &Path) -> Result<(Keypair, KeyLock), Failed> {
+fn load(file: &Path) -> Result<(Keypair, KeyLock), Failed> {
     let key = key::load_or_create(file).map_err(Error::from)?;
     let lock = key::lock(file).map_err(|error| match &error {
         KeyFileError::InUse { .. } => Failed::from(Error::from(error)).explained(": --key FILE or --data-dir DIR"),
@@ -52,11 +63,15 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, Failed> {
 pub(crate) fn record(builder: Builder, to: &Record) -> Result<Builder, Failed> {
     let Some(file) = &to.record else { return Ok(builder) };
     let recorder = Recorder::create(file, to.redact).map_err(|error| {
-        let text = match error.kind() {
-            io::ErrorKind::AlreadyExists => format!("{} is there already: record into a new file", file.display()),
-            _ => format!("cannot record into {}: {error}", file.display()),
-        };
-        Failed::usage("record", text)
+        let file = file.display();
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failed::usage("record", format!("{file} is there already: record into a new file"))
+            }
+            _ => {
+                Failed::new(Exit::Config, "record", format!("cannot record into {file}: {error}; choose another place"))
+            }
+        }
     })?;
     if !to.redact {
         writeln!(Screen::Err, "haggle: recording into {}: prompts and answers are inside", file.display())?;

@@ -1,5 +1,6 @@
 //! Settings in layers: defaults < TOML file < environment < flags, and where each value came from.
 
+mod kinds;
 mod models;
 
 use std::{
@@ -325,7 +326,11 @@ impl Settings {
                 None => {
                     let known: Vec<String> = paths.iter().map(|path| variable_of(path)).collect();
                     let hint = did_you_mean(&name, known.iter().map(String::as_str));
-                    return Err(Failed::config(format!("{name}: there is no such setting{hint}")));
+                    let text = format!(
+                        "{name}: there is no such setting{hint}; variables that begin with {PREFIX} are settings: what is \
+                         for something else, such as a key, goes into one of another name"
+                    );
+                    return Err(Failed::config(text));
                 }
             }
         }
@@ -375,14 +380,23 @@ impl Settings {
 
     /// Puts one value and checks that it can be there, so that a mistake is told with its path and origin.
     fn put(&mut self, path: &str, value: Value, origin: &str) -> Result<(), Failed> {
-        let hint = did_you_mean(path, self.paths().iter().map(String::as_str));
+        let hint = match (path.starts_with("models."), did_you_mean(path, self.paths().iter().map(String::as_str))) {
+            (true, _) => "; each of several models is a table of its own: write [[models]], with two brackets".into(),
+            (false, hint) if hint.is_empty() => "; `haggle config` shows all there are".into(),
+            (false, hint) => hint,
+        };
+        let instead = kinds::instead(path, &value);
         match self.tree.pointer_mut(&pointer(path)) {
             Some(place) if !place.is_object() => *place = value,
             Some(_) => return Err(Failed::config(format!("{path}: must be a table ({origin})"))),
             None => return Err(Failed::config(format!("{path}: there is no such setting{hint} ({origin})"))),
         }
         self.origins.insert(path.into(), origin.into());
-        let wrong = |error: Failed| Failed::config(format!("{path}: {} ({origin})", error.message));
+        let wrong = |error: Failed| {
+            // What is of the right kind, and wrong all the same, says so itself.
+            let problem = instead.filter(|_| error.message.starts_with("invalid ")).unwrap_or(error.message);
+            Failed::config(format!("{path}: {problem} ({origin})"))
+        };
         match part_of(path) {
             Part::Node => self.part::<Config>(Part::Node).map(drop).map_err(wrong),
             Part::Sales => self.part::<Sales>(Part::Sales).map(drop).map_err(wrong),

@@ -76,11 +76,15 @@ fn given(setting: &str) -> Option<&str> {
     Some(setting).filter(|setting| !setting.is_empty())
 }
 
-/// The key itself is read from the environment only: arguments and files are seen by others.
+/// The key itself is read from the environment only: arguments and files are seen by others. What names no variable is
+/// perhaps the key, and not shown.
 fn key(variable: &str) -> Result<Key, Failed> {
     let wrong = |problem: &str| Failed::config(format!("upstream_key_env: the variable {variable} {problem}"));
     let key = env::var(variable).map_err(|error| match error {
-        env::VarError::NotPresent => wrong("is not set"),
+        env::VarError::NotPresent => Failed::config(
+            "upstream_key_env (--upstream-key-env): it takes the NAME of an environment variable that holds the key, not \
+             the key, and no variable of the name that was given is set",
+        ),
         env::VarError::NotUnicode(_) => wrong("holds no text"),
     })?;
     Key::new(&key).map_err(|_| wrong("is empty, or holds what cannot be sent"))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock,
-    entrance::{Entrance, dialled},
+    entrance::{Entrance, Standing, dialled},
     exit::Failed,
     ledger::{Books, Entry, Late},
     screen::{Screen, tell_json},
@@ -78,6 +78,7 @@ impl<'a> Watch<'a> {
             Ok(()) => self.drain(node, &mut events, signals).await,
             failed => failed,
         };
+        let standing = self.entrance.standing(&node.connected_peers());
         node.stop().await;
         // What ended with the node is in its last events.
         let mut booked = Ok(());
@@ -85,7 +86,7 @@ impl<'a> Watch<'a> {
             booked = booked.and(self.take(&event));
         }
         let closed = self.close_books();
-        self.say_all(node);
+        self.say_all(node, standing);
         drained.and(booked).and(closed)
     }
 
@@ -251,11 +252,15 @@ impl<'a> Watch<'a> {
 
     /// The line of a period.
     fn say(&mut self, node: &Node) {
+        self.say_with(node, self.entrance.standing(&node.connected_peers()));
+    }
+
+    fn say_with(&mut self, node: &Node, standing: Standing) {
         let Load { jobs, tokens } = node.load();
         let span = Span { millis: millis(self.since.elapsed()), tokens: tokens.saturating_sub(self.tokens) };
         (self.since, self.tokens) = (Instant::now(), tokens);
         let tally = std::mem::take(&mut self.tally);
-        let (time, standing) = (clock::utc(clock::now()), self.entrance.standing(&node.connected_peers()));
+        let time = clock::utc(clock::now());
         if self.json {
             let mut line = tally.to_json(span, self.vitals.all().owed(), jobs);
             line["time"] = time.into();
@@ -268,14 +273,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The line of everything, at the end.
-    fn say_all(&mut self, node: &Node) {
+    /// The line of everything, at the end: with those who were connected before it.
+    fn say_all(&mut self, node: &Node, standing: Standing) {
         if self.running.status_every.is_zero() {
             return;
         }
         (self.since, self.tokens) = (self.started, 0);
         self.tally = self.vitals.all();
-        self.say(node);
+        self.say_with(node, standing);
     }
 
     fn say_left(&self, left: usize, text: &str) {

@@ -13,7 +13,7 @@ use libp2p::identity::{KeyType, Keypair};
 #[non_exhaustive]
 pub enum KeyFileError {
     /// The file cannot be read.
-    #[error("cannot read the key file {path}: {source}")]
+    #[error("cannot read the key file {path}: {source}; choose another file, or make it readable for this user")]
     Unreadable {
         /// Which file.
         path: PathBuf,

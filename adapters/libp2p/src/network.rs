@@ -332,6 +332,9 @@ impl Network {
                     let (peer, addresses) = &self.bootstrap[index];
                     let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     let detail = match self.others.get(&index) {
+                        _ if peer == swarm.local_peer_id() => format!(
+                            "bootstrap node {peer} is this node itself: nobody enters the network by itself; give another's address"
+                        ),
                         Some(other) => format!(
                             "{other} answers at {at}, not bootstrap node {peer}: correct the id at the end of its address"
                         ),

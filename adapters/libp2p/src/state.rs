@@ -42,6 +42,12 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+    /// It is a file.
+    #[error("{path} is no folder, and a state directory is one: choose another name, or move the file away")]
+    NotAFolder {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Another process uses it.
     #[error(
         "another process uses the state directory {path}{}: end it first, or choose another directory",
@@ -81,7 +87,7 @@ impl StateError {
     pub fn code(&self) -> &'static str {
         match self {
             StateError::Unusable { source, .. } if is_full(source) => "disk_full",
-            StateError::Unusable { .. } => "state",
+            StateError::Unusable { .. } | StateError::NotAFolder { .. } => "state",
             StateError::InUse { .. } => "state_in_use",
             StateError::Damaged { .. } => "state_damaged",
             StateError::OpenToOthers { .. } => "state_open",
@@ -126,9 +132,12 @@ impl State {
     /// Opens a directory, which is made if need be, and locks it.
     ///
     /// # Errors
-    /// [`StateError::InUse`] if another process has it; [`StateError::Unusable`].
+    /// [`StateError::InUse`] if another process has it; [`StateError::NotAFolder`]; [`StateError::Unusable`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let unusable = |source| StateError::Unusable { path: path.into(), source };
+        if path.is_file() {
+            return Err(StateError::NotAFolder { path: path.into() });
+        }
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]

@@ -15,7 +15,7 @@ use haggle::{
 
 use super::{
     NodeArgs, Record,
-    parsers::{at_least_one, failover, parse_bid, parse_peer, parse_share, parse_span},
+    parsers::{at_least_one, failover, parse_bid, parse_peer, parse_share, parse_span, parse_whole},
 };
 use crate::money::{parse_amount, parse_price, parse_temperature};
 
@@ -36,7 +36,7 @@ pub(crate) struct Wanted {
     #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
     pub(crate) max_price_out: Option<Price>,
     /// Context in tokens, at least
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, value_parser = parse_whole::<u32>)]
     pub(crate) min_context: u32,
     /// A peer to be asked first, if it fits; repeatable
     #[arg(long, value_name = "PEER", value_parser = parse_peer)]
@@ -59,7 +59,7 @@ pub(crate) struct Discover {
     #[command(flatten)]
     pub(crate) wanted: Wanted,
     /// Stop after so many; 0 is no limit
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<u32>)]
     pub(crate) limit: u32,
 }
 
@@ -70,13 +70,13 @@ pub(crate) struct Quote {
     #[command(flatten)]
     pub(crate) wanted: Wanted,
     /// Show so many offers, the best first; 0 shows all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<u32>)]
     pub(crate) limit: u32,
     /// Tokens to be written, at most
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
     pub(crate) max_tokens: u64,
     /// Bytes of the prompt, if it is not given
-    #[arg(long, value_name = "N", conflicts_with = "prompt")]
+    #[arg(long, value_name = "N", conflicts_with = "prompt", value_parser = parse_whole::<u64>)]
     pub(crate) prompt_bytes: Option<u64>,
     /// Bid so many thousandths of the first offer, 1 to 999
     #[arg(long, value_name = "PERMILLE", value_parser = parse_bid, allow_negative_numbers = true)]
@@ -96,7 +96,7 @@ pub(crate) struct Order {
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
     /// How the tokens are drawn; the same seed at the same provider gives the same answer [default: a new one]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u64>)]
     pub(crate) seed: Option<u64>,
     /// How freely the tokens are drawn; 0 always takes the likeliest
     #[arg(long, value_name = "T", value_parser = parse_temperature, default_value = "0.8", allow_negative_numbers = true)]
@@ -105,7 +105,7 @@ pub(crate) struct Order {
     #[arg(long, value_name = "P", value_parser = parse_share, default_value = "1", allow_negative_numbers = true)]
     pub(crate) top_p: u32,
     /// Draw only from so many of the likeliest tokens; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_whole::<u32>)]
     pub(crate) top_k: u32,
     /// A text that ends the answer; repeatable, at most 4
     #[arg(long, value_name = "TEXT")]

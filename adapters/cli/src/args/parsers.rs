@@ -32,6 +32,30 @@ pub(super) fn failover() -> impl TypedValueParser<Value = Failover> {
     })
 }
 
+/// A whole number, of any of the sizes that flags have.
+pub(super) fn parse_whole<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u64>().ok().and_then(|number| N::try_from(number).ok());
+    number.ok_or_else(|| match digits {
+        true => "it is too large".into(),
+        false => "write a whole number of digits alone, such as 4 or 8192".into(),
+    })
+}
+
+/// The least share of a price that is taken, in thousandths.
+pub(super) fn parse_floor(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(floor @ 0..=1_000) => Ok(floor),
+        _ => Err(format!("write a whole number from 0 to 1000, in thousandths of the price{}", meant(text, "price"))),
+    }
+}
+
+/// What a share was perhaps meant to be, in thousandths.
+fn meant(text: &str, of: &str) -> String {
+    let share = parse_share(text).ok().filter(|_| text.contains('.'));
+    share.map_or(String::new(), |share| format!("; {text} of the {of} is {share}"))
+}
+
 pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".into()),
@@ -44,11 +68,7 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
 pub(super) fn parse_bid(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bid @ 1..=999) => Ok(bid),
-        _ => {
-            let share = parse_share(text).ok().filter(|share| *share < 1_000);
-            let meant = share.map_or(String::new(), |share| format!("; {text} of the offer is {share}"));
-            Err(format!("write a whole number from 1 to 999, in thousandths of the offer{meant}"))
-        }
+        _ => Err(format!("write a whole number from 1 to 999, in thousandths of the offer{}", meant(text, "offer"))),
     }
 }
 
@@ -92,6 +112,15 @@ mod tests {
         for text in ["0", "1.1", "-0.5", "0.0001", "all"] {
             assert!(parse_share(text).is_err(), "{text:?}");
         }
+        for (text, told) in [("8k", "8192"), ("two", "whole number"), ("", "whole number"), ("-1", "whole number")] {
+            assert!(parse_whole::<u32>(text).is_err_and(|error| error.contains(told)), "{text:?}");
+        }
+        assert!(parse_whole::<u32>("4294967296").is_err_and(|error| error.contains("too large")));
+        assert_eq!((parse_whole::<u32>("8192"), parse_whole::<u64>("4294967296")), (Ok(8_192), Ok(1 << 32)));
+        for (text, told) in [("0.8", "0.8 of the price is 800"), ("2000", "0 to 1000"), ("most", "0 to 1000")] {
+            assert!(parse_floor(text).is_err_and(|error| error.contains(told)), "{text:?}: {:?}", parse_floor(text));
+        }
+        assert_eq!((parse_floor("0"), parse_floor("1000")), (Ok(0), Ok(1_000)));
         let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         assert_eq!(parse_peer(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")), parse_peer(peer));
         assert!(parse_peer("foo").is_err_and(|error| error.contains("follows /p2p/")));

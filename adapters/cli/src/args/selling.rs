@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind};
 use haggle::core::{money::Price, time::Millis};
 use serde_json::{Map, Value};
 
-use super::parsers::parse_span;
+use super::parsers::{parse_floor, parse_span, parse_whole};
 use crate::money::{decimal, parse_price};
 
 /// A setting that was given by a flag.
@@ -35,11 +35,11 @@ struct Flags {
     #[arg(long, value_name = "FILE.gguf")]
     model_file: Vec<String>,
     /// Threads that compute a token together [default: as the machine has, up to 8]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u32>)]
     threads: Vec<u32>,
     /// Tokens of prompt and answer together, at most; each job needs memory for them [default: the model's, up to
     /// 4096; with --upstream the server's, 4096 if it does not say]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = parse_whole::<u32>)]
     context: Vec<u32>,
     /// Another name for it; repeatable
     #[arg(long, value_name = "NAME")]
@@ -51,13 +51,13 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = parse_price, allow_negative_numbers = true)]
     price_out: Vec<Price>,
     /// Bids go three quarters of the way down to this at most, in thousandths of the price; 1000 does not haggle [default: 1000]
-    #[arg(long, value_name = "PERMILLE")]
+    #[arg(long, value_name = "PERMILLE", value_parser = parse_floor)]
     floor: Vec<u32>,
     /// Jobs computed at once; those of several models add up [default: 1; with --upstream as many as the server says]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u32>)]
     slots: Vec<u32>,
     /// Tokens written per second, at most, all jobs of a model together; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u32>)]
     tokens_per_second: Vec<u32>,
     /// Sell what this OpenAI-compatible server writes (llama-server, vLLM, Ollama, ...), under the name that --model says
     #[arg(long, value_name = "URL")]

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     args::{Bootstrap, Global},
     counter,
-    entrance::Entrance,
+    entrance::{self, Entrance},
     exit::{Exit, Failed},
     node,
     screen::{Screen, tell_json},
@@ -57,5 +57,8 @@ fn print(addresses: &[String], metrics: Option<&str>) -> io::Result<()> {
     let mut out = Screen::Out;
     writeln!(out, "others enter the network by")?;
     addresses.iter().try_for_each(|address| writeln!(out, "  --bootstrap {address}"))?;
+    if entrance::all_local(addresses) {
+        writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4000")?;
+    }
     metrics.map_or(Ok(()), |at| writeln!(out, "watched over at http://{at}/metrics, /health and /ready"))
 }

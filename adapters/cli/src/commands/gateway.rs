@@ -83,7 +83,13 @@ fn keys(args: &Gateway) -> Result<Vec<Key>, Failed> {
     let mut keys = Vec::new();
     for text in &args.key_env {
         let (name, day_budget) = text.split_once('=').map_or((text.as_str(), None), |(name, n)| (name, Some(n)));
-        let secret = std::env::var(name).map_err(|_| Failed::config(format!("--key-env: {name} is not set")))?;
+        // What names no variable is perhaps the key, and not shown.
+        let secret = std::env::var(name).map_err(|_| {
+            Failed::config(
+                "--key-env takes the NAME of an environment variable that holds the key, not the key, and no variable of \
+                 the name that was given is set",
+            )
+        })?;
         keys.push(key(name.to_owned(), &secret, day_budget)?);
     }
     for file in &args.key_file {

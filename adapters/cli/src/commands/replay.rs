@@ -35,6 +35,11 @@ pub(crate) fn run(global: &Global, args: &Replay) -> Result<Exit, Failed> {
         Err(ReplayError::Redacted) if args.explain => return Ok(Exit::Done),
         Err(error) => return Err(Failed::new(exit(&error), code(&error), error.to_string())),
     };
+    if summary.steps == 0 && args.until.is_none() {
+        let text = "there is no step in the recording: nothing was run again or compared. It was cut off, or the node was \
+                    killed before it did anything";
+        return Err(Failed::usage("empty", text));
+    }
     if global.json {
         print_json(&json!({
             "event": "replayed", "steps": summary.steps, "outputs": summary.outputs, "until_ms": summary.until,

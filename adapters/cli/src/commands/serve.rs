@@ -5,13 +5,13 @@ use std::{
     net::SocketAddr,
 };
 
-use haggle::{Node, engine::TINY_STORIES, state::State};
+use haggle::{Config, Node, engine::TINY_STORIES, state::State};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Serve},
     counter,
-    entrance::Entrance,
+    entrance::{self, Entrance},
     exit::{Exit, Failed},
     goods::Good,
     ledger::Books,
@@ -35,6 +35,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
         _ => node::lasting_key(settings, &args.node, "provider").map(|(key, lock)| (key, Some(lock)))?,
     };
     let (announced, entrances) = (config.announce_addresses.clone(), config.bootstrap_nodes.len());
+    let network = config.network.clone();
     let mut signals = Signals::of_service()?;
     let builder = node::record(Node::builder(config), &args.record)?.key(key);
     let mut builder = shop.sales().into_iter().fold(builder, |builder, sale| builder.sell(sale));
@@ -52,7 +53,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> Result<Exit, Failed> {
             return Err(failed);
         }
     };
-    let told = Told { goods: shop.goods(), metrics, entrances, announced, addresses };
+    let told = Told { goods: shop.goods(), metrics, entrances, network, announced, addresses };
     if global.json {
         tell_json(&told.to_json(&node));
     } else {
@@ -68,6 +69,7 @@ struct Told<'a> {
     goods: &'a [Good],
     metrics: Option<SocketAddr>,
     entrances: usize,
+    network: String,
     announced: Vec<String>,
     addresses: Vec<String>,
 }
@@ -76,7 +78,7 @@ impl Told<'_> {
     /// Programs that know of one model only read the first one's fields.
     fn to_json(&self, node: &Node) -> Value {
         let mut told = json!({
-            "event": "serving", "peer": node.peer_id().to_string(), "addresses": self.addresses,
+            "event": "serving", "peer": node.peer_id().to_string(), "addresses": self.addresses, "network": self.network,
             "announced": self.announced, "reachability": "unknown", "metrics": self.metrics.map(|at| at.to_string()),
             "models": self.goods.iter().map(Good::to_json).collect::<Vec<_>>(),
         });
@@ -88,7 +90,7 @@ impl Told<'_> {
     }
 
     fn print(&self, node: &Node) -> io::Result<()> {
-        let Told { goods, metrics, addresses, announced, entrances } = self;
+        let Told { goods, metrics, addresses, announced, entrances, network } = self;
         let mut out = Screen::Out;
         let price = |good: &Good| {
             format!(
@@ -98,11 +100,14 @@ impl Told<'_> {
                 decimal(good.price_out)
             )
         };
+        // Who is in the usual one need not be told.
+        let network = match *network == Config::default().network {
+            true => String::new(),
+            false => format!(" in the network {network:?}"),
+        };
         match goods {
-            [good] => writeln!(out, "selling {}, on", price(good))?,
-            goods => {
-                writeln!(out, "selling {} models, on", goods.len())?;
-            }
+            [good] => writeln!(out, "selling {}{network}, on", price(good))?,
+            goods => writeln!(out, "selling {} models{network}, on", goods.len())?,
         }
         addresses.iter().try_for_each(|address| writeln!(out, "  {address}"))?;
         if !announced.is_empty() {
@@ -115,8 +120,7 @@ impl Told<'_> {
             }
             print_good(good)?;
         }
-        let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-        if addresses.iter().all(local) {
+        if entrance::all_local(addresses) {
             writeln!(out, "only this machine can reach it; for others: --listen /ip4/0.0.0.0/tcp/4001")?;
         } else {
             writeln!(out, "whether others can reach it is not known yet; it is told as soon as somebody has")?;

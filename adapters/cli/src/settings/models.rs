@@ -26,7 +26,11 @@ impl Settings {
             if !Settings::is_of_model(key) {
                 let paths = leaves(&self.tree);
                 let known = paths.iter().map(|(path, _)| path.as_str()).filter(|path| Settings::is_of_model(path));
-                let hint = did_you_mean(key, known);
+                let known: Vec<&str> = known.collect();
+                let hint = match did_you_mean(key, known.iter().copied()) {
+                    hint if hint.is_empty() => format!("; it can have {}", known.join(", ")),
+                    hint => hint,
+                };
                 let text = format!("{MODELS}[{at}].{key}: a model has no such setting{hint} ({origin})");
                 return Err(Failed::config(text));
             }

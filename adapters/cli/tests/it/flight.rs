@@ -59,6 +59,9 @@ fn a_changed_recording_is_refused_and_none_is_overwritten() {
     fs::write(&buying, &bytes).expect("written");
     replay(&folder, &buying, &[]).says(2, &["not what was recorded"]);
     assert_eq!(replay(&folder, &buying, &["--json"]).events("error")[0]["error"]["code"], "damaged");
+    let whole = fs::read_to_string(&selling).expect("a recording");
+    let cut = folder.file("cut.flight", format!("{}\n", whole.lines().next().expect("a header")));
+    replay(&folder, cut.to_str().expect("text"), &[]).says(2, &["no step", "nothing was run again"]);
     replay(&folder, "no such file", &[]).says(2, &["cannot read the recording"]);
     let again = ["ask", "--provider", "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"];
     run(folder.haggle(&[&again[..], &["--record", &selling, PROMPT]].concat())).says(2, &["is there already"]);

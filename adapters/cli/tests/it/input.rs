@@ -80,6 +80,45 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
 }
 
 #[test]
+fn a_number_and_a_prompt_are_told_as_they_are_written() {
+    let folder = Folder::new();
+    let table: [(&[&str], &[&str]); 9] = [
+        (&["serve", "--floor", "0.8"], &["--floor", "0 to 1000", "0.8 of the price is 800"]),
+        (&["serve", "--floor", "2000"], &["--floor", "0 to 1000"]),
+        (&["serve", "--slots", "two"], &["--slots", "write a whole number"]),
+        (&["serve", "--context", "8k"], &["--context", "write a whole number", "8192"]),
+        (&["serve", "--tokens-per-second", "9999999999"], &["--tokens-per-second", "too large"]),
+        (&["ask", "--seed", "abc", "Hello"], &["--seed", "write a whole number"]),
+        (&["ask", "--top-k", "1.5", "Hello"], &["--top-k", "write a whole number"]),
+        (&["ask", "Once", "upon", "a", "time"], &["'upon'", "in quotes: \"Once upon a time\""]),
+        (&["demo", "Once", "upon"], &["'upon'", "in quotes"]),
+    ];
+    for (args, texts) in table {
+        run(folder.haggle(args)).says(2, texts);
+    }
+    assert!(!run(folder.haggle(&["serve", "upon"])).err.contains("quotes"), "who sells has no prompt");
+    assert!(!run(folder.haggle(&["ask", "--upon", "Hello"])).err.contains("quotes"), "a flag is no part of a prompt");
+    let told = run(folder.haggle(&["ask", "--json", "Once", "upon"]));
+    let message = told.events("error")[0]["error"]["message"].to_string();
+    assert!(message.contains("in quotes") && !message.contains("Usage"), "{message}");
+}
+
+#[test]
+fn places_that_cannot_be_used_are_told_with_another() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let metrics = taken.local_addr().expect("an address").to_string();
+    run(folder.haggle(&["serve", "--metrics", &metrics])).says(3, &[&metrics, "choose another port"]);
+    let file = folder.file("state", "a text").display().to_string();
+    run(folder.haggle(&["serve", "--state", &file])).says(3, &[&file, "is no folder"]);
+    run(folder.haggle(&["serve", "--record", "/proc/nowhere"])).says(3, &["/proc/nowhere", "choose another place"]);
+    run(folder.haggle(&["serve", "--ledger", "/proc/nowhere"])).says(3, &["/proc/nowhere"]);
+    let help = run(folder.haggle(&["ask", "--help"])).out;
+    let three = help.split("  3    ").nth(1).and_then(|rest| rest.split("  4    ").next()).expect("an exit code");
+    assert!(three.contains("a ledger or\n       recording that cannot be opened"), "{three}");
+}
+
+#[test]
 fn programs_are_told_of_a_mistake_too() {
     let folder = Folder::new();
     let told = run(folder.haggle(&["ask", "--json", "--deadline", "30", "Hello"]));

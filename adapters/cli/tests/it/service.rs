@@ -127,7 +127,10 @@ fn a_line_says_when_it_was_and_who_is_connected_while_it_drains_too() {
     assert!(status["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{status}");
     assert!(status["peers"].as_u64() >= Some(2), "{status}");
     serve.process.signal("TERM");
-    serve.process.over().exits(0);
+    // The last line is of the time before the end.
+    let over = serve.process.over();
+    over.exits(0);
+    assert_eq!(over.events("status").last().expect("a last line")["bootstrap"]["connected"], 1, "{}", over.out);
 }
 
 #[test]
@@ -144,7 +147,8 @@ fn one_key_is_for_one_process_and_the_other_is_named() {
     let folder = Folder::new();
     let key = folder.path().join("my.key");
     let key = key.to_str().expect("text");
-    let serve = Node::start(&["serve", "--key", key]);
+    let mut serve = Node::start(&["serve", "--key", key]);
+    serve.process.wait_for_log(&format!("my.key was not there: made a new key (peer id {})", serve.peer));
     let named = format!("(pid {})", serve.process.id());
     let says = ["my.key", "already", &named, "another key file: --key FILE or --data-dir DIR"];
     run(folder.haggle(&["serve", "--key", key])).says(3, &says);
@@ -152,7 +156,10 @@ fn one_key_is_for_one_process_and_the_other_is_named() {
     run(folder.haggle(&["ask", "--key", key, "--provider", &serve.address, PROMPT])).says(3, &says);
     serve.process.signal("KILL");
     serve.process.over();
-    drop(Node::start(&["serve", "--key", key]));
+    let again = Node::start(&["serve", "--key", key]);
+    again.process.signal("TERM");
+    let over = again.process.over();
+    assert!(!over.err.contains("new key"), "{}", over.err);
 
     let state = folder.path().join("state");
     let state = state.to_str().expect("text");

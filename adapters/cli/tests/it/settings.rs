@@ -55,7 +55,18 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
     for (text, expected) in [
         ("bootstrap_node = []", &["bootstrap_node:", "did you mean bootstrap_nodes?"][..]),
         ("[limits]\njobz = 1", &["limits.jobz:", "did you mean limits.jobs"]),
-        ("slots = \"many\"", &["slots:", "many"]),
+        ("slots = \"many\"", &["slots:", "\"many\" is none", "a whole number, such as slots = 1"]),
+        ("slots = \"4\"", &["slots:", "without quotes: slots = 4"]),
+        ("slots = 1.5", &["slots:", "a whole number"]),
+        ("slots = 4294967296", &["slots:", "too large"]),
+        ("limits.jobs = true", &["limits.jobs:", "a whole number"]),
+        ("budget = 0.1", &["budget:", "write it in quotes: budget = \"0.1\""]),
+        ("enable_dht = \"true\"", &["enable_dht:", "true or false, without quotes"]),
+        ("bootstrap_nodes = \"/ip4/1.2.3.4/tcp/1\"", &["write a list: bootstrap_nodes = [\"/ip4/1.2.3.4/tcp/1\"]"]),
+        ("bootstrap_nodes = [1]", &["a list of texts in quotes"]),
+        ("[models]\nmodel = \"a\"", &["models.model:", "[[models]], with two brackets"]),
+        ("models = \"a\"", &["models:", "[[models]]"]),
+        ("colour = 1", &["colour:", "`haggle config` shows all"]),
         ("slots = -1", &["slots:"]),
         ("slots = 0", &["slots:", "at least 1"]),
         ("limits = 5", &["limits:", "table"]),
@@ -78,6 +89,7 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
         ("HAGGLE_ENABLE_DHT", "maybe", &["enable_dht:", "true or false", "HAGGLE_ENABLE_DHT"][..]),
         ("HAGGLE_SLOTS", "x", &["slots:", "whole number"]),
         ("HAGGLE_SLOT", "1", &["HAGGLE_SLOT:", "did you mean HAGGLE_SLOTS"]),
+        ("HAGGLE_KEY", "secret", &["HAGGLE_KEY:", "such as a key", "another name"]),
         ("HAGGLE_LISTEN_ADDRESSES", "nonsense", &["listen_addresses[0]:", "multiaddr"]),
     ] {
         let mut config = folder.haggle(&["config"]);

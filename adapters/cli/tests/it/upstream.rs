@@ -109,7 +109,13 @@ fn what_cannot_be_sold_is_told_with_what_to_do() {
     refused(3, &["--upstream-errors"], &["upstream_errors", "--upstream URL"]);
     refused(2, &["--upstream", &url, "--model", "m", "--upstream-patience", "0s"], &["longer than 0"]);
     refused(3, &["--upstream", &url, "--model-file", "a.gguf"], &["not both"]);
-    refused(3, &["--upstream", &url, "--model", "m", "--upstream-key-env", "NO_SUCH"], &["NO_SUCH is not set"]);
+    refused(
+        3,
+        &["--upstream", &url, "--model", "m", "--upstream-key-env", "sekret"],
+        &["the NAME of an environment variable"],
+    );
+    let hidden = run(folder.haggle(&["serve", "--upstream", &url, "--model", "m", "--upstream-key-env", "sekret"]));
+    assert!(!hidden.err.contains("sekret"), "what is perhaps the key is not shown: {}", hidden.err);
     refused(3, &["--upstream", &url, "--model", "m", "--upstream-dialect", "lama"], &["did you mean llama"]);
     refused(3, &["--upstream", "localhost:1/v1", "--model", "m"], &["as in http://localhost:1/v1"]);
     refused(3, &["--upstream", "me:pass@localhost", "--model", "m"], &["as in http://127.0.0.1"]);
