@@ -18,7 +18,7 @@ pub(crate) struct Rules {
     /// Results that still count before their share of failures is looked at. Half of them open it.
     pub volume: u32,
     /// How far back results count, in ten buckets.
-    pub sampling: Millis,
+    pub interval: Millis,
     /// How long it stays open at the first time; at the k-th, k times as long.
     pub open: Millis,
     /// The longest that it stays open, jitter apart.
@@ -34,7 +34,7 @@ impl Default for Rules {
         Self {
             in_a_row: 5,
             volume: 10,
-            sampling: Millis::from_secs(30),
+            interval: Millis::from_secs(30),
             open: Millis::from_secs(30),
             open_cap: Millis::from_secs(300),
             ease: Millis::from_secs(10),
@@ -355,7 +355,7 @@ impl Recent {
 }
 
 fn bucket(rules: &Rules) -> Millis {
-    Millis((rules.sampling.0 / BUCKETS as u64).max(1))
+    Millis((rules.interval.0 / BUCKETS as u64).max(1))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn small() -> Rules {
     Rules {
         in_a_row: 2,
         volume: 3,
-        sampling: Millis(10),
+        interval: Millis(10),
         open: Millis(2),
         open_cap: Millis(4),
         ease: Millis(3),
@@ -116,7 +116,7 @@ impl Model {
                 }
                 self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
                 self.results.push((self.now, failed));
-                let kept = self.results.iter().filter(|(when, _)| self.now - when < rules.sampling.0);
+                let kept = self.results.iter().filter(|(when, _)| self.now - when < rules.interval.0);
                 let (all, bad) = kept.fold((0, 0), |(all, bad), (_, failed)| (all + 1, bad + u32::from(*failed)));
                 if self.in_a_row >= rules.in_a_row || (all >= rules.volume && 2 * bad >= all) {
                     self.open(rules);
@@ -310,7 +310,7 @@ fn agrees_with_its_rules_on_long_random_ways() {
             let op = ops[rng.below(ops.len() as u64) as usize];
             world.apply(op);
             let now = world.model.now;
-            world.model.results.retain(|(when, _)| now - when < world.rules.sampling.0);
+            world.model.results.retain(|(when, _)| now - when < world.rules.interval.0);
         }
     }
 }
