@@ -46,7 +46,7 @@ pub(crate) enum SearchState {
 }
 
 /// What is known of a peer now.
-pub(crate) enum Standing<'a> {
+pub(crate) enum Description<'a> {
     /// Nothing, or nothing fresh enough: it has to be asked.
     Unknown,
     Advert(&'a Advert),
@@ -62,15 +62,15 @@ impl Directory {
         peer: &PeerId,
         not_before: Instant,
         since: Instant,
-    ) -> Standing<'_> {
+    ) -> Description<'_> {
         let Some(known) = self.peers.get(peer).filter(|known| known.at >= not_before) else {
-            return Standing::Unknown;
+            return Description::Unknown;
         };
         let age = now.since(known.at);
         match &known.what {
-            What::Advert(advert) if age < policy.found_ttl => Standing::Advert(advert),
-            What::Failed(failure) if age < policy.nobody_ttl || known.at >= since => Standing::Failed(*failure),
-            _ => Standing::Unknown,
+            What::Advert(advert) if age < policy.found_ttl => Description::Advert(advert),
+            What::Failed(failure) if age < policy.nobody_ttl || known.at >= since => Description::Failed(*failure),
+            _ => Description::Unknown,
         }
     }
 

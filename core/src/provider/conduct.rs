@@ -1,4 +1,4 @@
-//! How peers have treated the answers that they asked for, and what follows for their standing.
+//! How peers have treated the answers that they asked for, and how far that has them preferred.
 
 use alloc::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct Conduct {
 
 /// How far a peer is to be preferred to others, ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Standing {
+pub(super) enum Preference {
     /// It left clearly more answers behind than it took.
     Doubtful,
     /// Nothing is known.
@@ -39,11 +39,11 @@ pub(super) enum Standing {
 }
 
 impl Conducts {
-    pub(super) fn standing(&self, now: Instant, peer: &PeerId) -> Standing {
+    pub(super) fn preference(&self, now: Instant, peer: &PeerId) -> Preference {
         match self.0.get(peer).map(|conduct| conduct.at(now)) {
-            Some(Conduct { kept, left, .. }) if left > kept.saturating_add(FORGIVEN) => Standing::Doubtful,
-            Some(Conduct { kept: 1.., .. }) => Standing::Known,
-            _ => Standing::New,
+            Some(Conduct { kept, left, .. }) if left > kept.saturating_add(FORGIVEN) => Preference::Doubtful,
+            Some(Conduct { kept: 1.., .. }) => Preference::Known,
+            _ => Preference::New,
         }
     }
 

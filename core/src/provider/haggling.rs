@@ -29,7 +29,7 @@ pub(super) struct Prices {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
+pub(super) enum BidAnswer {
     /// The bid is taken, or what was asked if that is less.
     Taken(Tariff),
     /// Something lower than was asked.
@@ -54,26 +54,26 @@ impl Prices {
 }
 
 /// The answer to the bid of a round.
-pub(super) fn answer(prices: &Prices, bid: Tariff, round: u32) -> Answer {
+pub(super) fn answer(prices: &Prices, bid: Tariff, round: u32) -> BidAnswer {
     if round >= MAX_BIDS {
-        return Answer::TooCheap;
+        return BidAnswer::TooCheap;
     }
     let (ask, reserve) = (prices.ask, prices.reserve(round));
     if bid.fee_in >= reserve.fee_in && bid.price_out >= reserve.price_out {
-        return Answer::Taken(Tariff {
+        return BidAnswer::Taken(Tariff {
             fee_in: bid.fee_in.min(ask.fee_in),
             price_out: bid.price_out.min(ask.price_out),
         });
     }
     if round + 1 == MAX_BIDS {
-        return Answer::TooCheap;
+        return BidAnswer::TooCheap;
     }
     // As far down to the reserve as the bid comes up to it.
     let met = |ask: u64, reserve: u64, bid: u64| {
         let way = u128::from(ask - reserve) * u128::from(bid.min(reserve)) / u128::from(reserve.max(1));
         ask - u64::try_from(way).unwrap_or(0)
     };
-    Answer::Lowered(Tariff {
+    BidAnswer::Lowered(Tariff {
         fee_in: met(ask.fee_in, reserve.fee_in, bid.fee_in),
         price_out: met(ask.price_out, reserve.price_out, bid.price_out),
     })
@@ -137,15 +137,15 @@ mod tests {
     fn the_floor_at_once_is_not_taken_and_a_near_bid_moves_more() {
         let prices = prices(1_000, 500);
         let lowered = |bid| match answer(&prices, Tariff { fee_in: bid, price_out: bid }, 0) {
-            Answer::Lowered(tariff) => tariff.price_out,
+            BidAnswer::Lowered(tariff) => tariff.price_out,
             other => panic!("{other:?}"),
         };
         assert!(lowered(500) > 750);
         assert!(lowered(1) > lowered(500) && lowered(500) > lowered(749));
         assert_eq!(lowered(0), 1_000);
-        assert!(matches!(answer(&prices, Tariff { fee_in: 750, price_out: 750 }, 0), Answer::Taken(_)));
+        assert!(matches!(answer(&prices, Tariff { fee_in: 750, price_out: 750 }, 0), BidAnswer::Taken(_)));
         // One half of a bid does not carry the other.
-        assert!(matches!(answer(&prices, Tariff { fee_in: 1_000, price_out: 749 }, 0), Answer::Lowered(_)));
+        assert!(matches!(answer(&prices, Tariff { fee_in: 1_000, price_out: 749 }, 0), BidAnswer::Lowered(_)));
     }
 
     #[test]
@@ -167,13 +167,13 @@ mod tests {
                 let bid = Tariff { fee_in: bids[round as usize % 4], price_out: bids[(round as usize + 1) % 4] };
                 let reserve = prices.reserve(round);
                 match answer(&prices, bid, round) {
-                    Answer::Taken(tariff) | Answer::Lowered(tariff) => {
+                    BidAnswer::Taken(tariff) | BidAnswer::Lowered(tariff) => {
                         prop_assert!(tariff.fee_in <= prices.ask.fee_in && tariff.price_out <= prices.ask.price_out);
                         prop_assert!(tariff.fee_in >= reserve.fee_in && tariff.price_out >= reserve.price_out);
                         prop_assert!(round < MAX_BIDS);
                         prices.ask = tariff;
                     }
-                    Answer::TooCheap => prop_assert!(round + 1 >= MAX_BIDS),
+                    BidAnswer::TooCheap => prop_assert!(round + 1 >= MAX_BIDS),
                 }
             }
         }

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     Provider,
-    conduct::Standing,
+    conduct::Preference,
     context::Context,
     job::{Farewell, Job, JobState, Next},
 };
@@ -49,7 +49,7 @@ impl Provider {
         let open = self.cx.peers.get(peer).map_or(0, |load| load.jobs);
         let unended = || self.jobs.values().filter(|job| job.peer == *peer && !job.is_ended());
         let to_come = unended().filter(|job| !self.holds(job)).count();
-        let doubtful = self.cx.standing(peer) == Standing::Doubtful;
+        let doubtful = self.cx.preference(peer) == Preference::Doubtful;
         open >= self.cx.limits.jobs_per_peer || to_come >= self.cx.share() || (doubtful && unended().count() > 0)
     }
 
@@ -82,20 +82,20 @@ impl Provider {
         victim.is_some()
     }
 
-    /// A job that waits and whose peer has more than its share, more than this one, or a lower standing.
+    /// A job that waits and whose peer has more than its share, more than this one, or is preferred less.
     fn victim_for(&self, peer: PeerId) -> Option<AttemptId> {
-        let (own, standing) = (self.held_by(&peer), self.cx.standing(&peer));
+        let (own, preference) = (self.held_by(&peer), self.cx.preference(&peer));
         let waiting = self.jobs.iter().filter(|(_, job)| {
             job.peer != peer && self.holds(job) && matches!(job.state, JobState::Queued | JobState::Receiving)
         });
         waiting
-            .map(|(id, job)| (self.cx.standing(&job.peer), self.held_by(&job.peer), *id))
+            .map(|(id, job)| (self.cx.preference(&job.peer), self.held_by(&job.peer), *id))
             .filter(|(other, held, _)| {
-                (*other == Standing::Doubtful && standing > Standing::Doubtful)
+                (*other == Preference::Doubtful && preference > Preference::Doubtful)
                     || *held > self.cx.share().max(own)
                     || *held > own + 1
             })
-            // The least in standing, of these who has most, of these the newest.
+            // The least preferred, of these who has most, of these the newest.
             .min_by_key(|(other, held, id)| (*other, Reverse(*held), Reverse(*id)))
             .map(|(_, _, id)| id)
     }
@@ -137,13 +137,13 @@ impl Context {
         (self.places() / 2).max(1) as usize
     }
 
-    fn standing(&self, peer: &PeerId) -> Standing {
-        self.conducts.standing(self.now, peer)
+    fn preference(&self, peer: &PeerId) -> Preference {
+        self.conducts.preference(self.now, peer)
     }
 
     /// Takes the job out of the queue that is next: those of doubtful peers wait for all others.
     fn take_queued(&mut self) -> Option<AttemptId> {
-        let at = self.queue.iter().position(|(_, peer)| self.standing(peer) != Standing::Doubtful);
+        let at = self.queue.iter().position(|(_, peer)| self.preference(peer) != Preference::Doubtful);
         self.queue.remove(at.unwrap_or(0)).map(|(id, _)| id)
     }
 }

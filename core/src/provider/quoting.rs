@@ -15,7 +15,7 @@ use crate::{
 use super::{
     Provider,
     context::{Context, DeadlineKey},
-    haggling::{self, Answer, Prices},
+    haggling::{self, BidAnswer, Prices},
     offers::Open,
 };
 
@@ -63,11 +63,11 @@ impl Provider {
         let patience = self.cx.bidders.bid(self.cx.now, &self.cx.limits, (peer, open.rfq.model.clone()));
         let round = if patience { open.round } else { MAX_BIDS };
         match haggling::answer(&Prices { posted, floor, ask: open.tariff }, counter.tariff, round) {
-            Answer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, MAX_BIDS),
+            BidAnswer::Taken(tariff) => self.offer(stream, peer, open.rfq, tariff, MAX_BIDS),
             // [N4] Never up.
-            Answer::Lowered(tariff) => self.offer(stream, peer, open.rfq, tariff, open.round + 1),
+            BidAnswer::Lowered(tariff) => self.offer(stream, peer, open.rfq, tariff, open.round + 1),
             // [N4] The last offer goes with the refusal, and binds.
-            Answer::TooCheap => {
+            BidAnswer::TooCheap => {
                 let last = self.make_offer(peer, open.rfq, open.tariff, MAX_BIDS);
                 self.refuse(stream, peer, DeclineReason::TooCheap, last);
             }

@@ -17,7 +17,7 @@ use super::{
     attempt::Attempt,
     context::Context,
     job::{Answer, Goal, Job, NegotiationState, Next, Phase},
-    settle::Verdict,
+    settle::Assessment,
     transcript::Transcript,
 };
 
@@ -29,7 +29,7 @@ impl Job {
             return Next::Stay;
         };
         let (peer, differs, in_vain) = (attempt.peer, attempt.differs, self.waited_in_vain(cx.now, &attempt));
-        self.close_attempt(cx, attempt, Verdict::of(why));
+        self.close_attempt(cx, attempt, Assessment::of(why));
         if differs {
             // It may go on, but is not held to any bytes; to promise them costs score.
             cx.peers.violation(cx.now, peer, Severity::Slight);

@@ -8,7 +8,7 @@ use crate::{
     machine::{Cause, QueryOutcome, StreamFailure, Timeout},
     peers::{
         bans::Ban,
-        directory::{SearchState, Standing, serves},
+        directory::{Description, SearchState, serves},
         table::{Excluded, Filtered, Lift},
     },
     spec::Criteria,
@@ -134,19 +134,19 @@ impl Job {
         let mut survey = Survey { outcome, ..Survey::default() };
         for peer in peers.iter().filter(|peer| !exclude.contains(peer) && !self.negotiations.contains_key(peer)) {
             match cx.directory.standing(cx.now, &cx.policy, peer, self.not_before, self.since) {
-                Standing::Unknown
+                Description::Unknown
                     if matches!(cx.peers.bans().check(cx.now, peer), Some(Ban::Manual | Ban::Fatal(_))) =>
                 {
                     let left = cx.peers.bans().end(cx.now, peer).map(|until| until.since(cx.now));
                     survey.left_out.push((*peer, LeftOut::Banned(left)));
                 }
                 // [D2] A hint is no provider before it has described itself.
-                Standing::Unknown => survey.unknown.push(*peer),
-                Standing::Failed(failure) => {
+                Description::Unknown => survey.unknown.push(*peer),
+                Description::Failed(failure) => {
                     survey.failed = Some(failure);
                     survey.left_out.push((*peer, LeftOut::Unreachable(failure)));
                 }
-                Standing::Advert(advert) => match serves(advert, model) {
+                Description::Advert(advert) => match serves(advert, model) {
                     None => {}
                     Some(entry) if self.transcript.tokens() > 0 && !entry.can_continue => {
                         survey.left_out.push((*peer, LeftOut::Capability));

@@ -15,7 +15,7 @@ use super::{
 
 /// What an attempt's end says of its provider.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum Assessment {
     /// The answer ended, with count and digest as received.
     Verified,
     /// It made no progress, or broke the protocol.
@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     None,
 }
 
-impl Verdict {
+impl Assessment {
     /// What a broken attempt says of its provider.
     pub(super) const fn of(why: Interrupted) -> Self {
         match why {
@@ -50,9 +50,10 @@ impl Job {
         let is_given_up = matches!(outcome, Outcome::Failed(Failure::Declined(_) | Failure::Interrupted(_)));
         debug_assert_eq!(no_retry.is_some(), is_given_up, "who gives up says why");
         if let Some(attempt) = self.take_attempt() {
-            let verdict = if matches!(outcome, Outcome::Finished(_)) { Verdict::Verified } else { Verdict::None };
-            self.close_attempt(cx, attempt, verdict);
-            if let (Verdict::Verified, Some((peer, Interrupted::BadRequest))) = (verdict, self.refused) {
+            let assessment =
+                if matches!(outcome, Outcome::Finished(_)) { Assessment::Verified } else { Assessment::None };
+            self.close_attempt(cx, attempt, assessment);
+            if let (Assessment::Verified, Some((peer, Interrupted::BadRequest))) = (assessment, self.refused) {
                 // Another one made sense of it.
                 cx.peers.violation(cx.now, peer, Severity::Slight);
             }
@@ -68,10 +69,10 @@ impl Job {
     }
 
     /// Fences an attempt for good: what is owed is owed, the rest of the reservation is free, the provider is told.
-    pub(super) fn close_attempt(&mut self, cx: &mut Context, attempt: Attempt, verdict: Verdict) {
+    pub(super) fn close_attempt(&mut self, cx: &mut Context, attempt: Attempt, assessment: Assessment) {
         self.lines.push(attempt.line());
         let (stream, ended, number, peer) = (attempt.stream(), attempt.ended, attempt.number, attempt.peer);
-        self.settle_attempt(cx, attempt, verdict);
+        self.settle_attempt(cx, attempt, assessment);
         match stream {
             Some(stream) if ended => cx.close_stream(stream),
             _ if ended => {}
@@ -81,20 +82,20 @@ impl Job {
     }
 
     /// Settles what an attempt had reserved, and what it says of its provider. Its stream stays.
-    pub(super) fn settle_attempt(&mut self, cx: &mut Context, attempt: Attempt, verdict: Verdict) {
+    pub(super) fn settle_attempt(&mut self, cx: &mut Context, attempt: Attempt, assessment: Assessment) {
         self.account.settle(attempt.reserved, attempt.owed());
         cx.account.settle(attempt.reserved, attempt.owed());
         let (text_bytes, permit) = (attempt.line().text_bytes, attempt.permit);
-        match verdict {
-            Verdict::Verified => {
+        match assessment {
+            Assessment::Verified => {
                 if self.tries == 1 {
                     cx.quota.first_try_succeeded();
                 }
                 cx.peers.verified_end(cx.now, permit, text_bytes);
             }
-            Verdict::Failed => cx.peers.failed(cx.now, permit),
-            Verdict::Busy(after) => cx.peers.busy(cx.now, permit, after),
-            Verdict::None => cx.peers.released(cx.now, permit),
+            Assessment::Failed => cx.peers.failed(cx.now, permit),
+            Assessment::Busy(after) => cx.peers.busy(cx.now, permit, after),
+            Assessment::None => cx.peers.released(cx.now, permit),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     award::Body,
     context::Context,
     job::{Answer, Goal, Job, Next, Phase},
-    settle::Verdict,
+    settle::Assessment,
     transcript::Transcript,
 };
 
@@ -87,11 +87,11 @@ impl Job {
         let attempt = self.take_attempt().ok_or(Violation::Unexpected)?;
         self.uncount_try();
         let (peer, reason) = (attempt.peer, decline.reason);
-        let verdict = match reason {
-            DeclineReason::Busy | DeclineReason::PeerLimit => Verdict::Busy(decline.retry_after.unwrap_or_default()),
-            _ => Verdict::None,
+        let assessment = match reason {
+            DeclineReason::Busy | DeclineReason::PeerLimit => Assessment::Busy(decline.retry_after.unwrap_or_default()),
+            _ => Assessment::None,
         };
-        self.settle_attempt(cx, attempt, verdict);
+        self.settle_attempt(cx, attempt, assessment);
         match &decline.offer {
             Some(offer) if reason == DeclineReason::Stale => self.on_stale(cx, peer, offer),
             _ => {
@@ -198,7 +198,7 @@ impl Job {
         let (peer, in_vain) = (attempt.peer, self.waited_in_vain(cx.now, &attempt));
         cx.directory.fail(cx.now, &cx.limits, peer, failure);
         self.uncount_try();
-        self.settle_attempt(cx, attempt, Verdict::Failed);
+        self.settle_attempt(cx, attempt, Assessment::Failed);
         self.pass_over(cx, peer, PassedOver::Stream(failure));
         if failure == StreamFailure::TimedOut { self.pause(cx, in_vain) } else { Next::Choose }
     }

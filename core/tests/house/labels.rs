@@ -19,7 +19,7 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("T2", "pub const PROTOCOL"),
     ("T4", "self.streams.len() >= self.limits.streams"),
     ("D1", "pub fn dht_key("),
-    ("D2", "Standing::Unknown => survey.unknown.push"),
+    ("D2", "Description::Unknown => survey.unknown.push"),
     ("F2", "u16::from_be_bytes(*head)"),
     ("F3", "pub fn next"),
     ("E5", "fn check_shape"),

@@ -19,7 +19,7 @@ use super::{
         transcript::Transcript,
     },
     lines::{SavedLine, kept_lines},
-    stored::{Known, Stored},
+    stored::{Holding, Stored},
 };
 
 #[derive(Encode, Decode)]
@@ -72,7 +72,7 @@ impl Context {
         let SavedEnding { id, mut transcript, how, lines, before } = kept;
         require(transcript.is_possible())?;
         let lines = kept_lines(lines)?;
-        let known = Known::of(id, stored, &lines, None, before)?;
+        let known = Holding::of(id, stored, &lines, None, before)?;
         let missing = known.is_missing(&transcript);
         let (true, true) = (known.agrees(&transcript), known.tokens <= transcript.tokens()) else {
             return Err(SnapshotError::Disagrees { job: id });

@@ -30,7 +30,7 @@ use super::{
     transcript::Transcript,
 };
 
-use self::{endings::SavedEnding, saved::SavedJob, stored::Known};
+use self::{endings::SavedEnding, saved::SavedJob, stored::Holding};
 
 pub use stored::{Piece, Stored};
 
@@ -165,7 +165,7 @@ impl Job {
         stored: &[Stored<'_>],
     ) -> Result<Option<Next>, SnapshotError> {
         let current = attempt.as_ref().map(|attempt| attempt.peer);
-        let known = Known::of(self.id, stored, &self.lines, current, self.before)?;
+        let known = Holding::of(self.id, stored, &self.lines, current, self.before)?;
         if !known.agrees(&self.transcript) || (attempt.is_none() && known.tokens > self.transcript.tokens()) {
             return Err(SnapshotError::Disagrees { job: self.id });
         }
@@ -219,7 +219,7 @@ impl Job {
     }
 
     /// Takes what the application has stored beyond the snapshot: it was accepted, and is owed.
-    fn catch_up(&mut self, cx: &mut Context, known: &Known<'_>) -> Result<(), SnapshotError> {
+    fn catch_up(&mut self, cx: &mut Context, known: &Holding<'_>) -> Result<(), SnapshotError> {
         let at = self.transcript.tokens();
         let text_at = if self.transcript.is_forgotten() {
             known.before(at).map_or(0, str::len)

@@ -37,13 +37,13 @@ pub struct Piece<'a> {
 }
 
 /// What the application holds of a job's current run.
-pub(super) struct Known<'a> {
+pub(super) struct Holding<'a> {
     pieces: Vec<Piece<'a>>,
     pub(super) tokens: u64,
     pub(super) text: String,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Holding<'a> {
     /// What is stored belongs to the run that goes on, to an older one, or to nothing that the snapshot knows of.
     pub(super) fn of(
         id: JobId,
