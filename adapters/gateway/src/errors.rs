@@ -24,6 +24,7 @@ pub(crate) struct Refused {
     details: Option<Box<Value>>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    no_retry: bool,
     /// The connection cannot be used for another request.
     closes: bool,
 }
@@ -38,6 +39,7 @@ impl Refused {
             details: None,
             retry_after: None,
             allow: None,
+            no_retry: false,
             closes: false,
         }
     }
@@ -95,6 +97,11 @@ impl Refused {
         Refused { retry_after: Some(after), ..self }
     }
 
+    /// Asking again gives the same, though the status has it otherwise.
+    pub(crate) fn without_retry(self) -> Self {
+        Refused { no_retry: true, ..self }
+    }
+
     pub(crate) fn closing(self) -> Self {
         Refused { closes: true, ..self }
     }
@@ -122,7 +129,7 @@ impl Refused {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::FAILED_DEPENDENCY {
+        if self.no_retry || self.status == StatusCode::FAILED_DEPENDENCY {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.closes {

@@ -16,7 +16,7 @@ use haggle::{
 };
 use serde_json::{Value, json};
 
-use crate::{bill, units::units};
+use crate::{bill, metrics::Metrics, units::units};
 
 /// Jobs that are remembered.
 const REMEMBERED: usize = 1_000;
@@ -31,6 +31,9 @@ pub(crate) struct Record {
     /// Seconds since 1970.
     pub(crate) created: u64,
     began: Instant,
+    /// When tokens came last.
+    last: Option<Instant>,
+    metrics: Arc<Metrics>,
     /// Whose it is; `None` where nobody needs a key.
     owner: Option<usize>,
     /// Who answers, at what price.
@@ -47,12 +50,14 @@ pub(crate) struct Record {
 pub(crate) type Shared = Arc<Mutex<Record>>;
 
 impl Record {
-    pub(crate) fn new(id: JobId, model: Model, owner: Option<usize>) -> Self {
+    pub(crate) fn new(id: JobId, model: Model, owner: Option<usize>, metrics: Arc<Metrics>) -> Self {
         Record {
             id,
             model,
             created: now(),
             began: Instant::now(),
+            last: None,
+            metrics,
             owner,
             provider: None,
             steps: Vec::new(),
@@ -71,6 +76,7 @@ impl Record {
     }
 
     pub(crate) fn taken_over(&mut self, how: TakeOver) {
+        self.metrics.taken_over(how);
         self.continuity = match how {
             TakeOver::Exact => self.continuity,
             TakeOver::Spliced => "spliced",
@@ -79,8 +85,13 @@ impl Record {
     }
 
     pub(crate) fn tokens_came(&mut self) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.first_token_ms.get_or_insert(millis);
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            return self.metrics.token_gap(now - last);
+        }
+        let after = now - self.began;
+        self.metrics.first_token(after);
+        self.first_token_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn finished(&mut self, receipt: &Receipt) {
@@ -90,6 +101,7 @@ impl Record {
 
     pub(crate) fn ended(&mut self, state: &'static str, bill: &Bill) {
         self.state = state;
+        self.metrics.ended(&self.model, state, bill);
         self.bill = Some(bill.clone());
     }
 

@@ -106,7 +106,7 @@ async fn attempt(shop: &Arc<Shop>, order: &Order, model: &Model, owner: Option<u
             return Err(failure::refused(&error, model));
         }
     };
-    let record = shop.jobs.add(Record::new(job.id(), model.clone(), owner));
+    let record = shop.jobs.add(Record::new(job.id(), model.clone(), owner, shop.metrics.clone()));
     let held = order.is_held_back().then(Vec::new);
     let mut purchase = Purchase {
         shop: shop.clone(),

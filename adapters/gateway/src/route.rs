@@ -1,6 +1,6 @@
 //! Which path does what.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use haggle::{Model, Receipt};
 use hyper::{
@@ -11,14 +11,14 @@ use hyper::{
 use serde_json::{Value, json};
 
 use crate::{
-    body::{Body, json_response},
+    body::{Body, json_response, text_response},
     catalog, chat, completions,
     errors::Refused,
     failure, intake,
     order::Order,
     owner,
     purchase::Purchase,
-    responses,
+    repeats, responses,
     shop::Shop,
     stream::{self, Said, Voice},
 };
@@ -57,28 +57,62 @@ async fn checked(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool
     }
     let owner = shop.owner.who(headers)?;
     match path.as_str() {
-        "/v1/chat/completions" => {
-            let order = order(request, chat::read).await?;
-            let voice = chat::Chunks::new(order.include_usage);
-            buy(shop, order, owner, voice, chat::whole).await
-        }
-        "/v1/completions" => {
-            let order = order(request, completions::read).await?;
-            let voice = completions::Pieces::new(order.include_usage);
-            buy(shop, order, owner, voice, completions::whole).await
-        }
-        "/v1/responses" => {
-            let (order, echo) = order(request, responses::read).await?;
-            let voice = responses::Events::new(echo.clone());
-            let whole = |purchase: &Purchase, said, receipt: &Receipt| responses::whole(purchase, echo, said, receipt);
-            buy(shop, order, owner, voice, whole).await
-        }
+        "/v1/chat/completions" | "/v1/completions" | "/v1/responses" => order(shop, request, owner).await,
+        "/metrics" => get(method).map(|()| shop.counted()),
         "/v1/models" => get(method).map(|()| shop.clone())?.models().await,
         path => named(&shop, method, path, owner).await,
     }
 }
 
+/// What is ordered by a body, on one of three paths.
+async fn order(shop: Arc<Shop>, request: Request<Incoming>, owner: Option<usize>) -> Result<Response<Body>, Refused> {
+    if *request.method() != Method::POST {
+        return Err(Refused::method("POST"));
+    }
+    let (head, body) = request.into_parts();
+    let is_retry = |count: &HeaderValue| count.as_bytes() != b"0";
+    if head.headers.get("x-stainless-retry-count").is_some_and(is_retry) {
+        shop.metrics.retried();
+    }
+    let key = repeats::key(&head.headers)?;
+    let bytes = intake::read(body).await?;
+    let Some(key) = key else { return buy(shop, head.uri.path(), &head.headers, &bytes, owner).await };
+    let (buyer, digest) = (shop.clone(), repeats::digest(head.uri.path(), &bytes));
+    let answer = async move {
+        let bought = buy(buyer, head.uri.path(), &head.headers, &bytes, owner).await;
+        bought.unwrap_or_else(|refused| refused.response())
+    };
+    repeats::once(&shop, (owner, key), digest, answer).await
+}
+
 async fn buy(
+    shop: Arc<Shop>,
+    path: &str,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    owner: Option<usize>,
+) -> Result<Response<Body>, Refused> {
+    match path {
+        "/v1/chat/completions" => {
+            let order = chat::read(bytes, headers)?;
+            let voice = chat::Chunks::new(order.include_usage);
+            answered(shop, order, owner, voice, chat::whole).await
+        }
+        "/v1/completions" => {
+            let order = completions::read(bytes, headers)?;
+            let voice = completions::Pieces::new(order.include_usage);
+            answered(shop, order, owner, voice, completions::whole).await
+        }
+        _ => {
+            let (order, echo) = responses::read(bytes, headers)?;
+            let voice = responses::Events::new(echo.clone());
+            let whole = |purchase: &Purchase, said, receipt: &Receipt| responses::whole(purchase, echo, said, receipt);
+            answered(shop, order, owner, voice, whole).await
+        }
+    }
+}
+
+async fn answered(
     shop: Arc<Shop>,
     order: Order,
     owner: Option<usize>,
@@ -109,6 +143,12 @@ async fn named(shop: &Arc<Shop>, method: &Method, path: &str, owner: Option<usiz
 }
 
 impl Shop {
+    fn counted(&self) -> Response<Body> {
+        let (open, running) = (self.open.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed));
+        let text = [self.metrics.text(open, running), self.node.metrics()].concat();
+        text_response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    }
+
     async fn models(self: Arc<Self>) -> Result<Response<Body>, Refused> {
         let sold = self.catalog.look(&self.node).await.map_err(|_| failure::stopping())?;
         Ok(json_response(StatusCode::OK, &catalog::list(&sold)))
@@ -126,18 +166,6 @@ impl Shop {
         };
         Ok(json_response(StatusCode::OK, &described.ok_or_else(none)?))
     }
-}
-
-async fn order<T>(
-    request: Request<Incoming>,
-    read: impl FnOnce(&[u8], &HeaderMap) -> Result<T, Refused>,
-) -> Result<T, Refused> {
-    if *request.method() != Method::POST {
-        return Err(Refused::method("POST"));
-    }
-    let (head, body) = request.into_parts();
-    let bytes = intake::read(body).await?;
-    read(&bytes, &head.headers)
 }
 
 fn get(method: &Method) -> Result<(), Refused> {

@@ -5,10 +5,7 @@ use std::{
     io,
     net::TcpListener,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,19 +38,18 @@ pub(crate) async fn accept<R: Sockets>(
     alive: mpsc::Sender<()>,
 ) -> io::Result<()> {
     let listener = R::listener(socket)?;
-    let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = select_biased! {
             _ = shop.stopping.clone() => return Ok(()),
             accepted = pin!(listener.accept().fuse()) => accepted,
         };
         match accepted {
-            Ok(socket) if open.load(Ordering::Relaxed) < shop.config.max_connections => {
-                open.fetch_add(1, Ordering::Relaxed);
-                let (serving, open, alive) = (shop.clone(), open.clone(), alive.clone());
+            Ok(socket) if shop.open.load(Ordering::Relaxed) < shop.config.max_connections => {
+                shop.open.fetch_add(1, Ordering::Relaxed);
+                let (serving, alive) = (shop.clone(), alive.clone());
                 (shop.spawn)(Box::pin(async move {
-                    serve::<R>(serving, socket).await;
-                    open.fetch_sub(1, Ordering::Relaxed);
+                    serve::<R>(serving.clone(), socket).await;
+                    serving.open.fetch_sub(1, Ordering::Relaxed);
                     drop(alive);
                 }));
             }

@@ -9,7 +9,10 @@ use futures::{channel::oneshot, future};
 use haggle::{Node, runtime::Task};
 use hyper::StatusCode;
 
-use crate::{catalog::Catalog, config::Config, errors::Refused, jobs::Jobs, owner::Owner, purse::Purse};
+use crate::{
+    catalog::Catalog, config::Config, errors::Refused, jobs::Jobs, metrics::Metrics, owner::Owner, purse::Purse,
+    repeats::Repeats,
+};
 
 pub(crate) struct Shop {
     pub(crate) node: Node,
@@ -18,6 +21,10 @@ pub(crate) struct Shop {
     pub(crate) purse: Arc<Purse>,
     pub(crate) catalog: Catalog,
     pub(crate) jobs: Jobs,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) repeats: Repeats,
+    /// Connections that are open.
+    pub(crate) open: AtomicUsize,
     pub(crate) spawn: Arc<dyn Fn(Task) + Send + Sync>,
     /// Resolves when the gateway is told to stop.
     pub(crate) stopping: future::Shared<oneshot::Receiver<()>>,

@@ -8,6 +8,7 @@ mod client;
 mod market;
 mod owner;
 mod refusals;
+mod repeats;
 mod responses;
 mod runtimes;
 mod sockets;
