@@ -79,6 +79,14 @@ pub(crate) fn text_response(status: StatusCode, kind: &'static str, text: String
     response
 }
 
+/// Writes one event.
+pub(crate) fn event(value: &Value, out: &mut String) {
+    out.push_str("data: ");
+    // JSON has no line breaks of its own.
+    out.push_str(&value.to_string());
+    out.push_str("\n\n");
+}
+
 #[cfg(test)]
 mod tests {
     use futures::{channel::mpsc, executor::block_on, future, future::poll_fn, stream};

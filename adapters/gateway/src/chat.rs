@@ -5,6 +5,7 @@ use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{
+    body::event,
     calls::ToolCall,
     errors::Refused,
     fields::CHAT,
@@ -12,7 +13,7 @@ use crate::{
     order::Order,
     purchase::Purchase,
     read::object,
-    stream::{Said, Voice, event},
+    stream::{Said, Voice},
     units::units,
 };
 

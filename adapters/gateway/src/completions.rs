@@ -5,6 +5,7 @@ use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    body::event,
     chat::{finish_reason, usage},
     errors::Refused,
     fields::COMPLETIONS,
@@ -12,7 +13,7 @@ use crate::{
     order::Order,
     purchase::Purchase,
     read::{object, take},
-    stream::{Said, Voice, event},
+    stream::{Said, Voice},
 };
 
 pub(crate) fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Order, Refused> {

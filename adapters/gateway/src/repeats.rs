@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures::stream;
+use haggle::runtime::Task;
 use hyper::{
     HeaderMap, Response, StatusCode,
     body::{Body as _, Bytes},
@@ -20,7 +21,10 @@ use hyper::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{body::Body, errors::Refused, shop::Shop, stream::event};
+use crate::{
+    body::{Body, event},
+    errors::Refused,
+};
 
 /// An answer is kept for so long.
 const KEPT: Duration = Duration::from_secs(10 * 60);
@@ -70,23 +74,24 @@ pub(crate) fn digest(path: &str, body: &[u8]) -> [u8; 32] {
 
 /// The answer that was given under this name, or `answer`, which is then given to all who ask under it.
 pub(crate) async fn once(
-    shop: &Arc<Shop>,
+    repeats: &Arc<Repeats>,
+    spawn: &(dyn Fn(Task) + Send + Sync),
     name: Name,
     digest: [u8; 32],
     answer: impl Future<Output = Response<Body>> + Send + 'static,
 ) -> Result<Response<Body>, Refused> {
     let tape = Arc::<Tape>::default();
-    if let Some(known) = shop.repeats.enter(&name, digest, &tape)? {
+    if let Some(known) = repeats.enter(&name, digest, &tape)? {
         let mut response = known.play().await;
         response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
         return Ok(response);
     }
-    let (record, of) = (tape.clone(), shop.clone());
-    (shop.spawn)(Box::pin(async move {
+    let (record, of) = (tape.clone(), repeats.clone());
+    spawn(Box::pin(async move {
         let answer = answer.await;
         let owes = matches!(answer.status(), StatusCode::OK | StatusCode::FAILED_DEPENDENCY);
         if !owes {
-            of.repeats.lock().remove(&name);
+            of.lock().remove(&name);
         }
         record.record(answer).await;
     }));

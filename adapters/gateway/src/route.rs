@@ -82,7 +82,7 @@ async fn order(shop: Arc<Shop>, request: Request<Incoming>, owner: Option<usize>
         let bought = buy(buyer, head.uri.path(), &head.headers, &bytes, owner).await;
         bought.unwrap_or_else(|refused| refused.response())
     };
-    repeats::once(&shop, (owner, key), digest, answer).await
+    repeats::once(&shop.repeats, &*shop.spawn, (owner, key), digest, answer).await
 }
 
 async fn buy(

@@ -22,7 +22,7 @@ pub(crate) struct Shop {
     pub(crate) catalog: Catalog,
     pub(crate) jobs: Jobs,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) repeats: Repeats,
+    pub(crate) repeats: Arc<Repeats>,
     /// Connections that are open.
     pub(crate) open: AtomicUsize,
     pub(crate) spawn: Arc<dyn Fn(Task) + Send + Sync>,

@@ -20,7 +20,7 @@ use hyper::{
 use serde_json::Value;
 
 use crate::{
-    body::Body,
+    body::{Body, event},
     calls::ToolCall,
     errors::Refused,
     order::Order,
@@ -53,14 +53,6 @@ pub(crate) trait Voice: Send + 'static {
     fn failed(&mut self, refused: &Refused, out: &mut String) {
         event(&refused.envelope(), out);
     }
-}
-
-/// Writes one event.
-pub(crate) fn event(value: &Value, out: &mut String) {
-    out.push_str("data: ");
-    // JSON has no line breaks of its own.
-    out.push_str(&value.to_string());
-    out.push_str("\n\n");
 }
 
 type Begun = Pin<Box<dyn Future<Output = Result<Purchase, Refused>> + Send>>;

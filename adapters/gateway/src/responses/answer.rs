@@ -114,7 +114,7 @@ impl Events {
         out.push_str("event: ");
         out.push_str(kind);
         out.push('\n');
-        crate::stream::event(&fields, out);
+        crate::body::event(&fields, out);
     }
 
     fn tell(&mut self, kind: &str, out: &mut String) {
