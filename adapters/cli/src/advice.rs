@@ -6,18 +6,20 @@ use std::{
 };
 
 use haggle::{
-    Model, NodeEvent,
+    JobEvent, Model, NodeEvent,
     core::{
         event::{Failure, PassedOver},
         machine::{QueryOutcome, StreamFailure},
+        money::Amount,
         spec::Failover,
+        time::Millis,
         wire::message::{Advert, DeclineReason, ModelAdvert},
     },
     engine::TINY_STORIES,
     libp2p::{Multiaddr, PeerId, multiaddr::Protocol},
 };
 
-use crate::{args::Wanted, money::decimal, names::nearest, narrator::short, screen::in_line};
+use crate::{args::Wanted, money::decimal, names::nearest, narrator::short, screen::in_line, spans::span};
 
 /// Names that a message lists, at most.
 const SOME: usize = 5;
@@ -37,8 +39,28 @@ pub(crate) struct Asked<'a> {
     /// All that were given.
     pub(crate) addresses: Vec<String>,
     pub(crate) max_tokens: Option<u64>,
+    pub(crate) prompt_bytes: Option<u64>,
+    pub(crate) offers: Offers,
     pub(crate) failover: Option<Failover>,
     pub(crate) took_part: Vec<PeerId>,
+}
+
+/// The best of what a job was offered, each figure for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offers {
+    /// The soonest first token.
+    eta: Option<Millis>,
+    /// The least for reading the prompt.
+    fee_in: Option<Amount>,
+}
+
+impl Offers {
+    pub(crate) fn add(&mut self, event: &JobEvent) {
+        if let JobEvent::Offered(offer) = event {
+            self.eta = Some(self.eta.map_or(offer.eta, |eta| eta.min(offer.eta)));
+            self.fee_in = Some(self.fee_in.map_or(offer.tariff.fee_in, |fee| fee.min(offer.tariff.fee_in)));
+        }
+    }
 }
 
 /// Whom a node was told of.
@@ -80,7 +102,11 @@ impl Seen {
 
     /// What is known better than the failure's own sentence says it.
     pub(crate) fn instead(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
-        self.sells_nothing(asked, failure).or_else(|| self.no_entrance(asked, failure))
+        let known = self.sells_nothing(asked, failure).or_else(|| self.no_entrance(asked, failure));
+        known
+            .or_else(|| too_soon(asked, failure))
+            .or_else(|| self.too_long(asked, failure))
+            .or_else(|| too_dear(asked, failure))
     }
 
     /// What follows the failure's own sentence.
@@ -92,7 +118,10 @@ impl Seen {
             Failure::NobodyFound { unfit: 0, outcome } => self.nobody(asked, *outcome),
             Failure::NobodyFound { .. } => self.unfit(asked),
             Failure::Declined(PassedOver::Stream(StreamFailure::Unreachable)) => unknown_hosts(&asked.addresses),
-            Failure::Context | Failure::Declined(PassedOver::Declined(DeclineReason::Context)) => self.context(asked),
+            Failure::Declined(PassedOver::TooSlow) => asked
+                .offers
+                .eta
+                .map_or(String::new(), |eta| format!("; its first token comes in {}: raise --deadline", span(eta))),
             Failure::Interrupted(_) if delivered > 0 => self.others(asked),
             _ => String::new(),
         }
@@ -149,6 +178,10 @@ impl Seen {
         let names = self.names();
         if names.is_empty() {
             return match outcome {
+                _ if asked.only.iter().any(|peer| self.adverts.contains_key(peer)) => {
+                    ": the provider that was asked sells nothing just now (its server may be down): try again later"
+                        .into()
+                }
                 _ if !asked.wanted.exclude.is_empty() => self.unfit(asked),
                 _ if asked.local => {
                     ": nobody answered on the local network; to look further, give a bootstrap node with \
@@ -182,10 +215,25 @@ impl Seen {
         format!(" (model {name:?}{default}; {who}{there} --model NAME asks for one)")
     }
 
-    fn context(&self, asked: &Asked<'_>) -> String {
-        let longest = self.sells(asked.model).map(|(_, entry)| entry.context).max();
-        let (Some(longest), Some(ordered)) = (longest, asked.max_tokens) else { return String::new() };
-        format!("; there is room for {longest} tokens of prompt and answer together, and --max-tokens orders {ordered}")
+    /// Prompt and answer do not fit, and by how much. Where the prompt alone does not, a shorter answer is no way out.
+    fn too_long(&self, asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+        let (Failure::Context | Failure::Declined(PassedOver::Declined(DeclineReason::Context))) = failure else {
+            return None;
+        };
+        let longest = self.sells(asked.model).map(|(_, entry)| entry).max_by_key(|entry| entry.context)?;
+        let (room, ordered) = (longest.context, asked.max_tokens?);
+        let read = asked.prompt_bytes.map(|bytes| bytes.div_ceil(u64::from(longest.bytes_per_token)));
+        let prompt = asked.prompt_bytes.zip(read);
+        let prompt = prompt
+            .map_or(String::new(), |(bytes, read)| format!("the prompt has {bytes} bytes, about {read} tokens, and "));
+        let way_out = match read {
+            Some(read) if read >= u64::from(room) => "shorten the prompt",
+            _ => "shorten the prompt or lower --max-tokens",
+        };
+        Some(format!(
+            "prompt and answer do not fit the model's context: there is room for {room} tokens of both together; \
+             {prompt}--max-tokens orders {ordered}: {way_out}"
+        ))
     }
 
     /// Who could begin anew, where nobody could go on.
@@ -208,6 +256,28 @@ impl Seen {
         let names = self.all().flat_map(|(_, _, entry)| [&entry.model].into_iter().chain(&entry.aliases));
         names.map(|name| in_line(&name.to_text())).collect()
     }
+}
+
+/// The time was too short for the search, whoever could have been found.
+fn too_soon(asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+    let Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 } = failure else { return None };
+    let deadline = asked.wanted.deadline.filter(|_| asked.took_too_long)?;
+    Some(format!(
+        "the {} of --deadline were over before anybody was found who serves the model: allow more, such as --deadline 10s",
+        span(deadline)
+    ))
+}
+
+/// Reading the prompt costs more than the budget has: a shorter answer is no way out.
+fn too_dear(asked: &Asked<'_>, failure: &Failure) -> Option<String> {
+    let Failure::OverBudget { cheapest, budget: budget @ 1.. } = failure else { return None };
+    let fee = asked.offers.fee_in.filter(|fee| u128::from(*fee) >= *budget)?;
+    Some(format!(
+        "reading the prompt alone costs {} units at least, the budget is {}: shorten the prompt, or raise --budget to {}",
+        decimal(fee),
+        decimal(*budget),
+        decimal(*cheapest)
+    ))
 }
 
 /// `A, B and 3 more.`
@@ -282,9 +352,18 @@ mod tests {
     }
 
     fn advice(seen: &Seen, failure: Failure, tokens: u64, change: impl FnOnce(&mut Asked<'_>)) -> String {
-        let (model, wanted) = (model("llama"), wanted());
+        told(&wanted(), change, |asked| seen.advice(asked, &failure, tokens))
+    }
+
+    fn instead(seen: &Seen, failure: Failure, change: impl FnOnce(&mut Asked<'_>)) -> Option<String> {
+        let wanted = Wanted { deadline: Some(Millis(20)), ..wanted() };
+        told(&wanted, change, |asked| seen.instead(asked, &failure))
+    }
+
+    fn told<T>(wanted: &Wanted, change: impl FnOnce(&mut Asked<'_>), tell: impl FnOnce(&Asked<'_>) -> T) -> T {
+        let model = model("llama");
         let mut asked = Asked {
-            wanted: &wanted,
+            wanted,
             model: &model,
             only: Vec::new(),
             took_too_long: false,
@@ -293,11 +372,45 @@ mod tests {
             connected: 1,
             addresses: Vec::new(),
             max_tokens: Some(256),
+            prompt_bytes: None,
+            offers: Offers::default(),
             failover: Some(Failover::Continue),
             took_part: Vec::new(),
         };
         change(&mut asked);
-        seen.advice(&asked, &failure, tokens)
+        tell(&asked)
+    }
+
+    #[test]
+    fn what_was_too_short_too_long_or_too_dear_is_told_with_its_figures() {
+        let (none, some) = (Seen::default(), seen(&["llama"], true));
+        let lost = Failure::NobodyFound { outcome: QueryOutcome::TimedOut, unfit: 0 };
+        let told = instead(&none, lost, |asked| asked.took_too_long = true).expect("a reason");
+        assert!(told.contains("20 ms of --deadline") && !told.contains("bootstrap"), "{told}");
+        assert_eq!(instead(&none, lost, |_| {}), None);
+
+        let context =
+            |bytes| instead(&some, Failure::Context, |asked| asked.prompt_bytes = Some(bytes)).expect("sizes");
+        let told = context(3_200);
+        assert!(told.contains("3200 bytes, about 800 tokens") && told.contains("--max-tokens orders 256"), "{told}");
+        assert!(told.contains("room for 1024 tokens") && told.ends_with("or lower --max-tokens"), "{told}");
+        assert!(context(4_096).ends_with(": shorten the prompt"), "it does not fit by itself");
+
+        let dear = Failure::OverBudget { cheapest: 9_000_000, budget: 1_000_000 };
+        let offered = |fee| Offers { eta: Some(Millis(10_900)), fee_in: Some(fee) };
+        let told = instead(&some, dear, |asked| asked.offers = offered(2_000_000)).expect("the fee");
+        assert!(told.contains("costs 2 units") && told.contains("raise --budget to 9"), "{told}");
+        assert_eq!(instead(&some, dear, |asked| asked.offers = offered(999_999)), None, "a shorter answer would do");
+
+        let slow = Failure::Declined(PassedOver::TooSlow);
+        let told = advice(&some, slow, 0, |asked| asked.offers = offered(0));
+        assert!(told.contains("in 10.9 s: raise --deadline"), "{told}");
+
+        let nothing = seen(&[], true);
+        let peer = *nothing.adverts.keys().next().expect("one");
+        let empty = Failure::NobodyFound { outcome: QueryOutcome::Complete, unfit: 0 };
+        let told = advice(&nothing, empty, 0, |asked| asked.only = vec![peer]);
+        assert!(told.contains("sells nothing just now") && !told.contains("network"), "{told}");
     }
 
     #[test]

@@ -135,7 +135,8 @@ Examples:
   haggle chat --bootstrap ADDR --model llama3.2 --budget 0.05
   haggle chat --provider ADDR --model llama3.2 --system \"Answer in one sentence.\"
 
-A line is a message; an empty one is none. /new forgets what was said, /bye or Ctrl-D ends the talk. Ctrl-C ends the \
+A line is a message; an empty one is none. /new forgets what was said, /bye or Ctrl-D ends the talk; a message that begins \
+with / is written with two. Ctrl-C ends the \
 answer that is being written, and the talk where none is. --budget is for all answers together.";
 
 const CONFORMANCE_HELP: &str = "\

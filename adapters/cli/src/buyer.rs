@@ -6,8 +6,8 @@ use futures::{FutureExt, StreamExt};
 use haggle::{
     Config, Criteria, Error, Events, JobError, Model, Node,
     core::{
-        PeerId as CorePeerId, event::Failure, machine::QueryOutcome, money::Amount, spec::Failover, time::Millis,
-        wire::ANY_MODEL,
+        PeerId as CorePeerId, Policy, event::Failure, machine::QueryOutcome, money::Amount, spec::Failover,
+        time::Millis, wire::ANY_MODEL,
     },
     id,
     key::KeyLock,
@@ -16,7 +16,7 @@ use haggle::{
 };
 
 use crate::{
-    advice::{Asked, Seen},
+    advice::{Asked, Offers, Seen},
     args::{Global, NodeArgs, Order, Record, Wanted},
     exit::{Exit, Failed},
     node,
@@ -37,6 +37,10 @@ pub(crate) struct Buyer {
     pub(crate) node: Node,
     /// What the configuration allows to be owed.
     pub(crate) budget: Option<Amount>,
+    /// What the last job was offered.
+    pub(crate) offers: Offers,
+    /// How long its prompt was, if there was one.
+    pub(crate) prompt_bytes: Option<u64>,
     events: Events,
     seen: Seen,
     config: Config,
@@ -82,7 +86,8 @@ impl Buyer {
         let node = node::start(builder).await?;
         let events = node.events();
         let started = Instant::now();
-        Ok(Buyer { node, budget, events, seen: Seen::default(), config, started, _lock: lock })
+        let (seen, offers) = (Seen::default(), Offers::default());
+        Ok(Buyer { node, budget, offers, prompt_bytes: None, events, seen, config, started, _lock: lock })
     }
 
     pub(crate) fn bootstrap_nodes(&self) -> &[String] {
@@ -137,8 +142,13 @@ impl Buyer {
                 return failed;
             }
         }
+        // A search that was given less than it needs, and met no other trouble, was cut off by that.
+        let needs = Policy::default().query_timeout;
+        let is_cut = matches!(job.failure, Failure::NobodyFound { outcome: QueryOutcome::TimedOut, .. });
+        let is_cut = is_cut && self.trouble().is_none();
         let mut asked = self.asked(wanted, order, &model, &job);
-        asked.took_too_long = wanted.deadline.is_some_and(|deadline| began_to_explain >= deadline);
+        asked.took_too_long =
+            wanted.deadline.is_some_and(|deadline| began_to_explain >= deadline || is_cut && deadline < needs);
         if let Some(message) = self.seen().instead(&asked, &job.failure) {
             return failed.instead(message);
         }
@@ -163,6 +173,8 @@ impl Buyer {
             connected: self.node.connected_peers().len(),
             addresses: [&self.config.bootstrap_nodes[..], &self.config.providers].concat(),
             max_tokens: order.map(|order| order.max_tokens),
+            prompt_bytes: self.prompt_bytes,
+            offers: self.offers,
             failover: order.map(failover),
             took_part: job.providers().collect(),
         }

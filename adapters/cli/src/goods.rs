@@ -1,6 +1,6 @@
 //! One model that is sold: its settings, and the engine that computes it.
 
-use std::sync::Arc;
+use std::{io::Write, sync::Arc};
 
 use haggle::{
     Sale,
@@ -14,6 +14,7 @@ use crate::{
     money::decimal,
     node,
     paced::Paced,
+    screen::Screen,
     settings::{Sales, Settings},
     upstream,
 };
@@ -90,12 +91,20 @@ impl Made {
         let (engine, is_chat): (Arc<dyn Engine>, bool) = if let Some(upstream) = &upstream {
             (upstream.clone(), true)
         } else if sales.model_file.is_empty() {
-            (node::engine(&sales.model)?, false)
+            (node::engine(&sales.model, sales.context)?, false)
         } else {
             let llama = node::model_file(sales)?;
             let is_chat = llama.is_chat();
             (Arc::new(llama), is_chat)
         };
+        let most = engine.info().context;
+        if sales.context > most {
+            let cut = format!(
+                "haggle: --context {}: the model takes {most} tokens at most, and is sold with these",
+                sales.context
+            );
+            let _ = writeln!(Screen::Err, "{cut}");
+        }
         let engine = Paced::limit(engine, sales.tokens_per_second);
         Ok(Made { engine, upstream, is_chat })
     }

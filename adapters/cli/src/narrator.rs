@@ -389,7 +389,7 @@ fn why(reason: ChoiceReason, offers: usize) -> String {
 fn end(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Stop => "the answer is complete",
-        EndReason::Length => "as many as were ordered",
+        EndReason::Length => "cut at the limit of --max-tokens, as the provider counts",
         EndReason::Context => "the model's context is full",
         EndReason::ToolCalls => "the model calls tools",
         EndReason::Filtered => "cut short by a filter of what it may say",

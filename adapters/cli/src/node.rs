@@ -98,8 +98,8 @@ pub(crate) fn model_file(sales: &Sales) -> Result<Llama, Failed> {
     Ok(llama.with_threads(threads).with_context(if sales.context == 0 { CONTEXT } else { sales.context }))
 }
 
-/// The engine of a model that this program can serve.
-pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
+/// The engine of a model that this program can serve, with its own context if 0 is given.
+pub(crate) fn engine(model: &str, context: u32) -> Result<Arc<dyn Engine>, Failed> {
     if model != TINY_STORIES {
         let hint = did_you_mean(model, [TINY_STORIES]);
         let message = format!(
@@ -109,5 +109,6 @@ pub(crate) fn engine(model: &str) -> Result<Arc<dyn Engine>, Failed> {
         return Err(Failed::usage("unknown_model", message));
     }
     let broken = |error| Failed::new(Exit::Other, "engine", format!("the embedded model cannot be loaded: {error}"));
-    Ok(Arc::new(Llama::tiny_stories().map_err(broken)?))
+    let llama = Llama::tiny_stories().map_err(broken)?;
+    Ok(Arc::new(if context == 0 { llama } else { llama.with_context(context) }))
 }

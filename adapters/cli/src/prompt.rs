@@ -42,6 +42,11 @@ pub(crate) fn of(args: &Ask) -> Result<Prompt, Failed> {
     }
 }
 
+/// How long it is, as it is sent.
+pub(crate) fn bytes(prompt: &Prompt) -> u64 {
+    prompt.encode().len() as u64
+}
+
 pub(crate) const SYSTEM: &str = "system";
 pub(crate) const USER: &str = "user";
 pub(crate) const ASSISTANT: &str = "assistant";

@@ -1,6 +1,12 @@
 //! Servers whose idle time is sold.
 
-use std::{env, io::Write, sync::Arc};
+use std::{
+    env,
+    io::Write,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use haggle::engine::{
     Engine,
@@ -45,7 +51,8 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         patience: Patience { first_token: sales.upstream_patience, ..Patience::default() },
         ..Config::new(&sales.model, &sales.upstream)
     };
-    let upstream = Upstream::open(config).map_err(|error| match error {
+    let opened = patiently(&sales.upstream, || Upstream::open(config));
+    let upstream = opened.map_err(|error| match error {
         OpenError::Url(_) | OpenError::Context => Failed::config(format!("upstream: {error}")),
         // A server that loads, or pulls the model, will have it.
         OpenError::UnknownModel { .. } => {
@@ -56,6 +63,7 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         OpenError::NoList(_) => Failed::usage("unknown_model", format!("{error} with --upstream-model")),
         error => Failed::new(Exit::Other, "upstream", error.to_string()),
     })?;
+    tell_other_name(&upstream, sales);
     let shows_words = sales.upstream_errors;
     upstream.listen(Box::new(move |notice| {
         if shows_words || !matches!(notice, Notice::Words(_)) {
@@ -63,6 +71,37 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         }
     }));
     Ok(Some(Arc::new(upstream)))
+}
+
+/// The only model of a server is sold under any name. Who meant another one is to know.
+fn tell_other_name(upstream: &Upstream, sales: &Sales) {
+    let (there, here) = (upstream.model(), sales.model.as_str());
+    if sales.upstream_model.is_empty() && there.strip_suffix(":latest").unwrap_or(there) != here && there != here {
+        let text = format!(
+            "the server has no model {here:?}; its only one, {there:?}, is sold under that name; if that is meant, say \
+             --upstream-model {there:?}"
+        );
+        let _ = writeln!(Screen::Err, "haggle: {}", in_line(&text));
+    }
+}
+
+/// Asks a server, and says what is waited for if that takes its time.
+fn patiently<T>(url: &str, ask: impl FnOnce() -> T) -> T {
+    const NOTICED: Duration = Duration::from_secs(1);
+    let (done, over) = mpsc::channel::<()>();
+    let wait = move || {
+        if over.recv_timeout(NOTICED) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let most = Patience::default().probe.as_secs();
+            let _ = writeln!(Screen::Err, "haggle: waiting for {} to say what it has, {most} s at most", in_line(url));
+        }
+    };
+    thread::scope(|scope| {
+        // Without a thread nothing is said, and it is asked all the same.
+        let _ = thread::Builder::new().spawn_scoped(scope, wait);
+        let answer = ask();
+        drop(done);
+        answer
+    })
 }
 
 fn where_keys_are(variable: &str) -> String {

@@ -11,6 +11,7 @@ use haggle::{
 };
 
 use crate::{
+    advice::Offers,
     args::{Ask, Global, NodeArgs, Order},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
@@ -39,7 +40,8 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     folder.as_deref().map_or(Ok(()), Journal::check)?;
     let criteria = buyer::criteria(&args.wanted)?;
     let past = Past { recorder: Some(&args.record), state, stored: Vec::new() };
-    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    let mut buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    buyer.prompt_bytes = Some(prompt::bytes(&prompt));
     let model = criteria.model.clone();
     let (is_text, order) = (matches!(prompt, Prompt::Raw(_)), &args.order);
     let spec = JobSpec {
@@ -200,6 +202,7 @@ async fn say_goodbye(
     followed: Followed,
     kept: Result<(), Failed>,
 ) -> Result<Exit, Failed> {
+    buyer.offers = followed.offers;
     let ended = match followed.outcome() {
         Ok(Err(error)) => {
             if let Err(lost) = &kept {
@@ -228,6 +231,8 @@ pub(super) fn book(
 pub(crate) struct Followed {
     /// What it came to.
     pub(crate) ended: Result<Receipt, JobError>,
+    /// What it was offered.
+    pub(crate) offers: Offers,
     /// Whether it could be told; if not, the job was cancelled.
     told: io::Result<()>,
 }
@@ -251,7 +256,7 @@ pub(crate) async fn follow(
     signals: &mut Signals,
     mut tell: impl FnMut(&mut Narrator, &JobEvent) -> io::Result<()>,
 ) -> Result<Followed, Failed> {
-    let mut told = Ok(());
+    let (mut told, mut offers) = (Ok(()), Offers::default());
     let mut tick = Delay::new(Transient::EVERY).fuse();
     let ended = loop {
         let item = select! {
@@ -269,6 +274,7 @@ pub(crate) async fn follow(
         match item {
             Some(Ok(JobEvent::Finished(receipt))) => break Ok(receipt),
             Some(Ok(event)) => {
+                offers.add(&event);
                 if told.is_ok() {
                     told = tell(narrator, &event);
                     if told.is_err() {
@@ -283,7 +289,7 @@ pub(crate) async fn follow(
     };
     // Whether it was read to its end or not: what it costs is told.
     let bill = narrator.ended(ended.as_ref());
-    Ok(Followed { told: told.and(bill), ended })
+    Ok(Followed { told: told.and(bill), offers, ended })
 }
 
 /// Different every time; it is told to the provider and need not be secret.

@@ -1,7 +1,7 @@
 //! A talk with a model: every answer knows what was said before.
 
 use std::{
-    io::{self, BufRead, IsTerminal},
+    io::{self, BufRead, IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,7 +28,7 @@ use crate::{
     ledger::Ledger,
     money::decimal,
     narrator::Narrator,
-    prompt::{ASSISTANT, SYSTEM, USER, message},
+    prompt::{self, ASSISTANT, SYSTEM, USER, message},
     screen::{Screen, print_json},
     signals::Signals,
 };
@@ -45,6 +45,35 @@ pub(crate) async fn run(global: &Global, args: &Chat) -> Result<Exit, Failed> {
     let ended = talk.until_over(&mut signals).await;
     talk.buyer.node.stop().await;
     ended
+}
+
+/// What somebody typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Empty,
+    New,
+    Bye,
+    /// It looks like a command, and is none: sent to a model it would be paid for.
+    Unknown(&'a str),
+    Message(&'a str),
+}
+
+impl<'a> Line<'a> {
+    fn read(line: &'a str) -> Self {
+        let text = line.trim();
+        let Some(rest) = text.strip_prefix('/') else {
+            return if text.is_empty() { Line::Empty } else { Line::Message(text) };
+        };
+        let word = rest.split_whitespace().next().unwrap_or_default();
+        match rest {
+            "new" => Line::New,
+            "bye" | "quit" | "exit" => Line::Bye,
+            rest if rest.starts_with('/') => Line::Message(rest),
+            // A path is no command.
+            _ if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_alphabetic()) => Line::Message(text),
+            _ => Line::Unknown(word),
+        }
+    }
 }
 
 /// What was said, and what it cost.
@@ -83,11 +112,16 @@ impl Talk<'_> {
                 line = lines.next().fuse() => line.transpose()?,
                 () = signals.next().fuse() => return Ok(Exit::Cancelled),
             };
-            match line.as_deref().map(str::trim) {
-                None | Some("/bye") => break,
-                Some("") => {}
-                Some("/new") => self.begin_anew(),
-                Some(text) => last = self.turn(text, signals).await?,
+            match line.as_deref().map(Line::read) {
+                None | Some(Line::Bye) => break,
+                Some(Line::Empty) => {}
+                Some(Line::New) => self.begin_anew(),
+                Some(Line::Unknown(word)) => writeln!(
+                    Screen::Err,
+                    "haggle: /{word} is no command, and nothing was sent: /new forgets what was said, /bye ends the talk; \
+                     a message that begins with / is written with two: //{word}"
+                )?,
+                Some(Line::Message(text)) => last = self.turn(text, signals).await?,
             }
             if self.ends.load(Ordering::Relaxed) {
                 return Ok(Exit::Cancelled);
@@ -104,6 +138,7 @@ impl Talk<'_> {
     async fn turn(&mut self, text: &str, signals: &mut Signals) -> Result<Exit, Failed> {
         let order = &self.args.order;
         self.said.push(message(USER, text));
+        self.buyer.prompt_bytes = Some(prompt::bytes(&Prompt::Chat(self.said.clone())));
         let left = self.budget.map(|budget| budget.saturating_sub(Amount::try_from(self.owed).unwrap_or(Amount::MAX)));
         let spec = JobSpec {
             budget: left,
@@ -135,6 +170,7 @@ impl Talk<'_> {
         if let Some(ledger) = &mut self.ledger {
             book(ledger, job.id(), &self.criteria.model, ended)?;
         }
+        self.buyer.offers = followed.offers;
         self.add_up(&mut narrator, ended)?;
         match answer.is_empty() {
             true => drop(self.said.pop()),
@@ -195,4 +231,28 @@ fn read_lines() -> Result<mpsc::Receiver<Result<String, Failed>>, Failed> {
     let failed = |error: io::Error| Failed::new(Exit::Other, "threads", error.to_string());
     thread::Builder::new().name("stdin".into()).spawn(read).map_err(failed)?;
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_in_a_command_is_no_message_and_a_slash_can_be_said() {
+        for (line, read) in [
+            ("", Line::Empty),
+            (" Hello ", Line::Message("Hello")),
+            ("/new", Line::New),
+            ("/bye", Line::Bye),
+            ("/quit", Line::Bye),
+            ("/exit ", Line::Bye),
+            ("/help", Line::Unknown("help")),
+            ("/help me", Line::Unknown("help")),
+            ("//help me", Line::Message("/help me")),
+            ("/etc/passwd is what?", Line::Message("/etc/passwd is what?")),
+            ("/", Line::Message("/")),
+        ] {
+            assert_eq!(Line::read(line), read, "{line:?}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
     let known: Vec<String> = bootstrap.listen_addresses().iter().map(ToString::to_string).collect();
     let mut providers = Vec::new();
     for (name, price_in, price_out, speed) in PROVIDERS {
-        let engine = Paced::limit(node::engine(TINY_STORIES)?, speed);
+        let engine = Paced::limit(node::engine(TINY_STORIES, 0)?, speed);
         let eta = Millis(1_000 / u64::from(speed) * 4);
         let sale = Sale { price_in, price_out, eta, ..Sale::new(engine) };
         let limits = Limits { window_tokens: WINDOW, ..Limits::default() };

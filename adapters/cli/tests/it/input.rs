@@ -184,7 +184,9 @@ fn a_prompt_that_does_not_fit_is_told() {
         ask.write("zq".repeat(bytes / 2).as_bytes());
         ask.over()
     };
-    ask(8_000).says(2, &["context", "shorten the prompt"]);
+    let far = ask(8_000);
+    far.says(2, &["context", "8000 bytes", "room for 1024 tokens", "--max-tokens orders 256: shorten the prompt"]);
+    assert!(!far.err.contains("lower --max-tokens"), "{}", far.err);
     ask(3 << 20).says(2, &["3145728 bytes", "2097152", "shorten"]);
     let mut short = Running::spawn(folder.haggle(&["ask", "--provider", &serve.address, "--max-tokens", "5", "-"]));
     short.write(b"Once upon a time");

@@ -20,6 +20,8 @@ fn a_model_file_is_sold_under_its_own_name_or_another() {
     assert_eq!(ask(&own, "haggle-tiny-stories"), expected);
     assert_eq!(ask(&other, "tales"), expected);
 
+    let mut wide = Node::start(&["serve", "--context", "999999"]);
+    wide.process.wait_for_log("--context 999999: the model takes 1024 tokens at most");
     let seen = run(folder.haggle(&["discover", "--json", "--provider", &other.address, "--model", "tales"]));
     seen.exits(0);
     assert!(seen.out.contains("\"context\":100"), "{}", seen.out);

@@ -123,6 +123,10 @@ fn what_cannot_be_sold_is_told_with_what_to_do() {
     other.lists(404, serde_json::json!({}));
     let root = &other.url()[..other.url().len() - "/v1".len()];
     refused(2, &["--upstream", root, "--model", "m"], &["HTTP 404", &format!("Most end in /v1: {root}/v1")]);
+    for end in ["/chat/completions", "/models"] {
+        let question = format!("{url}{end}");
+        refused(3, &["--upstream", &question, "--model", "m", "--upstream-model", "m"], &[&format!("write {url}\n")]);
+    }
     let tls = url.replace("http://", "https://");
     refused(8, &["--upstream", &tls, "--model", "m"], &[&format!("if it speaks no TLS, its address is {url}")]);
     refused(2, &["--model", "llama3.2"], &["\"llama3.2\" is not part of this program", "--upstream", "--model-file"]);
@@ -133,7 +137,8 @@ fn what_cannot_be_sold_is_told_with_what_to_do() {
     let unit = include_str!("../../deploy/haggle.service");
     let no_more = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("a setting");
     assert_eq!((no_more, unit.contains("Restart=on-failure\n")), ("2 3", true));
-    let node = Node::start(&["serve", "--upstream", &url, "--model", "m", "--slots", "7", "--context", "99"]);
+    let mut node = Node::start(&["serve", "--upstream", &url, "--model", "m", "--slots", "7", "--context", "99"]);
+    node.process.wait_for_log(&format!("no model \"m\"; its only one, {MODEL:?}, is sold under that name"));
     let seen = run(folder.haggle(&["discover", "--json", "--provider", &node.address, "--model", "m"]));
     seen.exits(0);
     assert!(seen.out.contains("\"context\":99") && seen.out.contains("\"slots\":7"), "{}", seen.out);

@@ -307,8 +307,23 @@ pub(super) fn list(client: &Client) -> Result<Vec<Listed>, NoList> {
 
 /// What is to be said where there is no list.
 fn doubt(base: &str) -> String {
-    let usual = if base.ends_with("/v1") { String::new() } else { format!(" Most end in /v1: {base}/v1.") };
+    let usual = usual(base).map_or(String::new(), |usual| format!(" Most end in /v1: {usual}."));
     format!("is {base} the right address?{usual}")
+}
+
+/// The address as most servers have it, if this one is another.
+fn usual(base: &str) -> Option<String> {
+    if base.ends_with("/v1") {
+        return None;
+    }
+    let (before, last) = base.rsplit_once('/')?;
+    let is_version =
+        last.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(match base.rfind("/v1/") {
+        Some(at) => base[..at + "/v1".len()].to_owned(),
+        None if is_version => format!("{before}/v1"),
+        None => format!("{base}/v1"),
+    })
 }
 
 /// A list of models, as OpenAI's interface has it, or bare. Entries that are none are left out.
@@ -340,6 +355,19 @@ pub(super) fn is_named(listed: &Listed, model: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_doubted_with_the_one_that_it_was_perhaps_to_be() {
+        for (base, expected) in [
+            ("http://a:1", Some("http://a:1/v1")),
+            ("http://a:1/api", Some("http://a:1/api/v1")),
+            ("http://a:1/v2", Some("http://a:1/v1")),
+            ("http://a:1/api/v1/chat", Some("http://a:1/api/v1")),
+            ("http://a:1/v1", None),
+        ] {
+            assert_eq!(usual(base).as_deref(), expected, "{base}");
+        }
+    }
 
     #[test]
     fn a_server_that_lists_models_and_refuses_jobs_is_left_alone_for_longer_and_longer() {

@@ -31,6 +31,8 @@ const BLOCKS: usize = 8;
 const MAX_ERROR: u64 = 64 << 10;
 /// Of an answer to a question about models, so many bytes are read.
 const MAX_LIST: u64 = 4 << 20;
+/// What stands behind the address of a server.
+const ENDPOINTS: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/models", "/responses"];
 /// Threads that read, at most, those included that still have to notice that nobody listens.
 const MAX_READERS: usize = 256;
 
@@ -84,6 +86,9 @@ impl Client {
         if authority.ok_or_else(|| wrong("it names no host"))?.as_str().contains('@') {
             return Err(wrong("it must not hold a password; a key comes from a variable"));
         }
+        if let Some(server) = ENDPOINTS.iter().find_map(|end| base.strip_suffix(end)) {
+            return Err(wrong(&format!("it is that of a kind of question, not of the server: write {server}")));
+        }
         if uri.query().is_some() {
             return Err(wrong("it must not have a query"));
         }
@@ -132,6 +137,7 @@ impl Client {
             (Some(("http", rest)), ureq::Error::Protocol(_)) => {
                 Some(format!("if it speaks TLS, its address is https://{rest}"))
             }
+            (_, ureq::Error::Timeout(_)) => return format!("no answer within {} s", self.patience.probe.as_secs()),
             _ => None,
         };
         other.map_or(error.to_string(), |other| format!("{error}; {other}"))
