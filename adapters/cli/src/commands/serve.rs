@@ -101,10 +101,9 @@ impl Told<'_> {
             )
         };
         // Who is in the usual one need not be told.
-        let network = match *network == Config::default().network {
-            true => String::new(),
-            false => format!(" in the network {network:?}"),
-        };
+        let is_usual = *network == Config::default().network;
+        let flag = if is_usual { String::new() } else { format!("--network {network:?} ") };
+        let network = if is_usual { String::new() } else { format!(" in the network {network:?}") };
         match goods {
             [good] => writeln!(out, "selling {}{network}, on", price(good))?,
             goods => writeln!(out, "selling {} models{network}, on", goods.len())?,
@@ -139,7 +138,7 @@ impl Told<'_> {
                 true => "--chat \"What is the capital of France?\"",
                 false => "\"Once upon a time\"",
             };
-            writeln!(out, "try: haggle ask --provider {address} {model}--budget 0.01 {prompt}")?;
+            writeln!(out, "try: haggle ask --provider {address} {flag}{model}--budget 0.01 {prompt}")?;
         }
         Ok(())
     }
