@@ -12,6 +12,8 @@ use super::{seed_map::is_test, sources, top};
 const TABLES: &[(&str, &str)] = &[
     ("ARCHITECTURE.md", "core/src/"),
     ("ARCHITECTURE.md", "adapters/libp2p/src/"),
+    ("ARCHITECTURE.md", "adapters/engine/src/"),
+    ("ARCHITECTURE.md", "adapters/engine/src/upstream/"),
     ("ARCHITECTURE.md", "adapters/cli/src/"),
     ("ARCHITECTURE.md", "adapters/gateway/src/"),
     ("sim/README.md", "sim/src/"),
