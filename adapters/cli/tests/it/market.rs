@@ -104,7 +104,7 @@ fn a_budget_below_the_cheapest_offer_is_refused_with_its_price() {
     over.says(5, &["0.20064 units", "0.1", "--budget"]);
     assert!(over.events("job:awarded").is_empty(), "nothing is awarded");
     assert_eq!(over.events("error")[0]["error"]["code"], "over_budget");
-    ask(&[]).says(5, &["without a budget only free providers", "--budget 0.20064"]);
+    ask(&[]).says(5, &["only free providers are taken", "--budget 0.20064"]);
     ask(&["--budget", "0.200639"]).exits(5);
     ask(&["--budget", "0.20064"]).exits(0);
 }
