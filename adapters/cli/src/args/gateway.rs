@@ -5,13 +5,16 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use haggle::core::money::Amount;
 
-use super::{NodeArgs, parsers::at_least_one};
+use super::{
+    NodeArgs,
+    parsers::{at_least_one, parse_socket},
+};
 use crate::money::parse_amount;
 
 #[derive(Debug, Args)]
 pub(crate) struct Gateway {
     /// Where HTTP is answered, as IP:PORT; beyond this machine only with a key
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8484")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8484", value_parser = parse_socket)]
     pub(crate) listen: SocketAddr,
     /// What one answer may cost, in units, unless its request says otherwise [default: the setting `budget`; without
     /// one, only free providers are taken]

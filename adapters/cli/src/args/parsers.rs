@@ -1,5 +1,7 @@
 //! Values as they are written on the command line; each refusal says what to write instead.
 
+use std::net::SocketAddr;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use haggle::{
     config::span,
@@ -79,6 +81,11 @@ pub(super) fn parse_share(text: &str) -> Result<u32, String> {
         Ok(_) => Err("it must be more than 0 and at most 1".into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Where this machine listens for something else than the market.
+pub(super) fn parse_socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:8484 or [::1]:8484".into())
 }
 
 /// A peer's id. Who has its address has it, too.

@@ -82,7 +82,8 @@ fn what_cannot_work_is_refused_before_anything_is_asked() {
 #[test]
 fn a_number_and_a_prompt_are_told_as_they_are_written() {
     let folder = Folder::new();
-    let table: [(&[&str], &[&str]); 9] = [
+    let table: [(&[&str], &[&str]); 10] = [
+        (&["gateway", "--listen", "8484"], &["--listen", "write IP:PORT, such as 127.0.0.1:8484"]),
         (&["serve", "--floor", "0.8"], &["--floor", "0 to 1000", "0.8 of the price is 800"]),
         (&["serve", "--floor", "2000"], &["--floor", "0 to 1000"]),
         (&["serve", "--slots", "two"], &["--slots", "write a whole number"]),

@@ -85,6 +85,9 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
         over.says(3, expected);
         over.says(3, &[file]);
     }
+    let file = folder.file("models.toml", "[[models]]\nmodel = \"a\"\ncolour = 1").display().to_string();
+    run(folder.haggle(&["serve", "--config", &file]))
+        .says(3, &["models[0].colour:", "it can have aliases, context,", &file]);
     for (name, value, expected) in [
         ("HAGGLE_ENABLE_DHT", "maybe", &["enable_dht:", "true or false", "HAGGLE_ENABLE_DHT"][..]),
         ("HAGGLE_SLOTS", "x", &["slots:", "whole number"]),
