@@ -4,6 +4,7 @@
 
 mod answers;
 mod budgets;
+mod channels;
 mod client;
 mod market;
 mod owner;

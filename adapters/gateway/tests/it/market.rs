@@ -13,8 +13,8 @@ use haggle::{
     Config as NodeConfig, Node, Policy, Sale, Tokio,
     core::time::Millis,
     engine::{
-        Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Piece, PrefixUse, Request, Started, Step,
-        Stop, Why,
+        Channel, Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Piece, PrefixUse, Request,
+        Started, Step, Stop, Why,
     },
 };
 use haggle_gateway::{Config, Gateway, runtime::Sockets};
@@ -32,6 +32,8 @@ pub(crate) struct Script {
     pub(crate) pause_at: AtomicUsize,
     /// After so many tokens it fails.
     pub(crate) fail_at: AtomicUsize,
+    /// What is written instead of words, if it is anything.
+    pub(crate) said: Mutex<Vec<(Option<Channel>, String)>>,
     /// Generations that live.
     pub(crate) live: AtomicUsize,
     /// Those that were ever begun.
@@ -53,6 +55,7 @@ impl Script {
             gate: AtomicBool::new(true),
             pause_at: AtomicUsize::new(0),
             fail_at: AtomicUsize::new(usize::MAX),
+            said: Mutex::default(),
             live: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             last: Mutex::new(None),
@@ -118,9 +121,14 @@ impl Generation for Writing {
         if self.next == self.max {
             return Step::Done(Done { stop: Stop::MaxTokens, prompt_tokens: 5, new_tokens: self.next, cached: None });
         }
-        let text = format!("word {} ", self.next);
+        let said = script.said.lock().expect("not poisoned");
+        if !said.is_empty() && at == said.len() {
+            return Step::Done(Done { stop: Stop::End, prompt_tokens: 5, new_tokens: self.next, cached: Some(2) });
+        }
+        let (channel, text) = said.get(at).cloned().unwrap_or_else(|| (None, format!("word {at} ")));
+        drop(said);
         self.next += 1;
-        Step::Piece(Piece { n: 1, text, ids: None, channel: None })
+        Step::Piece(Piece { n: 1, text, ids: None, channel })
     }
 }
 
