@@ -404,6 +404,9 @@ pub(crate) struct Demo {
     /// Leave all providers alive; else the one that was chosen is switched off in mid-answer
     #[arg(long)]
     pub(crate) no_failure: bool,
+    /// Keep the market running, and buy there for OpenAI clients at this address [default: 127.0.0.1:8484]
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:8484")]
+    pub(crate) gateway: Option<std::net::SocketAddr>,
     /// The beginning of a story
     #[arg(default_value = "Once upon a time")]
     pub(crate) prompt: String,

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::{SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use haggle::{
     engine::TINY_STORIES,
     libp2p::PeerId,
 };
+use haggle_gateway::StartError;
 use serde_json::json;
 
 use super::ask::follow;
@@ -77,6 +79,9 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
     let found = find_all(&requester, providers.len()).await?;
     let took = begun.elapsed().as_millis();
     stage.found(found, took)?;
+    if let Some(at) = args.gateway {
+        return keep_open(stage, at, requester).await;
+    }
     let names: BTreeMap<PeerId, String> =
         providers.iter().map(|provider| (provider.node.peer_id(), provider.name.to_owned())).collect();
     let spec = JobSpec {
@@ -104,6 +109,17 @@ async fn play(stage: &Stage, args: &Demo) -> Result<Exit, Failed> {
     }
     stage.closing()?;
     Ok(Exit::Done)
+}
+
+/// Buys for OpenAI clients until the demo is ended.
+async fn keep_open(stage: &Stage, at: SocketAddr, requester: Node) -> Result<Exit, Failed> {
+    let socket = TcpListener::bind(at).map_err(StartError::from)?;
+    let config = haggle_gateway::Config { budget: Some(BUDGET), ..haggle_gateway::Config::default() };
+    let gateway = runtime::gateway(requester, config, socket)?;
+    stage.gateway(&format!("http://{}/v1", gateway.address()))?;
+    // A signal ends the demo, and all that it holds.
+    let _open = gateway;
+    std::future::pending().await
 }
 
 /// A provider, and the plug that takes everything of it along when it is pulled.
@@ -226,6 +242,23 @@ impl Stage {
         }
         self.say(format!(
             "\n  You ask the network who serves {TINY_STORIES}: {providers} do ({millis} ms after the start).\n"
+        ))
+    }
+
+    fn gateway(&self, url: &str) -> io::Result<()> {
+        if self.json {
+            return print_json(&json!({"event": "ready", "base_url": url}));
+        }
+        let asked = format!(
+            "\"model\": \"{TINY_STORIES}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Once upon a time\"}}]"
+        );
+        let (model, said) = (TINY_STORIES, "[{role: \"user\", content: \"Once upon a time\"}]");
+        self.say(format!(
+            "  OpenAI clients buy here at {url}, for {} units an answer at most; Ctrl-C ends it. Try:\n\n\
+             curl {url}/chat/completions -H 'Content-Type: application/json' -d '{{{asked}}}'\n\
+             python3 -c 'import openai; print(openai.OpenAI(base_url=\"{url}\", api_key=\"none\").chat.completions.create(**{{{asked}}}).choices[0].message.content)'\n\
+             node -e 'const o = require(\"openai\"); new o({{baseURL: \"{url}\", apiKey: \"none\"}}).chat.completions.create({{model: \"{model}\", messages: {said}}}).then((a) => console.log(a.choices[0].message.content))'",
+            decimal(BUDGET)
         ))
     }
 

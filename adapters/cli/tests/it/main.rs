@@ -7,6 +7,7 @@ mod books;
 mod chat;
 mod conformance;
 mod flight;
+mod gateway;
 mod input;
 mod line;
 mod market;
