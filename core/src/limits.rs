@@ -16,7 +16,7 @@
 //! | `peers/decay.rs` | `HALF_LIFE` |
 //! | `peers/latency.rs` | `COLD`, `FAILURE`, `LONGEST`, `HALF_LIFE`, `RECENT` |
 //! | `peers/score.rs` | `MAX_SCORE`, `AVOID`, `BAN`, `AFTER_BAN`, `VERIFIED_END`, `HALF_LIFE`, `HALVINGS`, `LONGEST` |
-//! | `peers/table.rs` | `PROBATION_TOKENS` |
+//! | `peers/table.rs` | `PROBATION_TOKENS`, `MEMORY` |
 //! | `provider/admission.rs` | `MAX_TEMPERATURE_MILLI` |
 //! | `provider/conduct.rs` | `FORGIVEN`, `MEMORY` |
 //! | `provider/haggling.rs` | `BIDS`, `BID_EVERY` |
@@ -153,6 +153,11 @@ pub struct Policy {
     pub idle: Millis,
     /// No token comes, though less than half of the window is full.
     pub token_gap: Millis,
+    /// How long tokens are counted. Fewer than `pace_tokens` in it, at a pace that would not bring the rest by the deadline: the
+    /// provider is left, if another one is known.
+    pub pace_window: Millis,
+    /// See `pace_window`; 0 leaves nobody for its pace.
+    pub pace_tokens: u32,
     /// An acknowledgement waits at most this long for company.
     pub ack_delay: Millis,
     /// An acknowledgement is sent at least this often, as a sign of life.
@@ -186,6 +191,8 @@ impl Default for Policy {
             first_token: Millis::from_secs(60),
             idle: Millis::from_secs(30),
             token_gap: Millis::from_secs(60),
+            pace_window: Millis::from_secs(30),
+            pace_tokens: 15,
             ack_delay: Millis(250),
             keepalive: Millis::from_secs(10),
             resume_grace: Millis::from_secs(5),
@@ -264,6 +271,7 @@ impl Policy {
             ("first_token", self.first_token),
             ("idle", self.idle),
             ("token_gap", self.token_gap),
+            ("pace_window", self.pace_window),
             ("ack_delay", self.ack_delay),
             ("keepalive", self.keepalive),
             ("resume_grace", self.resume_grace),

@@ -264,13 +264,14 @@ const FAILURES: [&str; 19] = [
     "too slow",
     "violation or accused",
 ];
-const CHOICES: [ChoiceReason; 6] = [
+const CHOICES: [ChoiceReason; 7] = [
     ChoiceReason::Only,
     ChoiceReason::Cheapest,
     ChoiceReason::Fastest,
     ChoiceReason::Lot,
     ChoiceReason::Posted,
     ChoiceReason::Application,
+    ChoiceReason::Proven,
 ];
 const ENDS: [&str; 12] = [
     "stop",

@@ -383,6 +383,7 @@ fn why(reason: ChoiceReason, offers: usize) -> String {
         ChoiceReason::Lot => "drawn by lot among equal offers".into(),
         ChoiceReason::Posted => "its posted price is the best known".into(),
         ChoiceReason::Application => "chosen by hand".into(),
+        ChoiceReason::Proven => "more is to be expected than of who offers less".into(),
     }
 }
 

@@ -127,7 +127,7 @@ pub enum Interrupted {
     /// The first token did not come in time.
     #[n(3)]
     FirstToken,
-    /// No token came for too long.
+    /// No token came for too long, or so few that the rest would not have come in time.
     #[n(4)]
     TokenGap,
     /// The provider promised equal bytes and wrote others.

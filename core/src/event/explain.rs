@@ -132,6 +132,7 @@ impl fmt::Display for Verdict {
             Self::Awarded(ChoiceReason::Lot) => "awarded: equal in cost and time, drawn by lot",
             Self::Awarded(ChoiceReason::Posted) => "awarded: the best known posted price",
             Self::Awarded(ChoiceReason::Application) => "awarded: the application's choice",
+            Self::Awarded(ChoiceReason::Proven) => "awarded: more is to be expected than of who offers less",
             Self::Acceptable => "acceptable",
             Self::Asked => "asked",
             Self::NotDrawn => "not drawn: enough others were",

@@ -219,6 +219,9 @@ pub enum ChoiceReason {
     Posted,
     /// The application's choice.
     Application,
+    /// Somebody offers less, but let a job wait lately and never brought an answer; or this job was let wait, and who
+    /// has served, or asks another price, goes first.
+    Proven,
 }
 
 /// What another provider's tokens are to those before.

@@ -210,7 +210,7 @@ impl fmt::Display for Interrupted {
             Self::Gone => f.write_str("the connection was lost, and the provider does not have the job any more"),
             Self::Request => f.write_str("it did not accept the job in time"),
             Self::FirstToken => f.write_str("the first token did not come in time"),
-            Self::TokenGap => f.write_str("no token came for too long"),
+            Self::TokenGap => f.write_str("tokens came too slowly, or none for too long"),
             Self::Differs => f.write_str("it promised equal bytes and wrote others"),
             Self::Engine => f.write_str("the provider's engine broke"),
             Self::Shutdown => f.write_str("the provider stopped serving"),

@@ -29,6 +29,8 @@ pub(crate) use self::saved::SavedPeers;
 
 /// The longest job, in tokens, that a peer on probation gets.
 pub(crate) const PROBATION_TOKENS: u64 = 256;
+/// How long it is remembered that a peer that never brought an answer let a job wait.
+pub(crate) const MEMORY: Millis = Millis::from_secs(600);
 
 /// All peers that something is known of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -57,6 +59,20 @@ struct Known {
     load: u32,
     #[n(4)]
     heard: Instant,
+    /// When it last let a job wait.
+    #[n(5)]
+    let_wait: Option<Instant>,
+}
+
+/// What a peer brought so far, the best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Record {
+    /// An answer.
+    Served,
+    /// Nothing yet.
+    Unknown,
+    /// Nothing, and it let a job wait lately.
+    LetWait,
 }
 
 /// What an attempt would be.
@@ -277,6 +293,13 @@ impl Peers {
         });
     }
 
+    /// As [`Peers::failed`], and all that it brought was time that passed.
+    pub(crate) fn let_wait(&mut self, now: Instant, permit: Permit) {
+        let peer = permit.peer;
+        self.failed(now, permit);
+        self.update(now, &peer, |known, _| known.let_wait = Some(now));
+    }
+
     /// The peer had no slot. No failure: it is only expected to take as long as it asked to be left alone.
     pub(crate) fn busy(&mut self, now: Instant, permit: Permit, asked: Millis) {
         self.end(now, permit, |known, rules, liveness| {
@@ -335,6 +358,7 @@ impl Peers {
         self.bans.allow(peer);
         if let Some(known) = self.known.get_mut(peer) {
             known.score = Score::Zero;
+            known.let_wait = None;
             known.breaker.reset();
         }
     }
@@ -368,6 +392,16 @@ impl Peers {
         let each = known.map_or(latency::COLD, |known| known.latency.estimate(now)).max(eta.min(latency::LONGEST));
         let load = u64::from(load) + known.map_or(0, |known| u64::from(known.load));
         each.times(load + 1)
+    }
+
+    /// What `peer` brought so far.
+    #[must_use]
+    pub(crate) fn record(&self, now: Instant, peer: &PeerId) -> Record {
+        match self.known.get(peer) {
+            Some(known) if known.counts.verified_ends > 0 => Record::Served,
+            Some(known) if known.let_wait.is_some_and(|at| now < at.after(MEMORY)) => Record::LetWait,
+            _ => Record::Unknown,
+        }
     }
 
     /// Everybody in the table, in the order of ids.
@@ -431,6 +465,7 @@ impl Known {
             counts: Counts::default(),
             load: 0,
             heard: now,
+            let_wait: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One attempt: an Award, its body, and the tokens that come back.
 
+mod patience;
 mod saved;
 
 use alloc::string::String;
@@ -9,7 +10,6 @@ use crate::{
     event::{BillLine, Quote, Violation},
     id::{PeerId, StreamId},
     limits::{Limits, MAX_ETA, Policy},
-    machine::{Cause, Timeout},
     peers::table::Permit,
     time::{Instant, Millis},
     window::{self, Window},
@@ -50,6 +50,8 @@ pub(super) struct Attempt {
     pub(super) ended: bool,
     /// Body bytes sent.
     pub(super) body_sent: u64,
+    /// It was reached, and fell silent or brought nothing again and again; until its next token.
+    pub(super) let_wait: bool,
     /// It wrote other bytes than it promised.
     pub(super) differs: bool,
     pub(super) prefix: Prefix,
@@ -128,18 +130,21 @@ pub(super) enum AttemptState {
 struct Times {
     idle: Millis,
     token_gap: Millis,
+    pace_window: Millis,
     ack_delay: Millis,
     keepalive: Millis,
     heard: Instant,
     /// Since when tokens could have come: the last one, or when the window got room again.
     token: Instant,
+    /// Since when tokens are counted, and which one came next then.
+    pace: (Instant, u64),
     sent: Instant,
 }
 
 impl Times {
     const fn begin(now: Instant, policy: &Policy) -> Self {
-        let Policy { idle, token_gap, ack_delay, keepalive, .. } = *policy;
-        Self { idle, token_gap, ack_delay, keepalive, heard: now, token: now, sent: now }
+        let Policy { idle, token_gap, pace_window, ack_delay, keepalive, .. } = *policy;
+        Self { idle, token_gap, pace_window, ack_delay, keepalive, heard: now, token: now, pace: (now, 0), sent: now }
     }
 }
 
@@ -172,6 +177,7 @@ impl Attempt {
             ended: false,
             state: AttemptState::Sent { until: now.after(policy.request_timeout) },
             body_sent: 0,
+            let_wait: false,
             differs: false,
             from,
             evidence: evidence.into(),
@@ -247,6 +253,7 @@ impl Attempt {
         }
         self.link = Link::Live(stream);
         (self.times.heard, self.times.token) = (now, now);
+        self.count_pace(now);
         self.ack_due = Some(now);
         Ok(())
     }
@@ -355,6 +362,10 @@ impl Attempt {
         self.text_hash.update(channel, text);
         self.times.token = now;
         self.cuts = 0;
+        self.let_wait = false;
+        if !matches!(self.state, AttemptState::Streaming) {
+            self.count_pace(now);
+        }
         self.state = AttemptState::Streaming;
         let new = u32::try_from(self.window.end().saturating_sub(self.from.max(seq))).unwrap_or(n).min(n);
         let new_bytes = self.compare(text, channel, new == 0);
@@ -419,6 +430,7 @@ impl Attempt {
         if self.is_blocked() {
             // Tokens can come again only from now on.
             self.times.token = now;
+            self.count_pace(now);
         }
         self.window.free(self.consumed);
         self.ack_due = None;
@@ -435,44 +447,5 @@ impl Attempt {
     /// Whether the provider listens: it accepted, and the stream is not lost.
     fn is_heard(&self) -> bool {
         matches!(self.link, Link::Live(_)) && !matches!(self.state, AttemptState::Sent { .. })
-    }
-
-    pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.is_heard() && self.times.heard.after(self.times.idle) <= now
-    }
-
-    pub(super) fn has_token_gap(&self, now: Instant) -> bool {
-        self.gap_at().is_some_and(|at| at <= now)
-    }
-
-    fn gap_at(&self) -> Option<Instant> {
-        let waits = matches!(self.state, AttemptState::Streaming) && self.is_heard() && !self.is_blocked();
-        waits.then(|| self.times.token.after(self.times.token_gap))
-    }
-
-    pub(super) fn timeout(&self) -> Timeout {
-        let due = |at, cause| Timeout { at, cause };
-        if self.waits_for_resume() {
-            let over = due(self.grace, Cause::Resume);
-            let state = match self.state {
-                AttemptState::Sent { until } => over.min(due(until, Cause::Request)),
-                AttemptState::Accepted { until } => over.min(due(until, Cause::FirstToken)),
-                AttemptState::Streaming => over,
-            };
-            return match self.link {
-                Link::Suspended { retry } => state.min(due(retry, Cause::Resume)),
-                Link::Live(_) | Link::Resuming(_) => state,
-            };
-        }
-        let life = due(self.times.sent.after(self.times.keepalive), Cause::Keepalive);
-        let ack = self.ack_due.map_or(life, |at| life.min(due(at, Cause::Ack)));
-        let idle = due(self.times.heard.after(self.times.idle), Cause::Idle);
-        let state = match self.state {
-            // Before it accepted, nothing else is expected of the provider.
-            AttemptState::Sent { until } => return due(until, Cause::Request),
-            AttemptState::Accepted { until } => due(until, Cause::FirstToken),
-            AttemptState::Streaming => self.gap_at().map_or(idle, |at| due(at, Cause::TokenGap)),
-        };
-        state.min(idle).min(ack)
     }
 }

@@ -21,7 +21,7 @@ use super::{
     context::{Context, Role},
     job::{Answer, Goal, Job, Negotiation, NegotiationState, Next, Phase},
     search::Survey,
-    selection,
+    selection::{self, Doubts},
     transcript::{Prefix, Transcript},
 };
 
@@ -34,11 +34,11 @@ impl Job {
         }
         let Goal::Answer(answer) = &self.goal else {
             debug_assert!(matches!(self.goal, Goal::Quote { .. }), "who looks round asks for no offers");
-            cx.rank(&mut quotes, 0);
+            cx.rank(&mut quotes, 0, self.doubts(cx));
             return Next::finish(Finished::Quotes(quotes));
         };
         let by_application = answer.is_chosen_by_application();
-        let reason = cx.rank(&mut quotes, answer.time_value);
+        let reason = cx.rank(&mut quotes, answer.time_value, self.doubts(cx));
         self.explain_choice(cx, &quotes, Some(reason).filter(|_| !by_application));
         if by_application {
             self.phase = Phase::Choosing;
@@ -75,13 +75,14 @@ impl Job {
         if quotes.is_empty() {
             return None;
         }
-        cx.rank(&mut quotes, time_value);
+        let reason = cx.rank(&mut quotes, time_value, self.doubts(cx));
+        let reason = if reason == ChoiceReason::Proven { reason } else { ChoiceReason::Posted };
         self.lift = lift;
-        self.explain_posted(cx, &quotes, &known, &left_out);
+        self.explain_posted(cx, &quotes, &known, &left_out, reason);
         let best = quotes.swap_remove(0);
         let stream = cx.open_stream(best.peer, Role::Job(self.id));
         self.negotiations.insert(best.peer, Negotiation::new(stream, 0));
-        Some(self.award(cx, best, ChoiceReason::Posted))
+        Some(self.award(cx, best, reason))
     }
 
     /// Awards the job: money is set aside first, then the header and as much of the body as may go unasked.
@@ -234,10 +235,11 @@ impl Attempt {
 
 impl Context {
     /// Orders quotes best first, by what they cost and what is expected of their providers; says why the first wins.
-    fn rank(&mut self, quotes: &mut [Quote], time_value: Amount) -> ChoiceReason {
+    fn rank(&mut self, quotes: &mut [Quote], time_value: Amount, doubts: Doubts) -> ChoiceReason {
         let (peers, now) = (&self.peers, self.now);
         let expected = |quote: &Quote| peers.expected_time(now, &quote.peer, quote.eta, 0);
-        selection::rank(&mut self.rng, quotes, time_value, expected)
+        let doubt = |quote: &Quote| doubts.of(peers.record(now, &quote.peer), quote.tariff.price_out);
+        selection::rank(&mut self.rng, quotes, time_value, expected, doubt)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Violation},
     id::{JobId, Model, PeerId, QueryId, StreamId},
     limits::{ConfigError, Limits, Policy},
-    money::Account,
+    money::{Account, Price},
     outbox::Outbox,
     peers::{
         breaker::Rules,
@@ -49,6 +49,8 @@ pub(super) struct Context {
     /// How far every provider is trusted.
     pub(super) peers: Peers,
     pub(super) quota: RetryQuota,
+    /// When a provider that had never served last let a job wait, and its price for a token.
+    pub(super) bait: Option<(Instant, Price)>,
     /// Cancelled attempts whose providers have not confirmed it yet.
     pub(super) pending_cancels: BTreeMap<(JobId, u32), PendingCancel>,
     /// Answers that ended, until the application has stored how; `None` if it will never tell.
@@ -119,6 +121,7 @@ impl Context {
             to_describe: VecDeque::new(),
             peers,
             quota: RetryQuota::default(),
+            bait: None,
             pending_cancels: BTreeMap::new(),
             endings: None,
             account: Account::default(),

@@ -46,9 +46,16 @@ impl Job {
     }
 
     /// Why a posted price was taken without asking.
-    pub(super) fn explain_posted(&self, cx: &mut Context, ranked: &[Quote], known: &[Candidate], left_out: &LeftOuts) {
+    pub(super) fn explain_posted(
+        &self,
+        cx: &mut Context,
+        ranked: &[Quote],
+        known: &[Candidate],
+        left_out: &LeftOuts,
+        reason: ChoiceReason,
+    ) {
         self.explain(cx, Step::Choosing, left_out, |cx| {
-            let mut candidates = weigh_ranked(cx, ranked, Some(ChoiceReason::Posted));
+            let mut candidates = weigh_ranked(cx, ranked, Some(reason));
             for candidate in known.iter().filter(|known| ranked.iter().all(|quote| quote.peer != known.peer)) {
                 let quote = candidate.quote(self.left());
                 let verdict = match &quote {

@@ -6,7 +6,7 @@ use crate::{
     backoff,
     event::{Failure, Finished, Interrupted, NoRetry, PassedOver, TakeOver, Violation},
     id::PeerId,
-    peers::score::Severity,
+    peers::{score::Severity, table},
     retry::Retry,
     spec::Failover,
     time::{Instant, Millis},
@@ -17,6 +17,7 @@ use super::{
     attempt::Attempt,
     context::Context,
     job::{Answer, Goal, Job, NegotiationState, Next, Phase},
+    selection::Doubts,
     settle::Assessment,
     transcript::Transcript,
 };
@@ -29,7 +30,8 @@ impl Job {
             return Next::Stay;
         };
         let (peer, differs, in_vain) = (attempt.peer, attempt.differs, self.waited_in_vain(cx.now, &attempt));
-        self.close_attempt(cx, attempt, Assessment::of(why));
+        let assessment = if attempt.lets_wait(why) { Assessment::LetWait } else { Assessment::of(why) };
+        self.close_attempt(cx, attempt, assessment);
         if differs {
             // It may go on, but is not held to any bytes; to promise them costs score.
             cx.peers.violation(cx.now, peer, Severity::Slight);
@@ -187,6 +189,18 @@ impl Job {
     /// Whether the last provider that was awarded said that the request is at fault.
     pub(super) fn is_refused(&self) -> bool {
         self.broken.is_some_and(|why| why.fault_of_request().is_some())
+    }
+
+    /// Who is in doubt for this job.
+    pub(super) fn doubts(&self, cx: &Context) -> Doubts {
+        let bait = cx.bait.filter(|(at, _)| cx.now < at.after(table::MEMORY)).map(|(_, price)| price);
+        Doubts { was_let_wait: self.was_let_wait, bait }
+    }
+
+    /// Whether there is somebody who could go on, and leave and time for one more attempt.
+    pub(super) fn may_go_elsewhere(&self, cx: &Context) -> bool {
+        let in_time = cx.now.after(cx.policy.pace_window.max(backoff::CAP)) < self.until;
+        self.tries <= cx.policy.max_retries && in_time && self.may_be_taken_over().is_ok() && self.knows_others(cx)
     }
 
     /// What the current attempt's tokens are to those before; `None` if there are none.

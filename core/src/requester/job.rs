@@ -74,6 +74,8 @@ pub(super) struct Job {
     pub(super) broken: Option<Interrupted>,
     /// The first provider that said that the request itself is at fault: believed when another one says so, too.
     pub(super) refused: Option<(PeerId, Interrupted)>,
+    /// A provider that had never served took it, and let it wait.
+    pub(super) was_let_wait: bool,
     pub(super) lines: Vec<BillLine>,
     /// Every step of the choice is told.
     pub(super) explain: bool,
@@ -202,6 +204,7 @@ impl Job {
             rounds: 0,
             broken: None,
             refused: None,
+            was_let_wait: false,
             lines: Vec::new(),
             explain: false,
         }

@@ -266,7 +266,7 @@ impl Requester {
                 &cx.endings,
                 &cx.account,
             ))
-            .with(&(cx.held, cx.next_stream, cx.next_query))
+            .with(&(cx.held, cx.next_stream, cx.next_query, cx.bait))
             .done()
     }
 

@@ -32,6 +32,7 @@ impl Job {
         let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);
         // [R7]
         if cuts > TRIES {
+            attempt.let_wait = true;
             return Next::Broken(Interrupted::Lost);
         }
         let until = cx.now.after(grace).min(self.until);
@@ -41,8 +42,11 @@ impl Job {
 
     /// Nothing was heard for too long: the stream is taken for lost.
     pub(super) fn on_silence(&mut self, cx: &mut Context) -> Next {
-        if let Some(stream) = self.attempt().and_then(Attempt::stream) {
-            cx.reset_stream(stream);
+        if let Some(attempt) = self.attempt_mut() {
+            attempt.let_wait = true;
+            if let Some(stream) = attempt.stream() {
+                cx.reset_stream(stream);
+            }
         }
         self.on_cut(cx)
     }

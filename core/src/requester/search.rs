@@ -74,7 +74,9 @@ impl Job {
             self.phase = Phase::Searching { closes: None };
             return if pending { Next::Stay } else { self.fail_search(cx, &survey) };
         }
-        let enough = survey.fit.len() >= cx.policy.candidates as usize;
+        // Who is in doubt may be the first to answer.
+        let sure = survey.fit.iter().filter(|candidate| candidate.doubt == 0).count();
+        let enough = sure >= cx.policy.candidates as usize;
         if !pending || enough || closes.is_some_and(|at| at <= cx.now) {
             self.ask(cx, survey);
         } else {
@@ -158,7 +160,8 @@ impl Job {
                         }
                         let candidate = Candidate::new(*peer, &self.criteria, advert, entry, self.body_bytes());
                         let wait = cx.peers.expected_time(cx.now, peer, entry.eta, candidate.ahead);
-                        survey.fit.push(Candidate { wait, ..candidate });
+                        let doubt = self.doubts(cx).of(cx.peers.record(cx.now, peer), entry.price_out);
+                        survey.fit.push(Candidate { wait, doubt, ..candidate });
                         if matches!(self.goal, Goal::Discover) {
                             survey.adverts.push((*peer, advert.clone()));
                         }

@@ -6,6 +6,7 @@ use crate::{
     event::{ChoiceReason, Quote, explain::LeftOut},
     id::PeerId,
     money::{self, Amount, Price, Tariff},
+    peers::table::Record,
     rand::Rng,
     spec::Criteria,
     time::Millis,
@@ -25,6 +26,8 @@ pub(super) struct Candidate {
     pub(super) ahead: u32,
     /// Expected time to the first token.
     pub(super) wait: Millis,
+    /// How little is to be expected of it: see [`Doubts`].
+    pub(super) doubt: u8,
 }
 
 impl Candidate {
@@ -45,6 +48,7 @@ impl Candidate {
             is_free: advert.free > 0,
             ahead: if advert.free > 0 { 0 } else { advert.queued.saturating_add(1) },
             wait: entry.eta,
+            doubt: 0,
         }
     }
 
@@ -74,8 +78,8 @@ pub(super) fn misfit(criteria: &Criteria, entry: &ModelAdvert) -> Option<LeftOut
     (entry.context < criteria.min_context).then_some(LeftOut::Context)
 }
 
-/// Takes up to `k` candidates: preferred ones first, then those that the funds cover, each the shorter wait of two drawn
-/// at random ("the power of two choices": it spreads load without a herd).
+/// Takes up to `k` candidates: preferred ones first, then those in least doubt, then those that the funds cover, each the
+/// shorter wait of two drawn at random ("the power of two choices": it spreads load without a herd).
 pub(super) fn choose_asked(
     rng: &mut Rng,
     mut pool: Vec<Candidate>,
@@ -86,7 +90,7 @@ pub(super) fn choose_asked(
     let affordable = |candidate: &Candidate| funds.is_none_or(|funds| candidate.cost(max_tokens) <= funds);
     let mut asked = Vec::new();
     while asked.len() < k && !pool.is_empty() {
-        let tier = |candidate: &Candidate| (!candidate.preferred, !affordable(candidate));
+        let tier = |candidate: &Candidate| (!candidate.preferred, candidate.doubt, !affordable(candidate));
         let best = pool.iter().map(tier).min();
         let mut rest: Vec<usize> = (0..pool.len()).filter(|at| Some(tier(&pool[*at])) == best).collect();
         let mut draw = || {
@@ -100,13 +104,36 @@ pub(super) fn choose_asked(
     asked
 }
 
-/// Orders quotes best first: least `cost + time value × expected time`, then the faster, then by lot. What is expected of a
-/// provider is what was seen of it; what it says itself decides between those of whom nothing else is known.
+/// Who is in doubt, because jobs were let wait by providers that had never served. A price costs nothing to say: whoever baits has
+/// many names, and one price.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Doubts {
+    /// This job was let wait: whoever has served goes before whoever has not.
+    pub(super) was_let_wait: bool,
+    /// What the last one that did so asked for a token, if that was lately: others at this price come after the other unknown.
+    pub(super) bait: Option<Price>,
+}
+
+impl Doubts {
+    /// How little is to be expected of a provider: the least first.
+    pub(super) fn of(self, record: Record, price_out: Price) -> u8 {
+        match record {
+            Record::Served => 0,
+            Record::Unknown if self.bait == Some(price_out) => 2,
+            Record::Unknown => u8::from(self.was_let_wait),
+            Record::LetWait => 3,
+        }
+    }
+}
+
+/// Orders quotes best first: least doubt, then least `cost + time value × expected time`, then the faster, then by lot. What is
+/// expected of a provider is what was seen of it; what it says itself decides between those of whom nothing else is known.
 pub(super) fn rank(
     rng: &mut Rng,
     quotes: &mut [Quote],
     time_value: Amount,
     expected: impl Fn(&Quote) -> Millis,
+    doubt: impl Fn(&Quote) -> u8,
 ) -> ChoiceReason {
     // Shuffled first, and sorted stably: equals stay in the order of the lot.
     for at in (1..quotes.len()).rev() {
@@ -114,12 +141,13 @@ pub(super) fn rank(
     }
     let key = |quote: &Quote| {
         let time = expected(quote);
-        (value(quote, time, time_value), time, quote.eta)
+        (doubt(quote), (value(quote, time, time_value), time, quote.eta))
     };
     quotes.sort_by_cached_key(key);
     match quotes {
-        [best, next, ..] if key(best).0 < key(next).0 => ChoiceReason::Cheapest,
-        [best, next, ..] if key(best) < key(next) => ChoiceReason::Fastest,
+        [best, others @ ..] if others.iter().any(|other| key(other).1 < key(best).1) => ChoiceReason::Proven,
+        [best, next, ..] if key(best).1.0 < key(next).1.0 => ChoiceReason::Cheapest,
+        [best, next, ..] if key(best).1 < key(next).1 => ChoiceReason::Fastest,
         [_, _, ..] => ChoiceReason::Lot,
         _ => ChoiceReason::Only,
     }
@@ -141,7 +169,7 @@ mod tests {
     }
 
     fn ranked(quotes: &mut [Quote], time_value: Amount) -> ChoiceReason {
-        rank(&mut Rng::new([1; 32]), quotes, time_value, |quote| quote.eta)
+        rank(&mut Rng::new([1; 32]), quotes, time_value, |quote| quote.eta, |_| 0)
     }
 
     #[test]
@@ -167,8 +195,28 @@ mod tests {
     fn what_was_seen_counts_more_than_what_is_said() {
         let mut quotes = [quote(1, 5, 10), quote(2, 5, 900)];
         let seen = |quote: &Quote| Millis(if quote.peer.as_bytes() == [1] { 4000 } else { 1000 });
-        rank(&mut Rng::new([1; 32]), &mut quotes, 0, seen);
+        rank(&mut Rng::new([1; 32]), &mut quotes, 0, seen, |_| 0);
         assert_eq!(quotes[0].peer.as_bytes(), [2]);
+    }
+
+    #[test]
+    fn who_brought_something_goes_before_who_only_says_so() {
+        let doubts = |was_let_wait, bait| {
+            let doubts = Doubts { was_let_wait, bait };
+            [(Record::Served, 1), (Record::Unknown, 9), (Record::Unknown, 1), (Record::LetWait, 9)]
+                .map(|(record, price)| doubts.of(record, price))
+        };
+        assert_eq!((doubts(false, None), doubts(false, Some(1))), ([0, 0, 0, 3], [0, 0, 2, 3]));
+        assert_eq!((doubts(true, None), doubts(true, Some(1))), ([0, 1, 1, 3], [0, 1, 2, 3]));
+        let ranked = |doubts: [u8; 2]| {
+            let mut quotes = [quote(0, 1, 1), quote(1, 9, 9)];
+            let doubt = |quote: &Quote| doubts[usize::from(quote.peer.as_bytes()[0])];
+            let reason = rank(&mut Rng::new([1; 32]), &mut quotes, 0, |quote| quote.eta, doubt);
+            (quotes[0].peer.as_bytes()[0], reason)
+        };
+        assert_eq!(ranked([0, 0]), (0, ChoiceReason::Cheapest));
+        assert_eq!(ranked([3, 0]), (1, ChoiceReason::Proven), "dearer");
+        assert_eq!(ranked([0, 3]), (0, ChoiceReason::Cheapest), "the cheaper one is the better one, too");
     }
 
     #[test]
@@ -177,7 +225,7 @@ mod tests {
         let mut wins = 0;
         for _ in 0..1000 {
             let mut quotes = [quote(1, 5, 5), quote(2, 5, 5)];
-            rank(&mut rng, &mut quotes, 0, |quote| quote.eta);
+            rank(&mut rng, &mut quotes, 0, |quote| quote.eta, |_| 0);
             wins += u32::from(quotes[0].peer.as_bytes() == [1]);
         }
         assert!((400..600).contains(&wins), "{wins} of 1000");

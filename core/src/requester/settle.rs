@@ -2,7 +2,7 @@
 
 use crate::{
     event::{Ending, Event, Failure, Interrupted, NoRetry, Outcome},
-    peers::score::Severity,
+    peers::{score::Severity, table::Record},
     time::Millis,
     wire::message::ReleaseReason,
 };
@@ -20,6 +20,8 @@ pub(super) enum Assessment {
     Verified,
     /// It made no progress, or broke the protocol.
     Failed,
+    /// It was reached, and let the job wait.
+    LetWait,
     /// It has no room, for so long.
     Busy(Millis),
     /// Nothing: the end is not its doing.
@@ -50,8 +52,12 @@ impl Job {
         let is_given_up = matches!(outcome, Outcome::Failed(Failure::Declined(_) | Failure::Interrupted(_)));
         debug_assert_eq!(no_retry.is_some(), is_given_up, "who gives up says why");
         if let Some(attempt) = self.take_attempt() {
-            let assessment =
-                if matches!(outcome, Outcome::Finished(_)) { Assessment::Verified } else { Assessment::None };
+            let assessment = match outcome {
+                Outcome::Finished(_) => Assessment::Verified,
+                // It promised a first token by then.
+                Outcome::Failed(Failure::Deadline) if attempt.is_late(cx.now) => Assessment::LetWait,
+                Outcome::Failed(_) => Assessment::None,
+            };
             self.close_attempt(cx, attempt, assessment);
             if let (Assessment::Verified, Some((peer, Interrupted::BadRequest))) = (assessment, self.refused) {
                 // Another one made sense of it.
@@ -85,7 +91,7 @@ impl Job {
     pub(super) fn settle_attempt(&mut self, cx: &mut Context, attempt: Attempt, assessment: Assessment) {
         self.account.settle(attempt.reserved, attempt.owed());
         cx.account.settle(attempt.reserved, attempt.owed());
-        let (text_bytes, permit) = (attempt.line().text_bytes, attempt.permit);
+        let (text_bytes, price, permit) = (attempt.line().text_bytes, attempt.quote.tariff.price_out, attempt.permit);
         match assessment {
             Assessment::Verified => {
                 if self.tries == 1 {
@@ -94,6 +100,13 @@ impl Job {
                 cx.peers.verified_end(cx.now, permit, text_bytes);
             }
             Assessment::Failed => cx.peers.failed(cx.now, permit),
+            Assessment::LetWait => {
+                if cx.peers.record(cx.now, permit.peer()) != Record::Served {
+                    self.was_let_wait = true;
+                    cx.bait = Some((cx.now, price));
+                }
+                cx.peers.let_wait(cx.now, permit);
+            }
             Assessment::Busy(after) => cx.peers.busy(cx.now, permit, after),
             Assessment::None => cx.peers.released(cx.now, permit),
         }

@@ -163,11 +163,27 @@ impl Job {
             _ if attempt.is_resume_due(now) => self.resume(cx),
             _ if attempt.is_idle(now) => self.on_silence(cx),
             _ if attempt.has_token_gap(now) => Next::Broken(Interrupted::TokenGap),
+            _ if attempt.is_pace_due(now) => self.on_pace_due(cx),
             _ => {
                 attempt.acknowledge(cx);
                 Next::Stay
             }
         }
+    }
+
+    /// Tokens were counted for a while. Who is known for none better is not left: a slow answer is more than none.
+    fn on_pace_due(&mut self, cx: &mut Context) -> Next {
+        let (now, left, time) = (cx.now, self.left(), self.until.since(cx.now));
+        let lags = self.attempt().is_some_and(|attempt| attempt.lags(now, cx.policy.pace_tokens, left, time));
+        if lags && self.may_go_elsewhere(cx) {
+            return Next::Broken(Interrupted::TokenGap);
+        }
+        debug_assert!(self.attempt().is_some(), "only an attempt has a pace");
+        if let Phase::Awarded(attempt) = &mut self.phase {
+            attempt.count_pace(now);
+            attempt.acknowledge(cx);
+        }
+        Next::Stay
     }
 
     /// A provider broke the protocol on one of the job's streams.

@@ -14,6 +14,7 @@ mod conversations;
 mod damage;
 mod giving_up;
 mod haggling;
+mod leaving;
 mod places;
 mod refusals;
 mod resuming;

@@ -38,6 +38,10 @@ pub enum Cheat {
     Keepalives,
     /// Sends one token, then keepalives for ever.
     Drip,
+    /// Writes a token every 25 s, with a sign of life in between.
+    Trickles,
+    /// Takes nothing, promises to begin at once, and then says for ever that it lives.
+    Baits,
     /// Writes a token twice.
     Repeats,
     /// Leaves a token out.
@@ -81,7 +85,7 @@ pub enum Cheat {
 }
 
 /// Every way to cheat.
-pub const CHEATS: [Cheat; 27] = [
+pub const CHEATS: [Cheat; 29] = [
     Cheat::Honest,
     Cheat::Mute,
     Cheat::SlamsDoor,
@@ -89,6 +93,8 @@ pub const CHEATS: [Cheat; 27] = [
     Cheat::SilentAfterAccepted,
     Cheat::Keepalives,
     Cheat::Drip,
+    Cheat::Trickles,
+    Cheat::Baits,
     Cheat::Repeats,
     Cheat::Skips,
     Cheat::OverWindow,
@@ -138,7 +144,11 @@ pub fn cheat(model: &str, price_in: Price, price_out: Price, cheat: Cheat) -> im
     let model = model.to_owned();
     let mut deals: BTreeMap<u64, Deal> = BTreeMap::new();
     move |talk: &mut Talk<'_>, heard: Heard<'_>| {
-        let price_out = if cheat == Cheat::Dear { u64::MAX } else { price_out };
+        let (price_in, price_out) = match cheat {
+            Cheat::Dear => (price_in, u64::MAX),
+            Cheat::Baits => (0, 0),
+            _ => (price_in, price_out),
+        };
         match heard {
             Heard::Opened if cheat == Cheat::SlamsDoor => talk.close(),
             Heard::Closed => {
@@ -283,7 +293,8 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
 fn breaks_off(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) -> bool {
     match cheat {
         Cheat::SilentAfterAccepted => {}
-        Cheat::Keepalives => keep_alive(talk, deal),
+        Cheat::Keepalives | Cheat::Baits => keep_alive(talk, deal),
+        Cheat::Trickles => trickle(talk, deal),
         Cheat::Drip if deal.sent > 0 => keep_alive(talk, deal),
         Cheat::OverWindow => {
             let text = "x".repeat(4000);
@@ -324,6 +335,14 @@ fn breaks_off(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Every fifth sign of life comes with a token.
+fn trickle(talk: &mut Talk<'_>, deal: &mut Deal) {
+    if deal.rounds.is_multiple_of(5) && deal.sent < deal.max_tokens {
+        next_chunk(talk, deal, CHEAT_TOKEN);
+    }
+    keep_alive(talk, deal);
 }
 
 fn next_chunk(talk: &mut Talk<'_>, deal: &mut Deal, text: &str) {

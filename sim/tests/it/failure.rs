@@ -1,7 +1,7 @@
 //! What fails, how it ends, and what is owed then.
 
 use haggle_core::{
-    Limits, Millis,
+    JobSpec, Limits, Millis,
     event::{Failure, Interrupted, Outcome, PassedOver, Violation},
     wire::message::{DeclineReason, EndReason},
 };
@@ -182,6 +182,7 @@ fn every_cheat_is_caught_by_its_rule() {
         (Cheat::SilentAfterAccepted, I::Lost, 0),
         (Cheat::Keepalives, I::FirstToken, 0),
         (Cheat::Drip, I::TokenGap, 1),
+        (Cheat::Baits, I::FirstToken, 0),
         (Cheat::Repeats, I::Violation(V::Seq), 3),
         (Cheat::Skips, I::Violation(V::Seq), 3),
         (Cheat::OverWindow, I::Violation(V::Window), 8),
@@ -227,6 +228,33 @@ fn tokens_beyond_the_last_are_neither_delivered_nor_owed() {
     assert_eq!(passed_over(&job), [(node, why)]);
     assert!(is_answered(&job), "all that was ordered is there");
     is_billed_cheat(&job, 30, Cheat::TooMany);
+}
+
+/// Attacks 5 and 6 of providers: one that writes a token now and then, and five that are free and write none, beside one that
+/// is honest and dearer. Each job is answered within its deadline, and who let one down is not asked by the next.
+#[test]
+fn who_only_baits_or_drips_is_left_and_remembered() {
+    for (how, count, deadline) in [(Cheat::Trickles, 1, 150), (Cheat::Baits, 5, 240)] {
+        for seed in 0..100 {
+            let mut world = World::new(seed);
+            for _ in 0..count {
+                world.add_script(&[MODEL], cheat(MODEL, 0, 1, how));
+            }
+            world.add_provider(ProviderConfig { engine: engine(50), ..cheap() });
+            let me = world.add_requester(RequesterConfig::default());
+            let submit = |world: &mut World| {
+                let deadline = Some(Millis::from_secs(deadline));
+                let spec = JobSpec { deadline, max_tokens: 50, ..spec() };
+                let id = world.submit(me, spec).unwrap();
+                while world.job(id).ending.is_none() && world.step() {}
+                world.job(id).clone()
+            };
+            let (first, second) = (submit(&mut world), submit(&mut world));
+            assert!(is_answered(&first), "{how:?} {seed}: {:?} {:?}", first.ending, passed_over(&first));
+            assert!(is_answered(&second), "{how:?} {seed}: {:?} {:?}", second.ending, passed_over(&second));
+            assert!(how != Cheat::Baits || passed_over(&second).is_empty(), "{seed}: {:?}", passed_over(&second));
+        }
+    }
 }
 
 fn is_billed_cheat(job: &Job, tokens: u64, how: Cheat) {

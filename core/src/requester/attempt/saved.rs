@@ -183,6 +183,7 @@ impl Attempt {
             ended: false,
             state: kept.state,
             body_sent: 0,
+            let_wait: false,
             differs: false,
             from: kept.from,
             evidence: kept.evidence,
