@@ -9,7 +9,7 @@ use haggle_engine::{
 use crate::cursor::Cursor;
 
 /// Fields of an event, of its choice and of its delta that nobody needs.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 18] = [
     "id",
     "object",
     "created",
@@ -26,8 +26,6 @@ const FIELDS: [&str; 20] = [
     "stop_reason",
     "token_ids",
     "role",
-    "refusal",
-    "tool_calls",
     "audio",
     "Content",
 ];

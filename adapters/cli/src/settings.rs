@@ -2,6 +2,7 @@
 
 mod kinds;
 mod models;
+mod parts;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ use haggle::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use parts::{Part, part_of};
 
 use crate::{
     args::{Global, NodeArgs, Serve},
@@ -55,6 +58,8 @@ pub(crate) struct Sales {
     pub(crate) upstream_model: String,
     pub(crate) upstream_key_env: String,
     pub(crate) upstream_dialect: String,
+    /// What requests may ask of it, by names.
+    pub(crate) features: Vec<String>,
     /// How long it may take for the first byte of an answer.
     #[serde(with = "span")]
     pub(crate) upstream_patience: Duration,
@@ -80,6 +85,7 @@ impl Default for Sales {
             upstream_model: String::new(),
             upstream_key_env: String::new(),
             upstream_dialect: String::new(),
+            features: Vec::new(),
             upstream_patience: Patience::default().first_token,
             upstream_errors: false,
             models: Vec::new(),
@@ -123,14 +129,6 @@ impl Default for Running {
             drain: Duration::from_secs(30),
         }
     }
-}
-
-/// Whose setting it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Node,
-    Sales,
-    Running,
 }
 
 /// Variables that name places, not settings.
@@ -421,16 +419,6 @@ impl Settings {
 
     fn origin(&self, path: &str) -> &str {
         self.origins.get(path).map_or("default", String::as_str)
-    }
-}
-
-fn part_of(key: &str) -> Part {
-    match key {
-        "model" | "model_file" | "threads" | "context" | "aliases" | "price_in" | "price_out" => Part::Sales,
-        "floor_permille" | "tokens_per_second" | "upstream" | "models" => Part::Sales,
-        "budget" | "ledger" | "metrics" | "status_every" | "drain" => Part::Running,
-        key if key.starts_with("upstream_") => Part::Sales,
-        _ => Part::Node,
     }
 }
 

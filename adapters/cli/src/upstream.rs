@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use haggle::engine::{
-    Engine,
-    upstream::{Config, Dialect, Key, Notice, OpenError, Patience, Upstream},
+use haggle::{
+    core::wire::message::Features,
+    engine::{
+        Engine,
+        upstream::{Config, Dialect, Key, Notice, OpenError, Patience, Upstream},
+    },
 };
 use serde_json::{Value, json};
 
@@ -24,7 +27,14 @@ use crate::{
 /// The server that the settings name, if they name one. It has to answer now: what it says goes into the advert.
 pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upstream>>, Failed> {
     if sales.upstream.is_empty() {
-        let named = ["upstream_model", "upstream_key_env", "upstream_dialect", "upstream_patience", "upstream_errors"];
+        let named = [
+            "upstream_model",
+            "upstream_key_env",
+            "upstream_dialect",
+            "upstream_patience",
+            "upstream_errors",
+            "features",
+        ];
         return match named.into_iter().find(|key| !settings.is_default(key)) {
             Some(key) => Err(Failed::config(format!("{key}: without upstream it means nothing; give --upstream URL"))),
             None => Ok(None),
@@ -47,6 +57,7 @@ pub(crate) fn open(settings: &Settings, sales: &Sales) -> Result<Option<Arc<Upst
         model: given(&sales.upstream_model).map(str::to_owned),
         key: given(&sales.upstream_key_env).map(key).transpose()?,
         dialect: given(&sales.upstream_dialect).map(dialect).transpose()?,
+        features: features(&sales.features)?,
         context: Some(sales.context).filter(|context| *context > 0),
         patience: Patience { first_token: sales.upstream_patience, ..Patience::default() },
         ..Config::new(&sales.model, &sales.upstream)
@@ -137,19 +148,40 @@ fn dialect(name: &str) -> Result<Dialect, Failed> {
     })
 }
 
+/// What whole requests may ask for; `None`: there are none.
+fn features(names: &[String]) -> Result<Option<u32>, Failed> {
+    let mut all = None;
+    for name in names {
+        let feature = Features::named(name).filter(|feature| *feature != Features::LOGPROBS).ok_or_else(|| {
+            let known = || Features::NAMES.into_iter().filter(|name| *name != "logprobs");
+            let hint = did_you_mean(name, known());
+            let names: Vec<&str> = known().collect();
+            Failed::config(format!("features: {name:?} is not known{hint} Known: {}", names.join(", ")))
+        })?;
+        all = Some(all.unwrap_or(0) | feature.0);
+    }
+    Ok(all)
+}
+
+fn names(upstream: &Upstream) -> impl Iterator<Item = &'static str> {
+    Features(upstream.info().features.unwrap_or(0)).names()
+}
+
 /// What a person should know of it.
 pub(crate) fn line(upstream: &Upstream, slots: u32) -> String {
     let (model, kind, context) = (upstream.model(), upstream.dialect().name(), upstream.info().context);
     let continues = if upstream.info().can_continue { "" } else { "; it cannot continue what others began" };
     let guessed = !upstream.tells_slots() && slots == upstream.slots();
     let guessed = if guessed { " (a guess, for it does not say; --slots)" } else { "" };
-    format!("written by {model} ({kind}, context {context}), {slots} at once{guessed}{continues}")
+    let names: Vec<&str> = names(upstream).collect();
+    let able = if names.is_empty() { String::new() } else { format!("; takes requests with {}", names.join(", ")) };
+    format!("written by {model} ({kind}, context {context}), {slots} at once{guessed}{continues}{able}")
 }
 
 /// The same for programs.
 pub(crate) fn described(upstream: &Upstream) -> Value {
     json!({
         "model": upstream.model(), "dialect": upstream.dialect().name(), "context": upstream.info().context,
-        "can_continue": upstream.info().can_continue, "tells_slots": upstream.tells_slots(),
+        "features": names(upstream).collect::<Vec<_>>(), "can_continue": upstream.info().can_continue, "tells_slots": upstream.tells_slots(),
     })
 }

@@ -139,6 +139,11 @@ pub struct Piece {
 pub enum Channel {
     /// What the model thinks before it answers.
     Thought,
+    /// Why it does not answer.
+    Refusal,
+    /// A piece of a call of a tool: one JSON object with the `index` of the call, its `id` and `name` in its first piece, and
+    /// a part of the text of its `arguments`.
+    ToolCall,
 }
 
 /// How an answer ended.
@@ -165,6 +170,10 @@ pub enum Stop {
     MaxTokens,
     /// The model's context is full.
     Context,
+    /// The model calls tools.
+    ToolCalls,
+    /// A filter of what it may say has cut it short.
+    Filtered,
 }
 
 /// What to answer, and how.
@@ -192,7 +201,7 @@ pub enum Prompt {
     Raw(String),
     /// Token ids as they are.
     Tokens(Vec<u32>),
-    /// One JSON object: a request with all that it can hold. Nobody checked it.
+    /// One JSON object: a request with all that it can hold, for engines with [`ModelInfo::features`]. Nobody checked it.
     Request(String),
 }
 
@@ -246,6 +255,8 @@ pub struct ModelInfo {
     pub weights: [u8; 32],
     /// Tokens that fit into the context: prompt, prefix and answer together.
     pub context: u32,
+    /// What a [`Prompt::Request`] may ask for, as bits of PROTOCOL.md. `None`: none is taken.
+    pub features: Option<u32>,
     /// Whether a [`Request::prefix`] is understood.
     pub can_continue: bool,
     /// When two engines write the same bytes.

@@ -94,6 +94,7 @@ impl Llama {
         let mut class = Sha256::new().chain_update(NUMERICS).chain_update(weights);
         network.kinds.iter().for_each(|kind| class.update(kind.name()));
         let info = ModelInfo {
+            features: None,
             name: name.to_string(),
             weights,
             context: network.context as u32,

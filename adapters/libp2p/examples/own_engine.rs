@@ -40,7 +40,14 @@ impl Generation for Words {
 async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Tokio::current().ok_or("no runtime")?;
     let exactness = Exactness { kind: ExactKind::None, class: [0; 32] };
-    let info = ModelInfo { name: "backwards".into(), weights: [0; 32], context: 1_000, can_continue: false, exactness };
+    let info = ModelInfo {
+        features: None,
+        name: "backwards".into(),
+        weights: [0; 32],
+        context: 1_000,
+        can_continue: false,
+        exactness,
+    };
     let local = Config { enable_mdns: false, enable_dht: false, ..Config::default() };
     let config = Config { listen_addresses: vec!["/ip4/127.0.0.1/tcp/0".into()], ..local.clone() };
     let seller = Node::builder(config).sell(Sale::new(Arc::new(Backwards(info)))).start(runtime.clone()).await?;

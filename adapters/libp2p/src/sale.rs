@@ -9,7 +9,7 @@ use haggle_core::{
     time::Millis,
     wire::{
         ANY_MODEL,
-        message::{Exactness, ExactnessKind, MAX_ALIASES, MAX_MODELS, ModelAdvert},
+        message::{Exactness, ExactnessKind, Features, MAX_ALIASES, MAX_MODELS, ModelAdvert},
     },
 };
 use haggle_engine::{Engine, ExactKind};
@@ -84,7 +84,7 @@ impl Sale {
                 eta: self.eta,
                 can_continue: info.can_continue,
                 exactness: Exactness { kind, class: info.exactness.class },
-                features: None,
+                features: info.features.map(Features),
                 longest: None,
                 price_part: None,
             },

@@ -71,13 +71,17 @@ struct Flags {
     /// What kind of server it is: llama, vllm, ollama or openai [default: as it says of itself]
     #[arg(long, value_name = "KIND")]
     upstream_dialect: Vec<String>,
+    /// What whole requests may ask of it beside text: tools, parallel_tools, json_object, json_schema, images, audio,
+    /// files, reasoning, penalties, logit_bias or min_p; repeatable [default: none, and it is given prompts only]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    features: Vec<String>,
     /// How long the server may take for the first byte of an answer, for instance to load its model [default: 10m]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     upstream_patience: Vec<Millis>,
 }
 
 /// Each flag: its id, as it is written, its setting, and of what kind its value is.
-const FLAGS: [(&str, &str, &str, Kind); 15] = [
+const FLAGS: [(&str, &str, &str, Kind); 16] = [
     ("model", "--model", "model", Kind::Text),
     ("model_file", "--model-file", "model_file", Kind::Text),
     ("threads", "--threads", "threads", Kind::Number),
@@ -92,6 +96,7 @@ const FLAGS: [(&str, &str, &str, Kind); 15] = [
     ("upstream_model", "--upstream-model", "upstream_model", Kind::Text),
     ("upstream_key_env", "--upstream-key-env", "upstream_key_env", Kind::Text),
     ("upstream_dialect", "--upstream-dialect", "upstream_dialect", Kind::Text),
+    ("features", "--features", "features", Kind::Name),
     ("upstream_patience", "--upstream-patience", "upstream_patience", Kind::Span),
 ];
 
@@ -134,7 +139,7 @@ impl Goods {
                         "{flag} stands before the first --model, for all, and again: say --model first"
                     ));
                 }
-                Some(own) if *key == "aliases" => {
+                Some(own) if is_list(key) => {
                     let all = own.entry(*key).or_insert_with(|| Value::Array(Vec::new()));
                     if let (Some(all), Some(more)) = (all.as_array_mut(), value.as_array()) {
                         all.extend(more.iter().cloned());
@@ -154,7 +159,7 @@ impl Goods {
 /// Adds what is for the one model, or for all.
 fn add(common: &mut Vec<Given>, next: Given) -> Result<(), String> {
     match common.iter_mut().find(|given| given.key == next.key) {
-        Some(given) if next.key == "aliases" => {
+        Some(given) if is_list(next.key) => {
             if let (Some(all), Value::Array(more)) = (given.value.as_array_mut(), next.value) {
                 all.extend(more);
             }
@@ -163,6 +168,11 @@ fn add(common: &mut Vec<Given>, next: Given) -> Result<(), String> {
         None => common.push(next),
     }
     Ok(())
+}
+
+/// Whether a setting has as many values as are given.
+fn is_list(key: &str) -> bool {
+    matches!(key, "aliases" | "features")
 }
 
 fn twice(flag: &str) -> String {

@@ -165,6 +165,10 @@ const WORDS: &[(&str, &Words)] = &[
             ("upstream_errors", "Show what it says itself of an error; it may quote prompts or the key."),
             ("upstream_key_env", "The environment variable that holds the server's key."),
             ("upstream_dialect", "What server it is: llama, vllm, ollama or openai; empty: as it says of itself."),
+            (
+                "features",
+                "What requests may ask of it beside text, such as [\"tools\", \"json_schema\"]; empty: it is given prompts only.",
+            ),
             ("job_ttl", "How long a job is kept whose requester was lost."),
             ("stall_timeout", "When a job ends whose requester takes nothing."),
             (

@@ -73,6 +73,8 @@ pub(super) fn entry_json(peer: &PeerId, advert: &Advert, entry: &ModelAdvert) ->
         "eta_ms": entry.eta.0,
         "can_continue": entry.can_continue,
         "exactness": entry.exactness.kind,
+        // `null`: no whole requests are taken.
+        "features": entry.features.map(|features| features.names().collect::<Vec<_>>()),
         "slots": advert.slots,
         "free": advert.free,
         "queued": advert.queued,

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Part, Settings, leaves, part_of};
+use super::{
+    Settings, leaves,
+    parts::{Part, part_of},
+};
 use crate::{args::Goods, exit::Failed, names::did_you_mean};
 
 const MODELS: &str = "models";

@@ -58,7 +58,8 @@ fn thoughts_are_paid_for_and_shown_to_who_asks_for_them() {
     let say = |field: &str, text: &str| format!(r#"{{"choices":[{{"delta":{{"{field}":"{text}"}}}}]}}"#);
     let said = [say("reasoning_content", "Let me "), say("reasoning_content", "see."), say("content", "Well.")];
     let server = Server::start(events(said.iter().map(String::as_str).chain(["[DONE]"])));
-    let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m", "--price-out", "1000000"]);
+    let args = ["serve", "--upstream", &server.url(), "--model", "m", "--price-out", "1000000"];
+    let serve = Node::start(&[&args[..], &["--features", "tools,json_schema"]].concat());
     let folder = Folder::new();
     let ask =
         ["ask", "--provider", &serve.address, "--model", "m", "--budget", "20", "--chat", "--max-tokens", "9", "Hi"];
@@ -76,6 +77,11 @@ fn thoughts_are_paid_for_and_shown_to_who_asks_for_them() {
     };
     assert_eq!((&*on("thought".into()), &*on(Value::Null)), ("Let me see.", "Well."));
     assert_eq!(told.last().map(|end| end["thought_tokens"].as_u64()), Some(Some(2)));
+    let discover = run(folder.haggle(&["--json", "discover", "--provider", &serve.address, "--model", "m"]));
+    assert!(discover.out.contains(r#""features":["tools","json_schema"]"#), "as it was given: {}", discover.out);
+    let wrong = run(folder.haggle(&[&args[..], &["--features", "tool"]].concat()));
+    wrong.says(3, &["features: \"tool\" is not known", "tools"]);
+    run(folder.haggle(&["serve", "--features", "tools"])).says(3, &["features: without upstream it means nothing"]);
 }
 
 #[test]

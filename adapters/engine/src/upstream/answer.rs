@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use crate::{Channel, Done, Failure, Outage, Piece, PrefixUse, Started, Step, Stop, Why};
 
 use super::{
+    calls::Calls,
     error::ErrorBody,
     halves::Halves,
     json::Json,
     refusal::{self, Refusal},
-    reply::{Reply, Said},
+    reply::{Reason, Reply, Said},
     sse::{Event, MAX_EVENT, Parser},
     tally::{Full, MAX_TEXT, Tally},
     thoughts::Thoughts,
@@ -35,9 +36,11 @@ pub struct Asked {
 pub struct Answer {
     asked: Asked,
     parser: Parser,
-    /// Text and thoughts, as the server tells them.
+    /// What the server tells, each apart.
     text: Strand,
     thought: Strand,
+    refusal: Strand,
+    calls: Calls,
     tally: Tally,
     /// What of the prefix the answer may still repeat; `None` once that is decided.
     echo: Option<Echo>,
@@ -46,7 +49,7 @@ pub struct Answer {
     started: bool,
     /// Something of the answer came, if not necessarily what can be delivered.
     said: bool,
-    /// Thoughts are delivered; and so is text.
+    /// Thoughts are delivered; and so is the answer.
     thinks: bool,
     writes: bool,
     /// Something like an error that the server told in a form of its own: the cause, if there is no more.
@@ -69,14 +72,6 @@ pub struct Answer {
     firm: bool,
     steps: VecDeque<Step>,
     ended: bool,
-}
-
-/// Why a server says that it ends an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    Stop(Stop),
-    Filtered,
-    Broken,
 }
 
 /// What is said in one way, piece by piece or at once.
@@ -105,6 +100,8 @@ impl Answer {
             parser: Parser::default(),
             text: Strand::default(),
             thought: Strand::default(),
+            refusal: Strand::default(),
+            calls: Calls::default(),
             tally: Tally::new(asked.max_tokens.max(1)),
             echo,
             // A prefix has its own behind it.
@@ -270,8 +267,8 @@ impl Answer {
         if !is_empty {
             self.firm = false;
         }
-        if let Some(reason) = &reply.reason {
-            self.reason = Some(Reason::read(reason));
+        if let Some(reason) = reply.reason {
+            self.reason = Some(reason);
             self.firm = is_empty && self.writes;
         }
     }
@@ -283,9 +280,23 @@ impl Answer {
     fn on_said(&mut self, delta: &Said, message: &Said, total: Option<u64>) -> Result<(), Full> {
         let thought = self.thought.take(&delta.thought, &message.thought);
         let text = self.text.take(&delta.text, &message.text);
+        let refusal = self.refusal.take(&delta.refusal, &message.refusal);
+        let Ok(calls) = self.calls.take(&delta.calls, &message.calls) else {
+            self.fail(Failure::new(
+                Why::Engine,
+                "the upstream server calls a tool by a number or a name that none has",
+            ));
+            return Ok(());
+        };
         // A total is of all that the event says.
-        self.write(Some(Channel::Thought), &thought, total.filter(|_| text.is_empty()))?;
-        self.on_text(&text, total)
+        let more = usize::from(!text.is_empty()) + usize::from(!refusal.is_empty()) + calls.len();
+        self.write(Some(Channel::Thought), &thought, total.filter(|_| more == 0))?;
+        let more = usize::from(!refusal.is_empty()) + calls.len();
+        self.on_text(&text, total.filter(|_| more == 0))?;
+        self.write(Some(Channel::Refusal), &refusal, total.filter(|_| calls.is_empty()))?;
+        let last = calls.len();
+        let mut calls = calls.into_iter().zip(1..);
+        calls.try_for_each(|(call, at)| self.write(Some(Channel::ToolCall), &call, total.filter(|_| at == last)))
     }
 
     /// The server says that it is done. That is an ending, with or without a reason, unless there was nothing at all.
@@ -302,10 +313,12 @@ impl Answer {
                 let detail = "the upstream server shows no thoughts, and they left no token for text";
                 self.fail(Failure::new(Why::Unavailable, detail));
             }
-            Reason::Stop(stop) => self.finish(stop),
-            Reason::Filtered => {
+            Reason::Stop(Stop::Filtered) if !self.said => {
                 self.fail(Failure::new(Why::Unavailable, "the upstream server filters what this answer would say"));
             }
+            // Some say that they stop, and mean it.
+            Reason::Stop(Stop::End) if !self.calls.is_empty() => self.finish(Stop::ToolCalls),
+            Reason::Stop(stop) => self.finish(stop),
             Reason::Broken => {
                 let detail = "the upstream server broke its answer off, as it says";
                 self.fail(Failure::new(Why::Truncated, detail));
@@ -356,7 +369,7 @@ impl Answer {
             return Ok(());
         }
         self.thinks |= channel == Some(Channel::Thought);
-        self.writes |= channel.is_none();
+        self.writes |= channel != Some(Channel::Thought);
         let total = total.map(|total| self.delivered(total));
         let before = self.tally.turn(channel)?;
         self.deliver(before);
@@ -421,20 +434,6 @@ impl Answer {
     /// Never more than were read.
     fn cached(&self) -> Option<u32> {
         self.cached.map(|cached| u32::try_from(cached).unwrap_or(u32::MAX).min(self.prompt_tokens()))
-    }
-}
-
-impl Reason {
-    fn read(name: &str) -> Self {
-        match &*name.trim().to_ascii_lowercase() {
-            "length" | "max_tokens" | "model_length" | "max_length" | "max_output_tokens" | "token_limit" => {
-                Self::Stop(Stop::MaxTokens)
-            }
-            "content_filter" | "content_filtered" | "safety" => Self::Filtered,
-            "error" | "abort" | "aborted" | "cancelled" | "canceled" => Self::Broken,
-            // Whatever it is called, it is an ending.
-            _ => Self::Stop(Stop::End),
-        }
     }
 }
 

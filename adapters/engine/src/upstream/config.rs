@@ -30,6 +30,8 @@ pub struct Config {
     pub dialect: Option<Dialect>,
     /// Tokens of its context. `None`: as it says, and [`DEFAULT_CONTEXT`] if it does not.
     pub context: Option<u32>,
+    /// What requests may ask of it, as bits of PROTOCOL.md. `None`: it is given prompts only.
+    pub features: Option<u32>,
     /// How long it is waited for.
     pub patience: Patience,
 }
@@ -44,6 +46,7 @@ impl Config {
             key: None,
             dialect: None,
             context: None,
+            features: None,
             patience: Patience::default(),
         }
     }

@@ -1,12 +1,15 @@
 //! How servers differ: what they are asked, and what they can.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use serde_json::{Map, Value, json};
 
 use crate::{Failure, Message, Prefix, Prompt, Request, Why};
 
-use super::error::ErrorBody;
+use super::{error::ErrorBody, request};
 
 /// What kind of server an upstream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,8 @@ pub(super) struct Post {
     /// Below the base address.
     pub(super) path: &'static str,
     body: Map<String, Value>,
+    /// More fields, as the requester wrote them: none of them is in the body.
+    rest: String,
 }
 
 /// What is added to a request though no requester asked for it, or not by this name. A server that refuses it is asked
@@ -137,7 +142,13 @@ impl Extra {
 impl Post {
     /// As JSON.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.body).unwrap_or_default()
+        let mut bytes = serde_json::to_vec(&self.body).unwrap_or_default();
+        if !self.rest.is_empty() {
+            // Behind the fields that are there always.
+            bytes.pop();
+            bytes.extend([b",", self.rest.as_bytes(), b"}"].concat());
+        }
+        bytes
     }
 
     /// Leaves out what a server refuses by name, now and from now on. `None`: it names nothing that can be left out.
@@ -159,7 +170,7 @@ const MAX_STOPS: usize = 4;
 pub(super) fn post(dialect: Dialect, model: &str, request: &Request, spared: &Spared) -> Result<Post, Failure> {
     check(dialect, request)?;
     let prefix = request.prefix.as_ref();
-    let mut body = Map::new();
+    let (mut body, mut rest, mut given) = (Map::new(), String::new(), BTreeSet::new());
     body.insert("model".into(), model.into());
     let path = match &request.prompt {
         Prompt::Chat(messages) => {
@@ -176,7 +187,12 @@ pub(super) fn post(dialect: Dialect, model: &str, request: &Request, spared: &Sp
             "/completions"
         }
         Prompt::Tokens(_) => return Err(unable("takes text, not token ids")),
-        Prompt::Request(_) => return Err(unable("is asked for text only, not with whole requests")),
+        Prompt::Request(request) => {
+            given = request::check(request)?;
+            let inside = request.trim().strip_prefix('{').and_then(|inside| inside.strip_suffix('}'));
+            rest = inside.unwrap_or_default().trim().to_owned();
+            "/chat/completions"
+        }
     };
     let sampling = &request.sampling;
     body.insert("stream".into(), true.into());
@@ -206,7 +222,9 @@ pub(super) fn post(dialect: Dialect, model: &str, request: &Request, spared: &Sp
     for extra in Extra::ALL.into_iter().filter(|extra| spared.has(*extra)) {
         extra.leave_out(&mut body);
     }
-    Ok(Post { path, body })
+    // What was added does not stand in the way of what was asked for.
+    body.retain(|field, _| !given.contains(field));
+    Ok(Post { path, body, rest })
 }
 
 fn check(dialect: Dialect, request: &Request) -> Result<(), Failure> {
@@ -351,6 +369,21 @@ mod tests {
         assert_eq!(why(Request { prompt: Prompt::Tokens(vec![1]), ..request() }), Err(Why::Unavailable));
         assert_eq!(why(Request { max_tokens: 0, ..request() }), Err(Why::BadRequest));
         assert_eq!(why(Request { stop: vec![String::new()], ..request() }), Err(Why::BadRequest));
+    }
+
+    #[test]
+    fn a_request_is_passed_on_as_it_came_with_what_the_award_says() {
+        let given =
+            r#"{ "messages": [{"role":"tool","content":"1"}], "tools":[], "x": 1.50, "timings_per_token": false }"#;
+        let request = Request { prompt: Prompt::Request(given.into()), ..request() };
+        let post = ask(Dialect::Llama, &request).expect("it can be asked");
+        let bytes = String::from_utf8(post.bytes()).expect("text");
+        assert!(bytes.ends_with(&given[2..]) || bytes.contains(given[2..].trim_end_matches([' ', '}'])), "{bytes}");
+        let body: Value = serde_json::from_str(&bytes).expect("JSON");
+        assert_eq!((&body["model"], &body["max_tokens"], &body["stream"]), (&json!("m"), &json!(5), &json!(true)));
+        assert_eq!(bytes.matches("timings_per_token").count(), 1, "what was asked for stands");
+        let bad = Request { prompt: Prompt::Request(r#"{"messages":[],"n":2}"#.into()), ..request };
+        assert_eq!(ask(Dialect::Llama, &bad).map_err(|failure| failure.why), Err(Why::BadRequest));
     }
 
     #[test]

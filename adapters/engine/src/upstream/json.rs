@@ -104,6 +104,11 @@ impl<'a> Json<'a> {
         self.0.starts_with(b"[")
     }
 
+    /// An object or a list.
+    pub(super) fn is_open(self) -> bool {
+        self.is_object() || self.is_list()
+    }
+
     pub(super) fn is_null(self) -> bool {
         self.0 == b"null"
     }
@@ -118,7 +123,7 @@ impl<'a> Json<'a> {
         is_empty(self) || (self.is_object() || self.is_list()) && members.into_iter().all(is_empty)
     }
 
-    fn fields(self) -> impl Iterator<Item = (Self, Self)> {
+    pub(super) fn fields(self) -> impl Iterator<Item = (Self, Self)> {
         let mut rest = self.0.strip_prefix(b"{").unwrap_or_default();
         std::iter::from_fn(move || {
             loop {

@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod sse;
 
+mod calls;
 mod config;
 mod date;
 mod dialect;
@@ -25,6 +26,7 @@ mod key;
 mod notice;
 mod refusal;
 mod reply;
+mod request;
 mod tally;
 mod thoughts;
 
@@ -95,6 +97,7 @@ impl Upstream {
         let thread = |error: io::Error| OpenError::Thread(error.kind());
         Ok(Self {
             info: ModelInfo {
+                features: config.features,
                 name: config.name,
                 weights: [0; 32],
                 context: config.context.or(said).unwrap_or(DEFAULT_CONTEXT),
@@ -158,6 +161,12 @@ impl Engine for Upstream {
         if request.max_tokens >= self.info.context {
             let detail = format!("{} tokens do not fit a context of {}", request.max_tokens, self.info.context);
             return Err(Failure::new(Why::ContextOverflow, detail));
+        }
+        if matches!(request.prompt, Prompt::Request(_)) && self.info.features.is_none() {
+            return Err(Failure::new(
+                Why::Unavailable,
+                "the upstream server's features are not known: it is asked for text only",
+            ));
         }
         let post = dialect::post(self.dialect, &self.model, &request, &self.spared)?;
         let asked = Asked {

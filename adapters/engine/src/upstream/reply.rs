@@ -1,6 +1,8 @@
 //! What a server says: the JSON of its events, as far as it matters here. Whatever is not understood changes nothing.
 
-use super::json::Json;
+use crate::Stop;
+
+use super::{calls::Call, json::Json};
 
 /// One event of an answer, or the whole answer of a server that does not stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +12,7 @@ pub(super) struct Reply {
     /// What a whole message says. Where that comes piece by piece this repeats it.
     pub(super) message: Said,
     /// Why the answer is over.
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<Reason>,
     /// Tokens of the prompt, if it says so.
     pub(super) prompt_tokens: Option<u64>,
     /// Tokens written so far, if it says so: thoughts too, unless it counts them apart.
@@ -35,6 +37,16 @@ pub(super) struct Said {
     /// What the model thinks before it answers.
     pub(super) thought: Vec<u8>,
     pub(super) text: Vec<u8>,
+    /// Why the model does not answer.
+    pub(super) refusal: Vec<u8>,
+    pub(super) calls: Vec<Call>,
+}
+
+/// Why a server says that it ends an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Stop(Stop),
+    Broken,
 }
 
 /// The names of thoughts that are in use.
@@ -81,14 +93,15 @@ impl Reply {
             reply.message.take(message);
         }
         let reason = choice.any(&["finish_reason", "finishReason"]).and_then(Json::lossy);
-        reply.reason = reason.filter(|reason| !matches!(reason.trim(), "" | "null" | "None"));
+        let reason = reason.filter(|reason| !matches!(reason.trim(), "" | "null" | "None"));
+        reply.reason = reason.as_deref().map(Reason::read);
         reply
     }
 }
 
 impl Said {
     pub(super) fn is_empty(&self) -> bool {
-        self.thought.is_empty() && self.text.is_empty()
+        self.thought.is_empty() && self.text.is_empty() && self.refusal.is_empty() && self.calls.is_empty()
     }
 
     /// Takes a message, or a piece of one.
@@ -98,6 +111,10 @@ impl Said {
             if self.thought.is_empty() {
                 take_thought(thought, &mut self.thought, DEEPEST);
             }
+        }
+        self.calls = Call::of(part);
+        if let Some(refusal) = part.field("refusal").and_then(Json::text) {
+            self.refusal.extend_from_slice(&refusal);
         }
         let content = if part.is_object() { part.field("content") } else { Some(part) };
         if let Some(content) = content {
@@ -123,6 +140,21 @@ impl Said {
         } else if let Some(text) = part.any(&["text", "content"]) {
             take_plain(text, &mut self.text);
         }
+    }
+}
+
+impl Reason {
+    fn read(name: &str) -> Self {
+        Self::Stop(match &*name.trim().to_ascii_lowercase() {
+            "length" | "max_tokens" | "model_length" | "max_length" | "max_output_tokens" | "token_limit" => {
+                Stop::MaxTokens
+            }
+            "tool_calls" | "tool_use" | "function_call" => Stop::ToolCalls,
+            "content_filter" | "content_filtered" | "safety" => Stop::Filtered,
+            "error" | "abort" | "aborted" | "cancelled" | "canceled" => return Self::Broken,
+            // Whatever it is called, it is an ending.
+            _ => Stop::End,
+        })
     }
 }
 

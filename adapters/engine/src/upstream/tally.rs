@@ -74,12 +74,14 @@ impl Tally {
         self.bytes() == 0
     }
 
-    /// What comes next is of this channel. Returns what of another one has waited.
+    /// What comes next is of this channel. Returns what has waited and is no part of the same.
     ///
     /// # Errors
     /// [`Full`]: that takes the last token.
     pub(super) fn turn(&mut self, channel: Option<Channel>) -> Result<Option<Piece>, Full> {
-        if channel == self.channel || self.held.is_empty() {
+        // A piece of a call is an object of its own.
+        let goes_on = channel == self.channel && channel != Some(Channel::ToolCall);
+        if goes_on || self.held.is_empty() {
             self.channel = channel;
             return Ok(None);
         }

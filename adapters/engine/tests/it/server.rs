@@ -70,6 +70,8 @@ pub(crate) enum Does {
     OneAtATime,
     /// After a thought nothing more.
     Thinks,
+    /// Calls the first tool that it is offered, in pieces; says what that answered.
+    CallsTools,
     /// These bytes as a body of this kind, which ends with the connection.
     Sends(&'static str, Vec<u8>),
 }
@@ -288,10 +290,8 @@ impl Writer<'_> {
                     json!({ "error": { "message": format!("Unsupported parameter: '{field}'"), "param": field } });
                 refuse(&mut self.out, 400, None, &error.to_string())?;
             }
-            Does::Sends(kind, body) => {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
-                self.out.write_all(&[head.as_bytes(), body].concat())?;
-            }
+            Does::CallsTools => self.send("text/event-stream", self.tools().as_bytes())?,
+            Does::Sends(kind, body) => self.send(kind, body)?,
             Does::Whole => {
                 let text = words(self.max());
                 let choice = match self.chat {
@@ -306,6 +306,35 @@ impl Writer<'_> {
             _ => return Ok(ControlFlow::Continue(())),
         }
         Ok(ControlFlow::Break(()))
+    }
+
+    /// A body that ends with the connection.
+    fn send(&mut self, kind: &str, body: &[u8]) -> io::Result<()> {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+        self.out.write_all(&[head.as_bytes(), body].concat())
+    }
+
+    /// A call of the first tool, or what it has answered.
+    fn tools(&self) -> String {
+        let last = self.asked["messages"].as_array().and_then(|messages| messages.last()).cloned().unwrap_or_default();
+        let call = |call: Value| json!({ "tool_calls": [call] });
+        let (deltas, reason) = match last["role"].as_str() {
+            Some("tool") => {
+                let answered = format!("It is {}.", last["content"].as_str().unwrap_or_default());
+                (vec![json!({ "content": answered })], "stop")
+            }
+            _ => {
+                let name = &self.asked["tools"][0]["function"]["name"];
+                let function = json!({ "name": name, "arguments": "" });
+                let first = call(json!({ "index": 0, "id": "call_1", "type": "function", "function": function }));
+                let rest = |part: &str| call(json!({ "index": 0, "function": { "arguments": part } }));
+                (vec![first, rest("{\"city\":"), rest("\"Turin\"}")], "tool_calls")
+            }
+        };
+        let end = json!({ "choices": [{ "delta": {}, "finish_reason": reason }] });
+        let pieces = deltas.into_iter().map(|delta| json!({ "choices": [{ "index": 0, "delta": delta }] }));
+        let events = pieces.chain([end]).map(|event| format!("data: {event}\n\n"));
+        events.chain(["data: [DONE]\n\n".to_owned()]).collect()
     }
 
     /// The head, and what comes before or in place of plain words.

@@ -44,6 +44,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new() -> Arc<Self> {
         let info = ModelInfo {
+            features: None,
             name: MODEL.into(),
             weights: [7; 32],
             context: CONTEXT,

@@ -251,6 +251,8 @@ pub(crate) fn end_of(stop: Stop) -> EndReason {
         Stop::End | Stop::Text => EndReason::Stop,
         Stop::MaxTokens => EndReason::Length,
         Stop::Context => EndReason::Context,
+        Stop::ToolCalls => EndReason::ToolCalls,
+        Stop::Filtered => EndReason::Filtered,
     }
 }
 
@@ -409,7 +411,14 @@ mod tests {
     #[test]
     fn an_engine_may_tell_of_an_outage_at_once_wherever_a_node_is_started() {
         let exactness = Exactness { kind: ExactKind::None, class: [0; 32] };
-        let info = ModelInfo { name: "sick".into(), weights: [0; 32], context: 4096, can_continue: false, exactness };
+        let info = ModelInfo {
+            features: None,
+            name: "sick".into(),
+            weights: [0; 32],
+            context: 4096,
+            can_continue: false,
+            exactness,
+        };
         let model = Model::new(b"sick").expect("a name");
         let sick: Arc<dyn Engine> = Arc::new(Sick(info));
         block_on(async {

@@ -12,6 +12,8 @@ pub(crate) fn fits(piece: &Piece, window: u32) -> bool {
 pub(crate) fn channel(piece: &Piece) -> Option<message::Channel> {
     piece.channel.map(|channel| match channel {
         Channel::Thought => message::Channel::Thought,
+        Channel::Refusal => message::Channel::Refusal,
+        Channel::ToolCall => message::Channel::ToolCall,
     })
 }
 
@@ -22,6 +24,10 @@ pub(crate) fn channel(piece: &Piece) -> Option<message::Channel> {
 /// either.
 pub(crate) fn split(piece: Piece, window: u32) -> Vec<Piece> {
     let most = most(window);
+    if piece.channel == Some(Channel::ToolCall) && piece.text.len() <= MAX_CHUNK_TEXT {
+        // A part of an object is none: it is counted short instead.
+        return vec![Piece { n: piece.n.min(most), ids: None, ..piece }];
+    }
     let (mut text, mut left) = (piece.text.as_str(), u64::from(piece.n));
     let channel = piece.channel;
     let mut ids = piece.ids.as_deref().filter(|ids| ids.len() as u64 == left);
@@ -94,6 +100,8 @@ mod tests {
     #[test]
     fn what_cannot_be_split_evenly_is_counted_as_near_as_can_be() {
         assert_eq!(parts(1, &"x".repeat(20_000), 1_024).len(), 3, "one token for 8 KiB");
+        let call = Piece { n: 100, text: "{}".into(), ids: None, channel: Some(Channel::ToolCall) };
+        assert_eq!(split(call.clone(), 8), [Piece { n: 8, ..call }], "an object stays whole");
         let few = split(Piece { n: 100, text: "xy".into(), ids: None, channel: None }, 8);
         assert_eq!(few.iter().map(|part| part.n).collect::<Vec<_>>(), [8, 8], "two characters carry no more");
     }

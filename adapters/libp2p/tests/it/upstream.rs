@@ -8,11 +8,16 @@ use haggle::{
     core::{
         Millis,
         event::{Failure, PassedOver},
-        wire::ChatMessage,
+        wire::{
+            ChatMessage,
+            message::{EndReason, Features},
+        },
     },
     engine::upstream::{self, Patience, Upstream},
     id,
 };
+
+use serde_json::json;
 
 use crate::{
     bounded,
@@ -23,8 +28,14 @@ use crate::{
 const MODEL: &str = "sold-model";
 
 async fn provider(server: &Server, price_out: u64) -> (Node, Arc<Upstream>) {
+    able(server, price_out, None).await
+}
+
+/// One whose server is known to have these features.
+async fn able(server: &Server, price_out: u64, features: Option<Features>) -> (Node, Arc<Upstream>) {
+    let features = features.map(|features| features.0);
     let patience = Patience { probe_every: Duration::from_millis(50), ..Patience::default() };
-    let upstream = upstream::Config { patience, ..upstream::Config::new(MODEL, &server.url()) };
+    let upstream = upstream::Config { patience, features, ..upstream::Config::new(MODEL, &server.url()) };
     let engine = Arc::new(Upstream::open(upstream).expect("a server that is well"));
     let config = Config { enable_dht: false, slots: 2, ..listening() };
     (start(builder(config).sell(Sale { price_out, ..Sale::new(engine.clone()) })).await, engine)
@@ -91,6 +102,71 @@ async fn thoughts_are_delivered_apart_from_the_answer_and_owed() {
         assert_eq!((receipt.bill.owed, receipt.tokens, receipt.cached), (9, 9, Some(4)));
         assert!(receipt.thought.is_some_and(|thought| (3..9).contains(&thought)), "{receipt:?}");
         all_is_well(&requester, &[(&provider, &engine, &server)]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tool_is_called_and_its_answer_read_by_who_offers_that_and_by_nobody_else() {
+    bounded(async {
+        let (plain, server) = (Server::start(Does::Writes), Server::start(Does::CallsTools));
+        let (cheap, _engine) = provider(&plain, 1).await;
+        let (provider, engine) = able(&server, 1_000_000, Some(Features::TOOLS)).await;
+        let requester = requester(&[&cheap, &provider]).await;
+        let request = |request: &serde_json::Value, needs| {
+            let mut spec = JobSpec { prompt: Prompt::Request(request.to_string()), ..chat(30) };
+            spec.criteria.require = Some(needs);
+            spec
+        };
+        let tools = json!([{ "type": "function", "function": { "name": "weather", "parameters": { "type": "object" } } }]);
+        let mut asked = json!({ "messages": [{ "role": "user", "content": "Is it wet?" }], "tools": tools, "x": 0.5 });
+        let answer = requester.submit(request(&asked, Features::TOOLS)).await.expect("taken").answer().await.expect("answered");
+        assert_eq!((answer.receipt.reason, answer.text.as_str()), (EndReason::ToolCalls, ""));
+        assert_eq!((answer.receipt.tokens, answer.receipt.bill.owed), (3, 3), "a call is owed like text");
+        let pieces: Vec<serde_json::Value> =
+            answer.beside.iter().map(|(_, piece)| serde_json::from_str(piece).expect("an object each")).collect();
+        assert!(answer.beside.iter().all(|(channel, _)| *channel == Channel::ToolCall));
+        assert_eq!(pieces[0], json!({ "index": 0, "id": "call_1", "name": "weather", "arguments": "" }));
+        let arguments: String = pieces.iter().filter_map(|piece| piece["arguments"].as_str()).collect();
+        assert_eq!(arguments, r#"{"city":"Turin"}"#);
+        let sent = server.asked().pop().expect("asked");
+        assert!(["messages", "tools", "x"].iter().all(|field| sent[field] == asked[field]), "as it came: {sent}");
+        assert_eq!((&sent["model"], &sent["max_tokens"]), (&json!(crate::server::MODEL), &json!(30)));
+
+        let call = json!({ "id": "call_1", "type": "function", "function": { "name": "weather", "arguments": arguments } });
+        let more = [
+            json!({ "role": "assistant", "content": null, "tool_calls": [call] }),
+            json!({ "role": "tool", "tool_call_id": "call_1", "content": "wet" }),
+        ];
+        asked["messages"].as_array_mut().expect("a list").extend(more);
+        let answer = requester.submit(request(&asked, Features::TOOLS)).await.expect("taken").answer().await.expect("answered");
+        assert_eq!((answer.receipt.reason, answer.text.as_str()), (EndReason::Stop, "It is wet."));
+
+        for (wrong, expected) in [(json!({ "messages": [], "n": 2 }), Failure::BadRequest)] {
+            let error = requester.submit(request(&wrong, Features::TOOLS)).await.expect("taken").answer().await;
+            assert!(matches!(&error, Err(Error::Job(error)) if error.failure == expected), "{error:?}");
+        }
+        let images = requester.submit(request(&asked, Features::IMAGES)).await.expect("taken").answer().await;
+        let unfit = |error: &Error| matches!(error, Error::Job(error) if matches!(error.failure, Failure::NobodyFound { unfit: 2, .. }));
+        assert!(images.as_ref().is_err_and(unfit), "{images:?}");
+        assert!(plain.asked().is_empty() && server.asked().len() == 2, "nobody else was sent a request");
+        all_is_well(&requester, &[(&provider, &engine, &server)]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusals_and_filters_are_told_as_what_they_are() {
+    bounded(async {
+        let server =
+            Server::start(events([r#"{"choices":[{"delta":{"refusal":"I will not."},"finish_reason":"stop"}]}"#]));
+        let (provider, _engine) = provider(&server, 1_000_000).await;
+        let requester = requester(&[&provider]).await;
+        let answer = requester.submit(chat(30)).await.expect("taken").answer().await.expect("answered");
+        assert_eq!(answer.beside, [(Channel::Refusal, "I will not.".to_owned())]);
+        server.does(events([r#"{"choices":[{"delta":{"content":"Well"},"finish_reason":"content_filter"}]}"#]));
+        let answer = requester.submit(chat(30)).await.expect("taken").answer().await.expect("answered");
+        assert_eq!((answer.receipt.reason, answer.receipt.bill.owed), (EndReason::Filtered, 1));
     })
     .await;
 }

@@ -50,6 +50,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new(does: Does) -> Arc<Self> {
         let info = ModelInfo {
+            features: None,
             name: MODEL.into(),
             weights: [7; 32],
             context: 4 << 20,

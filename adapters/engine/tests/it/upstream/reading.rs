@@ -1,9 +1,12 @@
 //! What servers send as an answer, in the many forms they have for it.
 
-use haggle_engine::{Channel, Engine, Generation, Guarded, Phase, Step, Stop, Why};
+use haggle_engine::{
+    Channel, Engine, Generation, Guarded, Phase, Prompt, Request, Step, Stop, Why,
+    upstream::{Config, Upstream},
+};
 use serde_json::json;
 
-use super::{chat, open, raw, run, until};
+use super::{chat, config, open, raw, run, until};
 use crate::server::{Does, Server, events, words};
 
 /// A piece of an answer, with what else is in its event.
@@ -217,4 +220,21 @@ fn thoughts_without_an_answer_are_owed_and_show_that_it_works() {
         assert!(matches!(generation.step(8), Step::Working | Step::Waiting));
         generation.phase() == Phase::Thinking
     });
+}
+
+#[test]
+fn calls_of_tools_come_as_objects_and_end_the_answer_as_such() {
+    let server = Server::start(Does::CallsTools);
+    let able = Upstream::open(Config { features: Some(1), ..config(&server) }).expect("a server that is well");
+    let asked = r#"{"messages":[{"role":"user","content":"Hi"}],"tools":[{"function":{"name":"weather"}}]}"#;
+    let request = Request { prompt: Prompt::Request(asked.into()), ..chat(9) };
+    let outcome = run(&able, request.clone());
+    let objects: Vec<serde_json::Value> =
+        outcome.pieces.iter().map(|piece| serde_json::from_str(&piece.text).expect("an object each")).collect();
+    assert!(outcome.pieces.iter().all(|piece| piece.channel == Some(Channel::ToolCall)));
+    assert_eq!(objects.len(), 3);
+    assert_eq!(objects[0], json!({ "index": 0, "id": "call_1", "name": "weather", "arguments": "" }));
+    assert_eq!(outcome.done().stop, Stop::ToolCalls);
+    let unable = Guarded::start(&open(&server), request).err().expect("refused");
+    assert_eq!((unable.why, server.asked().len()), (Why::Unavailable, 1), "{unable}");
 }

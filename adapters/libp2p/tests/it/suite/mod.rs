@@ -271,7 +271,14 @@ struct Scripted(Seller, ModelInfo);
 impl Scripted {
     fn new(seller: Seller) -> Self {
         let exactness = Exactness { kind: ExactKind::Seeded, class: [seller.class; 32] };
-        let info = ModelInfo { name: MODEL.into(), weights: [0; 32], context: 1 << 20, can_continue: true, exactness };
+        let info = ModelInfo {
+            features: None,
+            name: MODEL.into(),
+            weights: [0; 32],
+            context: 1 << 20,
+            can_continue: true,
+            exactness,
+        };
         Scripted(seller, info)
     }
 }
