@@ -168,6 +168,8 @@ impl NetworkBehaviour for Behaviour {
 mod tests {
     use std::time::Duration;
 
+    use libp2p::swarm::{ListenError, behaviour::ListenFailure};
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -194,6 +196,29 @@ mod tests {
         assert_eq!(groups.accept(id(8), ip("203.0.113.9"), later), Err(GroupFull::Connections));
         groups.release(id(0));
         assert_eq!(groups.accept(id(9), ip("203.0.113.9"), later), Ok(()));
+    }
+
+    /// A connection that fails in its handshake is never established, and so is never closed: its place comes back even so.
+    #[test]
+    fn a_handshake_that_fails_gives_its_place_back() {
+        let mut groups = Behaviour::new(GroupLimits { max_connections: 1, max_accepts_per_second: 9 });
+        let local: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+        let remote: Multiaddr = "/ip4/8.8.8.8/tcp/9".parse().expect("an address");
+        let comes = |groups: &mut Behaviour, n| {
+            let id = ConnectionId::new_unchecked(n);
+            groups.handle_pending_inbound_connection(id, &local, &remote).is_ok()
+        };
+        for n in 0..3 {
+            assert!(comes(&mut groups, 2 * n), "place {n}");
+            assert!(!comes(&mut groups, 2 * n + 1), "it is taken");
+            groups.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
+                local_addr: &local,
+                send_back_addr: &remote,
+                error: &ListenError::Aborted,
+                connection_id: ConnectionId::new_unchecked(2 * n),
+                peer_id: None,
+            }));
+        }
     }
 
     #[test]

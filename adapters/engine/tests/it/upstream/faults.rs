@@ -16,8 +16,11 @@ fn what_the_server_refuses_is_blamed_on_whoever_is_at_fault() {
     let server = Server::start(Does::Writes);
     let engine = open(&server);
     let context = r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#;
+    // Of a refusal no more than 64 KiB are read: the rest might have no end.
+    let beyond: &str = Box::leak(format!("{}{context}", " ".repeat(64 << 10)).into_boxed_str());
     let refusals = [
         (400, context, Why::ContextOverflow),
+        (400, beyond, Why::BadRequest),
         (400, r#"{"error":{"message":"unknown role","type":"invalid_request_error"}}"#, Why::BadRequest),
         (422, "{}", Why::BadRequest),
         (404, "{}", Why::Engine),
