@@ -42,9 +42,10 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn new() -> Arc<Self> {
+    /// One that offers what is more than text, as bits of `Features`.
+    pub(crate) fn new(features: Option<u32>) -> Arc<Self> {
         let info = ModelInfo {
-            features: None,
+            features,
             name: MODEL.into(),
             weights: [7; 32],
             context: CONTEXT,
@@ -124,7 +125,9 @@ impl Generation for Writing {
         }
         let said = script.said.lock().expect("not poisoned");
         if !said.is_empty() && at == said.len() {
-            return Step::Done(Done { stop: Stop::End, prompt_tokens: 5, new_tokens: self.next, cached: Some(2) });
+            let calls = said.iter().any(|(channel, _)| *channel == Some(Channel::ToolCall));
+            let stop = if calls { Stop::ToolCalls } else { Stop::End };
+            return Step::Done(Done { stop, prompt_tokens: 5, new_tokens: self.next, cached: Some(2) });
         }
         let (channel, text) = said.get(at).cloned().unwrap_or_else(|| (None, format!("word {at} ")));
         drop(said);
@@ -159,7 +162,11 @@ pub(crate) fn rich() -> Config {
 
 impl<R: Sockets> Market<R> {
     pub(crate) fn start(runtime: R, config: Config) -> Self {
-        let script = Script::new();
+        Self::offering(runtime, config, None)
+    }
+
+    pub(crate) fn offering(runtime: R, config: Config, features: Option<u32>) -> Self {
+        let script = Script::new(features);
         let local = NodeConfig { enable_mdns: false, enable_dht: false, slots: 1, queue: 8, ..NodeConfig::default() };
         let policy = Policy { retry_delay: Millis(50), ..Policy::default() };
         let started = runtime.block_on(async {
