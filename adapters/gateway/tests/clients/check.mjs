@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { generateText, streamText } from 'ai';
+import { generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 
 const baseURL = process.argv[2];
 const client = new OpenAI({ baseURL, apiKey: 'none' });
-const [{ id: model }] = (await client.models.list()).data;
+const model = 'haggle-tiny-stories';
 const messages = [{ role: 'user', content: 'Once upon a time' }];
 const checks = {
     async models_are_found() {
@@ -100,6 +100,19 @@ const checks = {
         assert.equal(whole.usage.outputTokens, 8);
         await streams(market(model));
         await streams(market.chat(model));
+    },
+
+    async the_ai_sdk_has_its_tools_called() {
+        const weather = tool({
+            inputSchema: jsonSchema({ type: 'object', properties: { city: { type: 'string' } }, required: ['city'] }),
+            execute: async ({ city }) => `rain in ${city}`,
+        });
+        const market = createOpenAI({ baseURL, apiKey: 'none' });
+        for (const of of [market('caller'), market.chat('caller')]) {
+            const asked = { model: of, prompt: 'How is the weather?', tools: { weather }, stopWhen: stepCountIs(3) };
+            assert.equal((await generateText(asked)).text, 'The tool says: rain in Ulm');
+            assert.equal(await streamText(asked).text, 'The tool says: rain in Ulm');
+        }
     },
 
     async the_ai_sdk_is_told_why_not() {

@@ -25,7 +25,7 @@ CHECKS = []
 
 client = openai.OpenAI(base_url=BASE, api_key=KEY)
 once = client.with_options(max_retries=0)
-MODEL = client.models.list().data[0].id
+MODEL, CALLER = "haggle-tiny-stories", "caller"
 
 
 def check(function):
@@ -244,6 +244,59 @@ def what_is_kept_nowhere_is_refused():
     for name, value in (("previous_response_id", "resp_1"), ("background", True), ("conversation", "conv_1")):
         refused(openai.BadRequestError, lambda: client.responses.create(model=MODEL, input="a", **{name: value}),
                 code="unsupported_parameter", param=name)
+
+
+# --- what only some providers offer
+
+TOOL = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+
+
+@check
+def a_tool_is_called_and_its_result_is_read():
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": TOOL}}]
+    said = [{"role": "user", "content": "How is the weather in Ulm?"}]
+    answer = client.chat.completions.create(model=CALLER, messages=said, tools=tools)
+    [call] = answer.choices[0].message.tool_calls
+    assert answer.choices[0].finish_reason == "tool_calls" and call.type == "function", answer
+    assert call.function.name == "weather" and json.loads(call.function.arguments) == {"city": "Ulm"}
+    said += [answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
+    assert client.chat.completions.create(model=CALLER, messages=said, tools=tools).choices[0].message.content == "The tool says: rain"
+    with client.chat.completions.stream(model=CALLER, messages=said[:1], tools=tools) as stream:
+        [streamed] = stream.get_final_completion().choices[0].message.tool_calls
+    assert streamed.function.arguments == call.function.arguments
+
+
+@check
+def a_response_calls_a_tool_and_reads_its_result():
+    tools = [{"type": "function", "name": "weather", "parameters": TOOL, "strict": True}]
+    said = [{"role": "user", "content": "How is the weather in Ulm?"}]
+    answer = client.responses.create(model=CALLER, input=said, tools=tools)
+    [call] = answer.output
+    assert call.type == "function_call" and json.loads(call.arguments) == {"city": "Ulm"}, answer
+    said += [call, {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+    assert client.responses.create(model=CALLER, input=said, tools=tools).output_text == "The tool says: rain"
+
+
+@check
+def an_answer_has_the_schema_that_was_asked_for():
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": TOOL, "strict": True}}
+    answer = client.chat.completions.create(model=CALLER, messages=SAID, response_format=form)
+    assert json.loads(answer.choices[0].message.content) == {"city": "Ulm"}
+    refused(openai.BadRequestError, lambda: client.chat.completions.create(model=CALLER, messages=SAID, logit_bias={"1": 1}),
+            code="unsupported_parameter", param="logit_bias")
+
+
+@check
+def an_agent_uses_its_tool():
+    provider = OpenAIProvider(base_url=BASE, api_key=KEY)
+    for kind in (OpenAIChatModel, OpenAIResponsesModel):
+        agent = Agent(kind(CALLER, provider=provider))
+
+        @agent.tool_plain
+        def weather(city: str) -> str:
+            return f"rain in {city}"
+
+        assert agent.run_sync("How is the weather?").output == "The tool says: rain in Ulm"
 
 
 # --- refusals
