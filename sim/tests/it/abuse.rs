@@ -1,9 +1,11 @@
 //! Hostile requesters: what they can cost a provider is bounded, and honest ones are served beside them.
 
-use haggle_core::Limits;
+use std::sync::{Arc, Mutex};
+
+use haggle_core::{Limits, money::Price};
 use haggle_sim::{
     ProviderConfig, RequesterConfig, World,
-    adversary::{PESTS, Pest, pest},
+    adversary::{Milked, PESTS, Pest, milker, pest},
 };
 
 use crate::{MODEL, is_answered, spec};
@@ -85,4 +87,32 @@ fn bodies_that_nobody_asked_for_end_the_stream() {
     assert_eq!(world.provider(provider).open_streams(), 0);
     world.run_to_end();
     world.report().verdict().unwrap();
+}
+
+/// The lowest price of a provider that posts a million and has half of it for a floor.
+fn milked(seed: u64, bids: &[Price], count: u32) -> Price {
+    let mut world = World::new(seed);
+    let mut config = ProviderConfig::new(MODEL, 0, 1_000_000);
+    config.service.models[0].floor_permille = 500;
+    let provider = world.add_provider(config);
+    let milked = Arc::new(Mutex::new(Milked { bids: 0, lowest: Price::MAX }));
+    world.add_script(&[], milker(provider, MODEL, bids, count, &milked));
+    world.run_to_end();
+    world.report().verdict().unwrap_or_else(|broken| panic!("{seed}: {broken}"));
+    let milked = *milked.lock().unwrap();
+    assert_eq!(milked.bids, count, "all bids were made");
+    milked.lowest
+}
+
+/// A thousand bids, from the floor up and from the price down, get nobody below what two honest rounds do.
+#[test]
+fn a_thousand_bids_get_no_further_than_two_honest_ones() {
+    let honest = milked(1, &[749_999, 625_000], 2);
+    assert_eq!(honest, 625_000, "three quarters of the way to the floor");
+    let climbs: Vec<Price> = (0..50).map(|step| 500_000 + 10_000 * step).collect();
+    let falls: Vec<Price> = climbs.iter().rev().copied().collect();
+    for (seed, bids) in [&[500_000][..], &[1], &[749_999, 624_999], &climbs, &falls].into_iter().enumerate() {
+        let lowest = milked(seed as u64, bids, 1_000);
+        assert!(lowest >= honest, "{bids:?}: {lowest} instead of {honest}");
+    }
 }
