@@ -216,6 +216,26 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_a_call_is_joined_with_no_other() {
+        let mut tally = Tally::new(9);
+        let mut pieces = Vec::new();
+        // The total stands still for one, so that text would wait for the next.
+        for total in [1, 1, 2, 3] {
+            pieces.extend(tally.turn(Some(Channel::ToolCall)).expect("fits"));
+            pieces.extend(tally.push("{}", Some(total)).expect("fits"));
+        }
+        pieces.extend(tally.finish(None));
+        assert!(
+            pieces.iter().all(|piece| piece.text == "{}" && piece.channel == Some(Channel::ToolCall)),
+            "{pieces:?}"
+        );
+        assert_eq!(pieces.len(), 4);
+        let mut last = Tally::new(1);
+        assert_eq!((last.turn(Some(Channel::ToolCall)), last.push("{}", None)), (Ok(None), Ok(None)));
+        assert_eq!(last.turn(Some(Channel::ToolCall)), Err(Full), "text would be added to the last token");
+    }
+
+    #[test]
     fn the_last_token_takes_all_text_that_is_left() {
         let four = [("a", None), ("b", None), ("c", None), ("d", None)];
         assert_eq!(run(2, &four, None), pieces(&[(1, "a"), (1, "bcd")]));
