@@ -55,10 +55,12 @@ const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 impl Reply {
     /// Reads one event.
     pub(super) fn read(json: Json<'_>) -> Self {
-        // One answer was asked for, so that the first is it, whatever its number.
+        // One answer was asked for. A server that writes several means the one numbered 0; one that numbers otherwise, its first.
         let choices = json.field("choices");
         let alone = choices.filter(|choices| choices.is_object());
-        let choice = choices.and_then(|choices| choices.items().find(|choice| choice.is_object())).or(alone);
+        let answers = || choices.into_iter().flat_map(Json::items).filter(|choice| choice.is_object());
+        let is_first = |choice: &Json<'_>| choice.field("index").and_then(Json::count) == Some(0);
+        let choice = answers().find(is_first).or_else(|| answers().next()).or(alone);
         let usage = json.field("usage");
         let said = |names: &[&str]| usage.and_then(|usage| usage.any(names)).and_then(Json::count);
         let detail = |of: &str, name| usage?.field(of)?.field(name)?.count();

@@ -88,6 +88,7 @@ fn what_nobody_needs_is_no_reason_to_lose_an_answer() {
         ("a b", around(r#"{"choices":[{"delta":{"content":"b"},"message":{"content":"a b"}}]}"#)),
         ("a ", around(r#"{"choices":[{"delta":{},"message":{"content":"a b"}}]}"#)),
         ("a b", around(r#"{"choices":[null,"x",{"index":null,"text":"b"}]}"#)),
+        ("a b", around(r#"{"choices":[{"index":1,"text":"c"},{"index":0,"text":"b"}]}"#)),
         ("a b", plain(r#","logprobs":{"content":[{"logprob":-Infinity}]},"index":"0""#)),
         ("a b", plain(r#","finish_reason":"null""#)),
         ("a b", plain(r#","finish_reason":"STOP""#)),
