@@ -20,7 +20,7 @@
 //! | `provider/admission.rs` | `MAX_TEMPERATURE_MILLI` |
 //! | `provider/conduct.rs` | `FORGIVEN`, `MEMORY` |
 //! | `provider/haggling.rs` | `BIDS`, `BID_EVERY` |
-//! | `provider/job.rs` | `RESUMES`, `YIELD_AFTER` |
+//! | `provider/job.rs` | `RESUMES`, `YIELD_AFTER`, `WORD_AFTER` |
 //! | `provider/outage.rs` | `MAX_OUTAGE` |
 //! | `provider/quoting.rs` | `MAX_TOKEN_BYTES` |
 //! | `provider/service.rs` | `MAX_QUEUE` |
@@ -147,7 +147,9 @@ pub struct Policy {
     pub offer_expiry: Millis,
     /// End of the Award to Accepted.
     pub request_timeout: Millis,
-    /// First token: four times the offered eta, at least this long, at most the job's deadline.
+    /// Before the first token, no word comes of the work on it: four times the offered eta, at least this long.
+    pub work_gap: Millis,
+    /// The first token, counted from its Award, however often its provider says that it works.
     pub first_token: Millis,
     /// Nothing at all is heard.
     pub idle: Millis,
@@ -188,7 +190,8 @@ impl Default for Policy {
             offer_timeout: Millis::from_secs(5),
             offer_expiry: Millis::from_secs(300),
             request_timeout: Millis::from_secs(60),
-            first_token: Millis::from_secs(60),
+            work_gap: Millis::from_secs(60),
+            first_token: Millis::from_secs(600),
             idle: Millis::from_secs(30),
             token_gap: Millis::from_secs(60),
             pace_window: Millis::from_secs(30),
@@ -268,6 +271,7 @@ impl Policy {
             ("offer_timeout", self.offer_timeout),
             ("offer_expiry", self.offer_expiry),
             ("request_timeout", self.request_timeout),
+            ("work_gap", self.work_gap),
             ("first_token", self.first_token),
             ("idle", self.idle),
             ("token_gap", self.token_gap),
@@ -286,6 +290,11 @@ impl Policy {
         check("candidates", (1..=64).contains(&self.candidates), "1 to 64")?;
         check("max_retries", self.max_retries <= 100, "at most 100")?;
         check("keepalive", self.keepalive < self.idle, "shorter than idle")
+    }
+
+    /// How long a first token is waited for that was promised after `eta`, as long as nothing is told of the work on it.
+    pub(crate) fn patience(&self, eta: Millis) -> Millis {
+        eta.times(4).max(self.work_gap).min(self.first_token)
     }
 }
 

@@ -8,6 +8,10 @@ use crate::dice::mix;
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineScript {
+    /// Time to load the model, in ms: its server lets it go after each answer.
+    pub load: u64,
+    /// Whether it tells what it does before its first token.
+    pub tells: bool,
     /// Time to read the prompt, in ms.
     pub prefill: u64,
     /// Time to write a token, in ms.
@@ -46,6 +50,8 @@ pub enum Trouble {
 impl Default for EngineScript {
     fn default() -> Self {
         Self {
+            load: 0,
+            tells: true,
             prefill: 40,
             token: 10,
             piece: 1,

@@ -151,6 +151,7 @@ pub(crate) fn keep(event: &Event<'_>) -> Option<Event<'static>> {
         Event::ChoiceDue { job, quotes } => Event::ChoiceDue { job, quotes },
         Event::Awarded { job, attempt, quote, reason } => Event::Awarded { job, attempt, quote, reason },
         Event::Negotiated { job, attempt, peer, tariff } => Event::Negotiated { job, attempt, peer, tariff },
+        Event::Working { job, attempt, peer, phase } => Event::Working { job, attempt, peer, phase },
         Event::Cut { job, attempt, peer, patience } => Event::Cut { job, attempt, peer, patience },
         Event::Resumed { job, attempt, peer, seq } => Event::Resumed { job, attempt, peer, seq },
         Event::TakenOver { job, attempt, peer, seq, how } => Event::TakenOver { job, attempt, peer, seq, how },

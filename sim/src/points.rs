@@ -101,7 +101,7 @@ const STARTS: [usize; GROUPS.len()] = {
 
 /// How far a job is, as its events tell.
 pub(crate) const PHASES: [&str; 7] = ["new", "asked", "offered", "awarded", "accepted", "streaming", "cut"];
-const EVENTS: [&str; 13] = [
+pub(crate) const EVENTS: [&str; 14] = [
     "discovered",
     "weighed",
     "asked",
@@ -115,6 +115,7 @@ const EVENTS: [&str; 13] = [
     "taken over",
     "tokens",
     "ended",
+    "working",
 ];
 const PROVIDER_EVENTS: [&str; 10] = [
     "quoted",

@@ -14,7 +14,7 @@ use haggle::{
     libp2p::{Multiaddr, PeerId},
 };
 
-pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Wanted};
+pub(crate) use self::buying::{Ask, Chat, Discover, Models, Order, Quote, Waits, Wanted};
 use self::parsers::{parse_peer, parse_span};
 pub(crate) use self::{gateway::Gateway, selling::Goods};
 use crate::{exit, runtime::Choice};

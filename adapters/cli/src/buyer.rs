@@ -17,7 +17,7 @@ use haggle::{
 
 use crate::{
     advice::{Asked, Offers, Seen},
-    args::{Global, NodeArgs, Order, Record, Wanted},
+    args::{Global, NodeArgs, Order, Record, Waits, Wanted},
     exit::{Exit, Failed},
     node,
     screen::{Screen, Transient},
@@ -55,12 +55,12 @@ impl Buyer {
         global: &Global,
         args: &NodeArgs,
         providers: &[String],
-        patience: Option<Millis>,
+        waits: &Waits,
         past: Past<'_>,
     ) -> Result<Self, Failed> {
         let mut settings = Settings::load(global, args)?;
         settings.add_providers(providers)?;
-        settings.add_patience(patience)?;
+        settings.add_waits(waits)?;
         let config = settings.config()?;
         if config.bootstrap_nodes.is_empty() && config.providers.is_empty() && !config.enable_mdns {
             return Err(Failed::new(

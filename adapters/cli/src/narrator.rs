@@ -211,6 +211,7 @@ impl Narrator {
             JobEvent::Awarded { offer, .. } => {
                 self.waits(format!("waiting for {}: first token", self.name(&offer.peer)));
             }
+            JobEvent::Working { peer, phase, .. } => self.waits(format!("waiting: {} {phase}", self.name(peer))),
             JobEvent::Cut { peer, .. } => self.waits(format!("trying to reach {} again", self.name(peer))),
             JobEvent::Resumed { peer, .. } | JobEvent::TakenOver { peer, .. } => {
                 self.waits(format!("waiting for {}: next token", self.name(peer)));

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 use parts::{Part, part_of};
 
 use crate::{
-    args::{Global, NodeArgs, Serve},
+    args::{Global, NodeArgs, Serve, Waits},
     exit::Failed,
     ledger::Ledger,
     money::{parse_amount, parse_price},
@@ -278,8 +278,8 @@ impl Settings {
         self.put_all([("providers", "--provider", list(providers))])
     }
 
-    /// Puts how long a lost provider is waited for, whether others are known or not.
-    pub(crate) fn add_patience(&mut self, patience: Option<Millis>) -> Result<(), Failed> {
+    /// Puts how long a provider is waited for: for its first token, and when it is lost, whether others are known or not.
+    pub(crate) fn add_waits(&mut self, &Waits { first_token, patience }: &Waits) -> Result<(), Failed> {
         // Providers keep a lost job no longer.
         const MOST: Millis = Millis(120_000);
         if patience.is_some_and(|patience| patience > MOST) {
@@ -287,7 +287,11 @@ impl Settings {
             return Err(Failed::usage("usage", text));
         }
         let patience = patience.map(span_text);
-        self.put_all([("resume_grace", "--patience", patience.clone()), ("resume_timeout", "--patience", patience)])
+        self.put_all([
+            ("first_token", "--first-token", first_token.map(span_text)),
+            ("resume_grace", "--patience", patience.clone()),
+            ("resume_timeout", "--patience", patience),
+        ])
     }
 
     /// Listens on this machine, if nothing else was said.

@@ -62,8 +62,10 @@ pub trait Generation: Send {
 pub enum Phase {
     /// Nobody tells.
     Unknown,
-    /// It was asked for, and nothing came back yet: it waits for others, or for the model to be loaded.
+    /// It was asked for, and nothing came back yet: others are answered before.
     Queued,
+    /// The model is being loaded, as far as can be told.
+    Loading,
     /// The prompt is being read.
     Reading,
     /// The model thinks, and has written nothing of the answer's text.

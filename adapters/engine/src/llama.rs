@@ -14,8 +14,8 @@ use crate::output::Output;
 use crate::sampler::{Candidate, choose};
 use crate::tokenizer::Tokenizer;
 use crate::{
-    Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Piece, Prefix, PrefixUse, Prompt, Request,
-    Sampling, Started, Step, Stop, Why,
+    Done, Engine, ExactKind, Exactness, Failure, Generation, ModelInfo, Phase, Piece, Prefix, PrefixUse, Prompt,
+    Request, Sampling, Started, Step, Stop, Why,
 };
 
 /// Changes whenever the same request may give other tokens than before.
@@ -331,6 +331,10 @@ impl Generation for Running {
                 return step;
             }
         }
+    }
+
+    fn phase(&self) -> Phase {
+        if self.delivered == 0 { Phase::Reading } else { Phase::Writing }
     }
 }
 

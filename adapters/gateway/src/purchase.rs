@@ -357,6 +357,7 @@ impl Purchase {
             }
             JobEvent::Offered(offer) => format!("offered {} at most {}", offer.peer, units(offer.cost)),
             JobEvent::PassedOver { peer, why } => format!("passed-over {peer}: {why}"),
+            JobEvent::Working { peer, phase, .. } => format!("{peer} {phase}"),
             JobEvent::Cut { peer, .. } => format!("cut {peer}"),
             JobEvent::Resumed { peer, seq, .. } => format!("resumed {peer} at token {seq}"),
             JobEvent::TakenOver { peer, seq, how, .. } => {

@@ -39,6 +39,10 @@ pub struct Config {
     /// From the end of an award to its acceptance.
     #[serde(with = "span")]
     pub request_timeout: Duration,
+    /// From an award to its first token, however often the provider says that it works; at least a minute of silence ends the
+    /// wait before.
+    #[serde(with = "span")]
+    pub first_token: Duration,
     /// Attempts after the first; 0 is one attempt.
     pub max_retries: u32,
     /// Base of the pause before a retry.
@@ -91,6 +95,7 @@ impl Default for Config {
             network: "main".into(),
             dial_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
+            first_token: Duration::from_secs(600),
             max_retries: 3,
             retry_delay: Duration::from_secs(1),
             resume_grace: Duration::from_secs(5),
@@ -157,6 +162,7 @@ impl Config {
         for (field, span) in [
             ("dial_timeout", self.dial_timeout),
             ("request_timeout", self.request_timeout),
+            ("first_token", self.first_token),
             ("retry_delay", self.retry_delay),
             ("resume_grace", self.resume_grace),
             ("resume_timeout", self.resume_timeout),
@@ -186,6 +192,7 @@ impl Config {
         self.limits.validate().map_err(field("limits."))?;
         let policy = Policy {
             request_timeout: millis(self.request_timeout),
+            first_token: millis(self.first_token),
             max_retries: self.max_retries,
             retry_delay: millis(self.retry_delay),
             resume_grace: millis(self.resume_grace),
@@ -419,6 +426,7 @@ mod tests {
         let span = Duration::from_millis;
         let config = Config {
             request_timeout: span(1_001),
+            first_token: span(1_007),
             max_retries: 7,
             retry_delay: span(1_002),
             resume_grace: span(1_003),
@@ -436,6 +444,7 @@ mod tests {
         // No `..`: a new field has to be dealt with here, too.
         let Config {
             request_timeout,
+            first_token,
             max_retries,
             retry_delay,
             resume_grace,
@@ -463,8 +472,8 @@ mod tests {
         } = config.clone();
         let Policy { request_timeout: request, max_retries: retries, retry_delay: delay, .. } = settings.policy;
         assert_eq!((request, retries, delay), (millis(request_timeout), max_retries, millis(retry_delay)));
-        let patience = (settings.policy.resume_grace, settings.policy.resume_timeout);
-        assert_eq!(patience, (millis(resume_grace), millis(resume_timeout)));
+        let Policy { first_token: first, resume_grace: grace, resume_timeout: resume, .. } = settings.policy;
+        assert_eq!((first, grace, resume), (millis(first_token), millis(resume_grace), millis(resume_timeout)));
         assert_eq!((service.slots, service.queue), (slots, queue));
         assert_eq!((service.job_ttl, service.stall), (millis(job_ttl), millis(stall_timeout)));
         assert_eq!(settings.groups.max_connections, max_connections_per_group);

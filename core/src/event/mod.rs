@@ -14,7 +14,7 @@ use crate::{
     time::Millis,
     wire::{
         DecodeError, FrameError,
-        message::{Advert, Channel, DeclineReason},
+        message::{Advert, Channel, DeclineReason, Phase},
     },
 };
 
@@ -91,6 +91,17 @@ pub enum Event<'a> {
         peer: PeerId,
         /// At what price.
         tariff: Tariff,
+    },
+    /// The provider works on the first token: it does something else than it said before.
+    Working {
+        /// Which job.
+        job: JobId,
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// What it says that it does.
+        phase: Phase,
     },
     /// The connection to the provider was lost. Its job goes on there, and is resumed.
     Cut {

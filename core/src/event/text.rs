@@ -7,7 +7,7 @@ use crate::{
     id::JobId,
     machine::{QueryOutcome, StreamFailure},
     peers::score::Severity,
-    wire::message::DeclineReason,
+    wire::message::{DeclineReason, Phase},
 };
 
 impl Event<'_> {
@@ -23,6 +23,7 @@ impl Event<'_> {
             | Self::ChoiceDue { job, .. }
             | Self::Awarded { job, .. }
             | Self::Negotiated { job, .. }
+            | Self::Working { job, .. }
             | Self::Cut { job, .. }
             | Self::Resumed { job, .. }
             | Self::TakenOver { job, .. }
@@ -43,6 +44,7 @@ impl Event<'_> {
             Self::ChoiceDue { .. } => "job:choice-due",
             Self::Awarded { .. } => "job:awarded",
             Self::Negotiated { .. } => "job:negotiated",
+            Self::Working { .. } => "job:working",
             Self::Cut { .. } => "job:cut",
             Self::Resumed { .. } => "job:resumed",
             Self::TakenOver { .. } => "job:taken-over",
@@ -199,6 +201,18 @@ impl fmt::Display for DeclineReason {
             Self::Unsupported => "it can not do what is asked",
             Self::BodyMismatch => "the body is not the awarded one",
             Self::Settlement => "it is not paid like that",
+        })
+    }
+}
+
+/// What a provider does, as it goes on from its name.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "has other jobs before this one",
+            Self::Loading => "loads the model",
+            Self::Reading => "reads the prompt",
+            Self::Thinking => "thinks",
         })
     }
 }

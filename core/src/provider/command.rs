@@ -8,7 +8,7 @@ use crate::{
     id::{AttemptId, Model, PeerId, StreamId},
     refusal::Refusal,
     time::{Instant, Millis},
-    wire::message::{Channel, EndReason},
+    wire::message::{Channel, EndReason, Phase},
 };
 
 use super::{Piece, Provider, Serving};
@@ -30,6 +30,13 @@ pub enum Command<'a> {
         /// Of these, those that the engine had already, if it tells.
         #[cfg_attr(feature = "serde", serde(default))]
         cached: Option<u64>,
+    },
+    /// [`Provider::working`].
+    Working {
+        /// On which attempt.
+        attempt: AttemptId,
+        /// What its engine does.
+        phase: Phase,
     },
     /// [`Provider::push`]; answered with [`Reply::Room`]. Made of a piece by [`Command::push`], it borrows the text.
     Push {
@@ -108,6 +115,7 @@ impl Provider {
         match command {
             Command::AcceptStream(peer) => return self.accept_stream(now, peer).map(Reply::Stream),
             Command::Started { attempt, prompt_tokens, cached } => self.started(attempt, prompt_tokens, cached),
+            Command::Working { attempt, phase } => self.working(now, attempt, phase),
             Command::Push { attempt, n, text, ids, channel } => {
                 let piece = Piece { n, text: &text, ids: ids.as_deref(), channel };
                 return self.push(now, attempt, piece).map(Reply::Room);
@@ -130,6 +138,7 @@ impl fmt::Display for Command<'_> {
         match self {
             Self::AcceptStream(peer) => write!(f, "is offered a stream by {peer:?}"),
             Self::Started { prompt_tokens, .. } => write!(f, "is told that {prompt_tokens} tokens were read"),
+            Self::Working { phase, .. } => write!(f, "is told that its engine {phase}"),
             Self::Push { n, text, .. } => write!(f, "is given {n} tokens, {} bytes", text.len()),
             Self::Finish { reason, .. } => write!(f, "is told that the engine ended: {reason:?}"),
             Self::SetModels(models) => write!(f, "is told to serve {} models", models.len()),
@@ -251,6 +260,11 @@ mod tests {
         };
         one.started(attempt, 3, Some(2));
         assert_eq!(other.command(at, Command::Started { attempt, prompt_tokens: 3, cached: Some(2) }), Ok(Reply::Done));
+        one.working(at, attempt, Phase::Loading);
+        let working = Command::Working { attempt, phase: Phase::Loading };
+        assert_eq!(format!("{working}"), "is told that its engine loads the model");
+        assert_eq!(other.command(at, working), Ok(Reply::Done));
+        same(&mut one, &mut other);
         let piece = Piece { n: 2, text: "a secret", ids: Some(&[1, 0, 0, 0, 2, 0, 0, 0]), channel: None };
         let room = one.push(at, attempt, piece).unwrap();
         let push = Command::push(attempt, piece);

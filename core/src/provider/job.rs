@@ -10,7 +10,7 @@ use crate::{
     machine::{Cause, Timeout},
     time::{Instant, Millis},
     window::Window,
-    wire::message::{Accepted, Award, DeclineReason, End, EndReason},
+    wire::message::{Accepted, Award, DeclineReason, End, EndReason, Phase},
 };
 
 use super::{replay::Ring, service::Service};
@@ -19,6 +19,9 @@ use super::{replay::Ring, service::Service};
 const RESUMES: u32 = 5;
 /// A job without a stream keeps its slot so long while somebody waits for one.
 const YIELD_AFTER: Millis = Millis::from_secs(5);
+/// What is done before the first token is told so long after the last that was sent: so no more often, and nothing of what is
+/// quickly done.
+const WORD_AFTER: Millis = Millis::from_secs(1);
 
 /// What follows from a step of a job's flow. Whoever had the step done does it.
 #[derive(Debug)]
@@ -78,6 +81,10 @@ pub(super) struct Job {
     pub(super) started: Instant,
     pub(super) heard: Instant,
     pub(super) sent: Instant,
+    /// What the engine does before its first token, as it says.
+    pub(super) phase: Option<Phase>,
+    /// What its requester was told last of it.
+    pub(super) told: Option<Phase>,
     /// It was without a stream for so long that its slot is whoever's comes to wait.
     pub(super) may_yield: bool,
 }
@@ -135,6 +142,8 @@ impl Job {
             started: now,
             heard: now,
             sent: now,
+            phase: None,
+            told: None,
             may_yield: false,
             award,
         }
@@ -219,6 +228,23 @@ impl Job {
         self.awarded.after(service.handshake).after(Millis(spent))
     }
 
+    /// What is done for its first token, as far as that is known.
+    pub(super) const fn doing(&self) -> Option<Phase> {
+        match self.state {
+            JobState::Queued => Some(Phase::Queued),
+            JobState::Running if self.written() == 0 => self.phase,
+            _ => None,
+        }
+    }
+
+    /// When a sign of life is due: soon if there is news.
+    // [C7]
+    pub(super) fn sign_due(&self, service: &Service) -> Instant {
+        let doing = self.doing();
+        let is_news = doing.is_some() && doing != self.told;
+        self.sent.after(if is_news { WORD_AFTER.min(service.keepalive) } else { service.keepalive })
+    }
+
     pub(super) fn timeout(&self, service: &Service) -> Timeout {
         let due = |at, cause| Timeout { at, cause };
         if let Link::Cut { until, .. } = self.link {
@@ -227,7 +253,7 @@ impl Job {
             return due(if waits { self.yields_at().min(until) } else { until }, Cause::Cut);
         }
         let idle = due(self.heard.after(service.idle), Cause::Idle);
-        let life = due(self.sent.after(service.keepalive), Cause::Keepalive);
+        let life = due(self.sign_due(service), Cause::Keepalive);
         match self.state {
             JobState::Receiving => due(self.body_due(service), Cause::BodyRate).min(idle).min(life),
             JobState::Queued => idle.min(life),

@@ -34,7 +34,7 @@ use crate::{
     limits::{ConfigError, Limits},
     refusal::Refusal,
     time::Instant,
-    wire::message::{Advert, EndReason},
+    wire::message::{Advert, EndReason, Phase},
 };
 
 use self::{
@@ -78,6 +78,16 @@ impl Provider {
     pub fn started(&mut self, attempt: AttemptId, prompt_tokens: u64, cached: Option<u64>) {
         self.drive(attempt, |job, _| {
             (job.prompt_tokens, job.cached) = (prompt_tokens, cached);
+            Next::Stay
+        });
+    }
+
+    /// What the engine does for an attempt, before its first token: its requester is told soon, and again as long as nothing
+    /// else is, so that it knows what it waits for. Of one that was stopped nothing is told.
+    pub fn working(&mut self, now: Instant, attempt: AttemptId, phase: Phase) {
+        self.cx.advance_clock(now);
+        self.drive(attempt, |job, _| {
+            job.phase = Some(phase);
             Next::Stay
         });
     }

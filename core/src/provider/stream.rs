@@ -250,12 +250,23 @@ impl Job {
                 Next::Stay
             }
             _ => {
-                if self.sent.after(cx.service.keepalive) <= now {
-                    self.sent = now;
-                    cx.outbox.send(stream, &Message::Keepalive);
+                if self.sign_due(&cx.service) <= now {
+                    self.say_sign(cx, stream);
                 }
                 Next::Stay
             }
         }
+    }
+
+    /// A sign of life: what is done, while no token can be told.
+    // [C7]
+    fn say_sign(&mut self, cx: &mut Context, stream: StreamId) {
+        self.sent = cx.now;
+        self.told = self.doing();
+        let sign = match self.told {
+            Some(phase) => Message::Working { phase, done: None, of: None, eta: None },
+            None => Message::Keepalive,
+        };
+        cx.outbox.send(stream, &sign);
     }
 }

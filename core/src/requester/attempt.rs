@@ -13,7 +13,7 @@ use crate::{
     peers::table::Permit,
     time::{Instant, Millis},
     window::{self, Window},
-    wire::message::{Accepted, Channel, End, Exactness},
+    wire::message::{Accepted, Channel, End, Exactness, Phase},
 };
 
 pub(super) use self::saved::Saved;
@@ -70,6 +70,8 @@ pub(super) struct Attempt {
     window: Window,
     consumed: u64,
     ack_due: Option<Instant>,
+    /// What its provider said last that it does.
+    works_on: Option<Phase>,
     times: Times,
 }
 
@@ -190,6 +192,7 @@ impl Attempt {
             window: Window::new(start, asked.0, asked.1),
             consumed: start,
             ack_due: None,
+            works_on: None,
             times: Times::begin(now, policy),
         }
     }
@@ -321,8 +324,7 @@ impl Attempt {
         self.times.heard = now;
         // [C3]
         let eta = self.quote.eta.max(accepted.eta.unwrap_or_default().min(MAX_ETA));
-        let patience = eta.times(4).max(policy.first_token);
-        self.state = AttemptState::Accepted { until: now.after(patience) };
+        self.state = AttemptState::Accepted { until: self.first_token_by(now, policy, policy.patience(eta)) };
         Ok(())
     }
 

@@ -126,7 +126,7 @@ impl Job {
     fn permit(&self, cx: &mut Context, quote: &Quote) -> Option<Permit> {
         let ask = Ask {
             tokens: self.left(),
-            patience: quote.eta.times(4).max(cx.policy.first_token),
+            patience: cx.policy.patience(quote.eta),
             jitter: cx.rng.bits() as u32,
             retry: self.tries > 0,
             lift: self.lift,

@@ -4,9 +4,10 @@ use crate::{
     event::{Event, Finished, Interrupted, PassedOver, Quote, Violation},
     id::{PeerId, StreamId},
     machine::StreamFailure,
+    time::Millis,
     wire::{
         Message,
-        message::{Accepted, Channel, Decline, DeclineReason, End, EndReason},
+        message::{self, Accepted, Channel, Decline, DeclineReason, End, EndReason},
     },
 };
 
@@ -66,8 +67,14 @@ impl Job {
                 }
                 Ok(Next::Stay)
             }
+            // [C1]
             Message::Working { .. } if matches!(attempt.state, AttemptState::Sent { .. }) => Err(Violation::Unexpected),
-            Message::Keepalive | Message::Working { .. } => cx.charge_idle_frame(stream).map(|()| Next::Stay),
+            Message::Keepalive => cx.charge_idle_frame(stream).map(|()| Next::Stay),
+            Message::Working { phase, eta, .. } => {
+                cx.charge_idle_frame(stream)?;
+                self.on_working(cx, phase, eta);
+                Ok(Next::Stay)
+            }
             Message::End(end) => attempt.on_end(cx, &end, self.transcript.tokens()),
             Message::Resumed { next } => attempt.on_resumed(cx, self.id, next),
             Message::Gone(_) => attempt.on_gone(),
@@ -80,6 +87,16 @@ impl Job {
     fn on_negotiated(&mut self, cx: &mut Context, attempt: u32, quote: &Quote) {
         self.release_losers(cx, quote);
         cx.tell(Event::Negotiated { job: self.id, attempt, peer: quote.peer, tariff: quote.tariff });
+    }
+
+    /// The provider works, and has no token yet: who has nobody else to ask waits for it.
+    fn on_working(&mut self, cx: &mut Context, phase: message::Phase, eta: Option<Millis>) {
+        let alone = !self.knows_others(cx);
+        let Phase::Awarded(attempt) = &mut self.phase else { return };
+        if attempt.on_working(cx.now, &cx.policy, (phase, eta), alone) {
+            let (attempt, peer) = (attempt.number, attempt.peer);
+            cx.tell(Event::Working { job: self.id, attempt, peer, phase });
+        }
     }
 
     /// The provider does not take the job. Nothing was owed, and it does not count as an attempt.

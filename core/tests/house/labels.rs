@@ -28,6 +28,7 @@ const KEPT_BY: &[(&str, &str)] = &[
     ("C4", "Message::Describe =>"),
     ("C5", "pub(super) fn gone("),
     ("C6", "match message {"),
+    ("C7", "policy.first_token.0.saturating_sub"),
     ("M1", "pub const fn cost(&self, tokens: u64) -> u128"),
     ("M4", "money::reserve_in_both"),
     ("N1", "let rfq = Rfq {"),

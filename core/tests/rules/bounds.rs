@@ -123,7 +123,7 @@ fn nothing_moves_up_while_a_provider_shuts_down() {
 #[test]
 fn patience_after_accepted_is_clamped() {
     let day = Millis::from_secs(24 * 3600);
-    let mut buyer = Buyer::with(Policy { job_deadline: day, ..Policy::default() }, Limits::default());
+    let mut buyer = Buyer::with(Policy { job_deadline: day, first_token: day, ..Policy::default() }, Limits::default());
     buyer.knows("seller", advert());
     buyer.submit(&["seller"], |_| ());
     let stream = buyer.newest("seller");

@@ -11,7 +11,7 @@ use haggle_core::{
     spec::Criteria,
     wire::{
         self, Message, Prompt,
-        message::{Accepted, Advert, Award, ModelAdvert, Offer},
+        message::{Accepted, Advert, Award, ModelAdvert, Offer, Phase},
     },
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Buyer {
     /// Why nothing further was tried.
     pub(super) no_retry: Option<NoRetry>,
     pub(super) owed: u128,
+    /// What providers said that they do.
+    pub(super) works: Vec<Phase>,
     passed_over: Vec<PassedOver>,
     query: Option<QueryId>,
 }
@@ -52,6 +54,7 @@ impl Buyer {
             outcome: None,
             no_retry: None,
             owed: 0,
+            works: Vec::new(),
             passed_over: Vec::new(),
             query: None,
         }
@@ -221,6 +224,7 @@ impl Buyer {
                 }
                 Output::StartQuery { query, .. } => self.query = Some(query),
                 Output::Event(Event::Tokens { text, .. }) => self.text.push_str(text),
+                Output::Event(Event::Working { phase, .. }) => self.works.push(phase),
                 Output::Event(Event::PassedOver { why, .. }) => self.passed_over.push(why),
                 Output::Event(Event::Ended { ending, .. }) => {
                     self.owed = ending.bill.owed;

@@ -1,7 +1,7 @@
 //! What came with the second version: channels, requests with features, and how an attempt is paid.
 
 use haggle_core::{
-    Millis, Refusal,
+    Limits, Millis, Policy, Refusal,
     event::{Failure, Finished, Interrupted, Outcome, PassedOver, Violation},
     provider::Piece,
     spec::Failover,
@@ -128,6 +128,35 @@ fn working_has_its_place() {
     assert!(seller.heard(stream).is_violation());
 }
 
+/// [C7] [C3] Who says that it works is waited for, and not for ever, however long it says that it takes; but not where somebody
+/// else is known. What it does is told once.
+#[test]
+fn who_works_is_waited_for_while_nobody_else_is_known() {
+    let working = |eta| Message::Working { phase: Phase::Loading, done: None, of: None, eta };
+    for eta in [None, Some(Millis(1)), Some(Millis(u64::MAX))] {
+        for (alone, waits) in [(true, 200_000), (false, 60_000)] {
+            let policy = Policy { max_retries: 0, first_token: Millis::from_secs(200), ..Policy::default() };
+            let mut buyer = Buyer::with(policy, Limits::default());
+            buyer.knows("seller", advert());
+            if !alone {
+                buyer.knows("other", ModelAdvert { price_out: 2 * advert().price_out, ..advert() });
+            }
+            buyer.submit(if alone { &["seller"] } else { &["seller", "other"] }, |_| ());
+            let (begin, stream) = (buyer.now, buyer.newest("seller"));
+            let award = buyer.award(stream);
+            buyer.hears(stream, &Message::Accepted(super::buyer::accepted(&award)));
+            while buyer.outcome.is_none() && buyer.now.since(begin) < Millis::from_secs(300) {
+                buyer.hears(stream, &working(eta));
+                buyer.wait(Millis(10_000));
+            }
+            let why = PassedOver::Interrupted(Interrupted::FirstToken);
+            assert_eq!(buyer.outcome, Some(Outcome::Failed(Failure::Declined(why))), "{eta:?}");
+            assert_eq!(buyer.now.since(begin), Millis(waits), "{eta:?}, alone: {alone}");
+            assert_eq!((buyer.works, buyer.owed), (vec![Phase::Loading], 0));
+        }
+    }
+}
+
 /// [A13] An award is declined by an engine that can not do what it takes.
 #[test]
 fn an_award_fits_what_the_engine_can_do() {
@@ -144,7 +173,7 @@ fn an_award_fits_what_the_engine_can_do() {
     for (has, award, is_taken) in cases {
         let mut service = service();
         service.models[0].advert.features = has;
-        let mut seller = Seller::with(service, haggle_core::Limits::default());
+        let mut seller = Seller::with(service, Limits::default());
         let stream = seller.open();
         seller.award(stream, &award);
         let heard = seller.heard(stream);

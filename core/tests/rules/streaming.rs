@@ -4,7 +4,7 @@ use haggle_core::{
     Limits, Millis, Refusal,
     wire::{
         self, Message,
-        message::{Award, EndReason, GoneReason, Rfq},
+        message::{Award, EndReason, GoneReason, Phase, Rfq},
     },
 };
 
@@ -60,6 +60,39 @@ fn a_silent_stream_is_closed_at_its_moment() {
     assert!(!seller.heard(heard).is_closed);
     seller.wait(Millis(1));
     assert!(seller.heard(heard).is_closed);
+}
+
+/// [C7] What is done is told soon and again, once a second at most, until there is a token; what is quickly done is not.
+#[test]
+fn work_on_the_first_token_is_told() {
+    let says = |phase| Message::Working { phase, done: None, of: None, eta: None };
+    let mut seller = Seller::new();
+    let (stream, attempt) = seller.running(&award());
+    seller.heard(stream);
+    for phase in [Phase::Queued, Phase::Loading] {
+        seller.provider.working(seller.now, attempt, phase);
+        seller.wait(Millis(999));
+        assert!(seller.heard(stream).messages().is_empty(), "it may be done by then");
+        seller.wait(Millis(1));
+        assert_eq!(seller.heard(stream).one(), says(phase));
+    }
+    seller.provider.working(seller.now, attempt, Phase::Loading);
+    seller.wait(Millis(9_999));
+    assert!(seller.heard(stream).messages().is_empty(), "it was told");
+    seller.wait(Millis(1));
+    assert_eq!(seller.heard(stream).one(), says(Phase::Loading));
+    seller.push(attempt, " a").unwrap();
+    seller.provider.working(seller.now, attempt, Phase::Thinking);
+    seller.heard(stream);
+    seller.wait(Millis(10_000));
+    assert_eq!(seller.heard(stream).one(), Message::Keepalive);
+    // Who waits for a slot is told that by the provider itself.
+    let waiting = seller.open();
+    seller.award(waiting, &Award { attempt: 2, ..award() });
+    seller.body(waiting, PROMPT);
+    seller.heard(waiting);
+    seller.wait(Millis(1_000));
+    assert_eq!(seller.heard(waiting).one(), says(Phase::Queued));
 }
 
 /// [C1] On a stream with a running attempt only Body, Ack and Cancel belong; before it, none of them but Cancel.

@@ -9,7 +9,7 @@ use haggle_core::{
         self, Message,
         message::{
             Accepted, Advert, Award, Counter, Decline, DeclineReason, End, EndReason, Exactness, ModelAdvert, Offer,
-            Rfq,
+            Phase, Rfq,
         },
     },
 };
@@ -36,6 +36,8 @@ pub enum Cheat {
     SilentAfterAccepted,
     /// Accepts, then sends keepalives for ever.
     Keepalives,
+    /// Accepts, then says for ever that it loads its model.
+    Loads,
     /// Sends one token, then keepalives for ever.
     Drip,
     /// Writes a token every 25 s, with a sign of life in between.
@@ -85,13 +87,14 @@ pub enum Cheat {
 }
 
 /// Every way to cheat.
-pub const CHEATS: [Cheat; 29] = [
+pub const CHEATS: [Cheat; 30] = [
     Cheat::Honest,
     Cheat::Mute,
     Cheat::SlamsDoor,
     Cheat::SilentAfterAward,
     Cheat::SilentAfterAccepted,
     Cheat::Keepalives,
+    Cheat::Loads,
     Cheat::Drip,
     Cheat::Trickles,
     Cheat::Baits,
@@ -293,9 +296,14 @@ fn go_on(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) {
 fn breaks_off(talk: &mut Talk<'_>, deal: &mut Deal, cheat: Cheat) -> bool {
     match cheat {
         Cheat::SilentAfterAccepted => {}
-        Cheat::Keepalives | Cheat::Baits => keep_alive(talk, deal),
+        Cheat::Keepalives | Cheat::Baits => keep_alive(talk, deal, &Message::Keepalive),
+        Cheat::Loads => {
+            // It may be any time, it says.
+            let eta = Some(Millis(u64::MAX));
+            keep_alive(talk, deal, &Message::Working { phase: Phase::Loading, done: None, of: None, eta });
+        }
         Cheat::Trickles => trickle(talk, deal),
-        Cheat::Drip if deal.sent > 0 => keep_alive(talk, deal),
+        Cheat::Drip if deal.sent > 0 => keep_alive(talk, deal, &Message::Keepalive),
         Cheat::OverWindow => {
             let text = "x".repeat(4000);
             (0..deal.max_tokens.min(100)).for_each(|_| next_chunk(talk, deal, &text));
@@ -342,7 +350,7 @@ fn trickle(talk: &mut Talk<'_>, deal: &mut Deal) {
     if deal.rounds.is_multiple_of(5) && deal.sent < deal.max_tokens {
         next_chunk(talk, deal, CHEAT_TOKEN);
     }
-    keep_alive(talk, deal);
+    keep_alive(talk, deal, &Message::Keepalive);
 }
 
 fn next_chunk(talk: &mut Talk<'_>, deal: &mut Deal, text: &str) {
@@ -365,8 +373,8 @@ fn flood(talk: &mut Talk<'_>, deal: &mut Deal) {
 }
 
 /// A sign of life every 5 s, for longer than any job lasts: the end of a stream may never be heard.
-fn keep_alive(talk: &mut Talk<'_>, deal: &mut Deal) {
-    talk.send(&Message::Keepalive);
+fn keep_alive(talk: &mut Talk<'_>, deal: &mut Deal, sign: &Message<'_>) {
+    talk.send(sign);
     deal.rounds += 1;
     if deal.rounds < 200 {
         talk.wake(5000);

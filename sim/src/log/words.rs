@@ -105,6 +105,7 @@ pub(super) fn event(event: &Event<'_>) -> (String, Option<JobId>, Option<PeerId>
             (format!("{name} attempt {attempt} {reason:?}"), Some(*job), Some(quote.peer))
         }
         Event::Negotiated { job, attempt, peer, .. } => (format!("{name} attempt {attempt}"), Some(*job), Some(*peer)),
+        Event::Working { job, peer, phase, .. } => (format!("{name} {phase:?}"), Some(*job), Some(*peer)),
         Event::Cut { job, attempt, peer, .. } => (format!("{name} attempt {attempt}"), Some(*job), Some(*peer)),
         Event::Resumed { job, peer, seq, .. } => (format!("{name} at {seq}"), Some(*job), Some(*peer)),
         Event::TakenOver { job, peer, seq, how, .. } => (format!("{name} at {seq} {how:?}"), Some(*job), Some(*peer)),

@@ -94,6 +94,7 @@ impl Judge {
                 (6, Some(3))
             }
             Event::Negotiated { .. } => (7, Some(4)),
+            Event::Working { .. } => (13, None),
             Event::Cut { .. } => (8, Some(6)),
             Event::Resumed { .. } => (9, Some(5)),
             Event::TakenOver { how, .. } => {
@@ -115,7 +116,7 @@ impl Judge {
                 (12, None)
             }
         };
-        self.cover(Group::Event, phase * 13 + place);
+        self.cover(Group::Event, phase * points::EVENTS.len() + place);
         if let (Some(book), Some(next)) = (job.and_then(|job| self.jobs.get_mut(&job)), next) {
             book.phase = next;
             book.resumed |= place == 9;

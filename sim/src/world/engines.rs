@@ -1,6 +1,10 @@
 //! Engines: what providers have computed, piece by piece, and what goes wrong there.
 
-use haggle_core::{AttemptId, PeerId, ProviderEvent, Refusal, provider::Piece, wire::message::EndReason};
+use haggle_core::{
+    AttemptId, PeerId, ProviderEvent, Refusal,
+    provider::Piece,
+    wire::message::{EndReason, Phase},
+};
 
 use super::{
     Happening, Lane, World,
@@ -37,8 +41,17 @@ impl World {
                 if dice::below(self.seed, Stream::new(node, node, Purpose::Engine), attempt.0, 1000) >= often {
                     run.trouble = None;
                 }
+                let (phase, first) = if run.loads {
+                    (Phase::Loading, config.engine.load)
+                } else {
+                    (Phase::Reading, config.engine.prefill)
+                };
+                let is_own = run.own.is_some();
                 place.runs.insert(attempt, run);
-                let at = now + config.engine.prefill.max(1).saturating_mul(place.slow);
+                let at = now + first.max(1).saturating_mul(place.slow);
+                if let Some(side) = place.provider.as_mut().filter(|_| config.engine.tells && !is_own) {
+                    side.machine.working(place.clock.read(now), attempt, phase);
+                }
                 self.judge.started(node, &work, self.is_core_requester(work.peer));
                 self.push(at, Lane::engine(node), Happening::Engine { node, life, attempt });
             }
@@ -80,6 +93,14 @@ impl World {
             return self.own_step(node, attempt);
         }
         let (life, engine) = (place.life, &config.engine);
+        if std::mem::take(&mut run.loads) {
+            if engine.tells {
+                side.machine.working(now, attempt, Phase::Reading);
+            }
+            let at = self.now + engine.prefill.max(1).saturating_mul(slow);
+            self.push(at, Lane::engine(node), Happening::Engine { node, life, attempt });
+            return self.after(node, Role::Provider);
+        }
         if !run.started {
             run.started = true;
             side.machine.started(attempt, run.prompt_tokens, None);

@@ -291,6 +291,8 @@ pub(super) struct Run {
     pub(super) reason: EndReason,
     pub(super) next: u64,
     pub(super) started: bool,
+    /// Its model is being loaded.
+    pub(super) loads: bool,
     /// Tokens in a piece, at most: less than the script's where the requester's window is narrow.
     pub(super) limit: u32,
     /// The window is full: `Room` will say when it is not.
@@ -310,6 +312,7 @@ impl Run {
             reason: if engine.length.max(1) > end { EndReason::Length } else { EndReason::Stop },
             next: work.prefix_tokens,
             started: false,
+            loads: engine.load > 0,
             limit: engine.piece.clamp(1, 1000).min(work.window_tokens.max(1)),
             blocked: false,
             trouble: engine.trouble,

@@ -1,10 +1,14 @@
 //! Windows, slow applications, silence and patience.
 
 use haggle_core::{
-    Limits,
+    Instant, Limits, Millis, Policy,
     event::{Failure, Interrupted, PassedOver},
 };
-use haggle_sim::{EngineScript, Pace, RequesterConfig, Trouble, World, job};
+use haggle_sim::{
+    EngineScript, Pace, ProviderConfig, RequesterConfig, Trouble, World,
+    adversary::{Cheat, cheat},
+    job,
+};
 
 use crate::{MODEL, PROMPT, cheap, engine, is_answered, pair, passed_over, passed_over_at, run, spec};
 
@@ -120,7 +124,7 @@ fn patience_for_the_first_token_ends_to_the_millisecond() {
     for (eta, patience) in [(100, 60_000), (30_000, 120_000)] {
         for (prefill, in_time) in [(patience - 1000, true), (patience + 1000, false)] {
             let mut config = cheap().eta(eta);
-            config.engine = slow_engine(prefill);
+            config.engine = EngineScript { tells: false, ..slow_engine(prefill) };
             let (mut world, provider, me) = pair(6, config);
             let id = world.submit(me, spec()).unwrap();
             let mut accepted = 0;
@@ -139,6 +143,43 @@ fn patience_for_the_first_token_ends_to_the_millisecond() {
             }
         }
     }
+}
+
+#[test]
+fn a_model_that_loads_is_waited_for_while_nobody_else_is_known() {
+    for (others, load, answered_by) in [(false, 300_000, 0), (true, 50_000, 0), (true, 300_000, 1)] {
+        let mut world = World::new(9);
+        let cold = world.add_provider(cheap().engine(EngineScript { load, ..engine(40) }));
+        let other = others.then(|| world.add_provider(ProviderConfig::new(MODEL, 100_000, 800_000)));
+        let me = world.add_requester(RequesterConfig::default());
+        let id = world.submit(me, spec()).unwrap();
+        let job = run(&mut world, id);
+        assert!(is_answered(&job), "{others}, {load}: {:?}", job.ending);
+        let by = [Some(cold), other][answered_by].map(haggle_sim::NodeId::peer);
+        assert_eq!(job.awarded().last().copied(), by, "{others}, {load}");
+        assert_eq!(job.awarded().len(), 1 + answered_by, "{others}, {load}: a load that is broken off begins anew");
+        assert!(job.count("job:working") > 0);
+    }
+}
+
+#[test]
+fn who_says_for_ever_that_it_works_is_left_at_the_bound_and_counts_as_failed() {
+    let mut world = World::new(11);
+    let node = world.add_script(&[MODEL], cheat(MODEL, 0, 1_000_000, Cheat::Loads));
+    let policy = Policy { first_token: Millis::from_secs(200), max_retries: 0, ..Policy::default() };
+    let me = world.add_requester(RequesterConfig { policy, ..RequesterConfig::default() });
+    let id = world.submit(me, spec()).unwrap();
+    let mut awarded = 0;
+    while world.job(id).ending.is_none() && world.step() {
+        if awarded == 0 && world.job(id).count("job:awarded") > 0 {
+            awarded = world.now();
+        }
+    }
+    let job = run(&mut world, id);
+    assert_eq!(passed_over(&job), [(node, PassedOver::Interrupted(Interrupted::FirstToken))]);
+    assert_eq!((passed_over_at(&job) - awarded, job.owed()), (200_000, 0));
+    let known = world.requester(me).reliability(Instant::from_millis(world.now()), &node.peer()).unwrap();
+    assert_eq!((known.counts.attempts, known.counts.failures), (1, 1));
 }
 
 #[test]

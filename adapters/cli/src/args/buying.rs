@@ -85,6 +85,18 @@ pub(crate) struct Quote {
     pub(crate) prompt: Option<String>,
 }
 
+/// How long a provider is waited for.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Waits {
+    /// How long a provider may take for its first token, as long as it says that it works (it loads, reads, thinks) and nobody
+    /// else is known; of one that says nothing a minute is enough, or four times what it promised [default: 10m]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = TROUBLE)]
+    pub(crate) first_token: Option<Millis>,
+    /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = TROUBLE)]
+    pub(crate) patience: Option<Millis>,
+}
+
 /// What is ordered, and on which terms.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The answer")]
@@ -123,9 +135,8 @@ pub(crate) struct Order {
     /// Write a line for each attempt that was bought into this file; see `haggle ledger` [default: none]
     #[arg(long, value_name = "FILE", help_heading = MONEY)]
     pub(crate) ledger: Option<PathBuf>,
-    /// How long a provider that is lost in mid-answer is waited for, at most 2m [default: 5s, or 2m if nobody else is known]
-    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = TROUBLE)]
-    pub(crate) patience: Option<Millis>,
+    #[command(flatten)]
+    pub(crate) waits: Waits,
     /// What follows if a provider is lost for good in mid-answer [default: continue, and continue-or-restart on a terminal]
     #[arg(long, value_name = "HOW", value_parser = failover(), help_heading = TROUBLE)]
     pub(crate) failover: Option<Failover>,

@@ -40,7 +40,7 @@ async fn ask(global: &Global, args: &Ask, state: Option<State>) -> Result<Exit, 
     folder.as_deref().map_or(Ok(()), Journal::check)?;
     let criteria = buyer::criteria(&args.wanted)?;
     let past = Past { recorder: Some(&args.record), state, stored: Vec::new() };
-    let mut buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    let mut buyer = Buyer::start(global, &args.node, &args.wanted.provider, &args.order.waits, past).await?;
     buyer.prompt_bytes = Some(prompt::bytes(&prompt));
     let model = criteria.model.clone();
     let (is_text, order) = (matches!(prompt, Prompt::Raw(_)), &args.order);
@@ -105,7 +105,7 @@ async fn resume(global: &Global, mut args: Ask, state: State) -> Result<Exit, Fa
     let path = state.path().display().to_string();
     let model = buyer::criteria(&args.wanted)?.model;
     let past = Past { recorder: None, state: Some(state), stored: journal.stored() };
-    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, past).await?;
+    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, &args.order.waits, past).await?;
     let mut restored = buyer.node.restored();
     let at = restored.iter().position(|job| journal.job == Some(job.id()));
     let Some(job) = at.map(|at| restored.swap_remove(at)) else {

@@ -37,7 +37,7 @@ pub(crate) async fn run(global: &Global, args: &Chat) -> Result<Exit, Failed> {
     let ledger = ledger(global, &args.node, args.order.ledger.as_deref())?;
     let criteria = buyer::criteria(&args.wanted)?;
     let mut signals = Signals::listen()?;
-    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, args.order.patience, Past::default()).await?;
+    let buyer = Buyer::start(global, &args.node, &args.wanted.provider, &args.order.waits, Past::default()).await?;
     let budget = args.order.budget.or(buyer.budget);
     let mut talk =
         Talk { global, args, buyer, criteria, ledger, budget, owed: 0, said: Vec::new(), ends: told_to_end()? };

@@ -126,6 +126,10 @@ const WORDS: &[(&str, &Words)] = &[
                 "What an answer, or a talk, may cost in units, such as \"0.01\"; empty: only free providers are taken.",
             ),
             ("request_timeout", "How long an award waits to be accepted."),
+            (
+                "first_token",
+                "How long a first token is waited for while its provider says that it works, and nobody else is known.",
+            ),
             ("max_retries", "Attempts after the first; 0 is one attempt."),
             ("retry_delay", "The pause before the first retry; later ones are longer."),
             ("resume_grace", "How long a provider that is lost in mid-answer is waited for, if another could go on."),

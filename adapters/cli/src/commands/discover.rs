@@ -13,7 +13,7 @@ use haggle::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Discover, Global},
+    args::{Discover, Global, Waits},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     money::decimal,
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &Discover) -> Result<Exit, Failed> {
     let wanted = &args.wanted;
     let criteria = Criteria { limit: args.limit, ..buyer::criteria(wanted)? };
-    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, None, Past::default()).await?;
+    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, &Waits::default(), Past::default()).await?;
     let model = criteria.model.clone();
     let search = buyer.node.discover(criteria, wanted.deadline);
     let found = match Transient::during(&format!("looking for {}", wanted.model), search).await {

@@ -13,7 +13,7 @@ use haggle_gateway::{Config, Key, StartError};
 use serde_json::json;
 
 use crate::{
-    args::{Gateway, Global},
+    args::{Gateway, Global, Waits},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     money::parse_amount,
@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, args: &Gateway) -> Result<Exit, Failed>
     let state = args.state.as_deref().map(State::open).transpose().map_err(haggle::Error::from)?;
     let past = Past { state, ..Past::default() };
     let node = args.network.node();
-    let buyer = Buyer::start(global, &node, &args.network.provider, None, past).await?;
+    let buyer = Buyer::start(global, &node, &args.network.provider, &Waits::default(), past).await?;
     // Nobody waits any more for what an earlier process was asked.
     drop(buyer.node.restored());
     let config = Config {

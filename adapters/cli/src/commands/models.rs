@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::discover::entry_json;
 use crate::{
     advice::Seen,
-    args::{Global, Models},
+    args::{Global, Models, Waits},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     money::decimal,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Models) -> Result<Exit, Failed> {
-    let mut buyer = Buyer::start(global, &args.node, &args.provider, None, Past::default()).await?;
+    let mut buyer = Buyer::start(global, &args.node, &args.provider, &Waits::default(), Past::default()).await?;
     let only = buyer::named(&args.provider);
     let look = buyer.look_around(only, args.deadline);
     Transient::during("looking for what is sold", look).await?;

@@ -4,7 +4,7 @@ use haggle::{Offer, Prompt, QuoteSpec, core::spec::Haggle};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Global, Quote},
+    args::{Global, Quote, Waits},
     buyer::{self, Buyer, Past},
     exit::{Exit, Failed},
     money::decimal,
@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, args: &Quote) -> Result<Exit, Failed> {
     };
     let wanted = &args.wanted;
     let criteria = buyer::criteria(wanted)?;
-    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, None, Past::default()).await?;
+    let mut buyer = Buyer::start(global, &args.node, &wanted.provider, &Waits::default(), Past::default()).await?;
     let spec = QuoteSpec {
         criteria,
         body_bytes,

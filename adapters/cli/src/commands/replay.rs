@@ -107,6 +107,7 @@ fn facts(event: &Event<'_>) -> String {
             format!("attempt {attempt} to {}: {reason:?}", name(&quote.peer))
         }
         Event::Negotiated { peer, .. } | Event::Cut { peer, .. } => name(peer),
+        Event::Working { peer, phase, .. } => format!("{} {phase}", name(peer)),
         Event::Resumed { peer, seq, .. } => format!("{} at token {seq}", name(peer)),
         Event::TakenOver { peer, seq, how, .. } => format!("{} at token {seq}: {how:?}", name(peer)),
         Event::Tokens { seq, n, text, channel: None, .. } => format!("{n} from {seq}: {text:?}"),

@@ -41,6 +41,9 @@ pub(super) fn to_json(event: &JobEvent) -> Value {
             "event": "job:negotiated", "attempt": attempt, "peer": peer.to_string(),
             "fee_in": decimal(tariff.fee_in), "price_out": decimal(tariff.price_out),
         }),
+        JobEvent::Working { attempt, peer, phase } => json!({
+            "event": "job:working", "attempt": attempt, "peer": peer.to_string(), "phase": phase,
+        }),
         JobEvent::Cut { attempt, peer, patience } => json!({
             "event": "job:cut", "attempt": attempt, "peer": peer.to_string(), "patience_ms": patience.0,
         }),

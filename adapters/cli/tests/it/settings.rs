@@ -17,6 +17,7 @@ fn files_yield_to_variables_and_variables_to_flags() {
     let origin_of_file = format!("file {file}");
     for (path, value, origin) in [
         ("dial_timeout", "\"30s\"", "default"),
+        ("first_token", "\"600s\"", "default"),
         ("resume_grace", "\"5s\"", "default"),
         ("resume_timeout", "\"120s\"", "default"),
         ("max_retries", "1", &origin_of_file),

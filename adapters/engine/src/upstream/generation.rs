@@ -38,6 +38,8 @@ pub(super) struct Upstreaming {
     /// Once the server has taken the request.
     answer: Option<Answer>,
     begun: bool,
+    /// The server may have to load its model first.
+    cold: bool,
     since: Instant,
     /// Since when there is nothing to read.
     silent: Option<Instant>,
@@ -50,6 +52,7 @@ impl Upstreaming {
     /// # Errors
     /// [`Why::Unavailable`] if too many connections are open, or the system gives no thread.
     pub(super) fn start(server: Server, asked: Asked, post: Post) -> Result<Self, Failure> {
+        let cold = server.health.is_cold();
         let (connection, flight) = (connect(&server.client, &post)?, server.health.begin());
         Ok(Self {
             server,
@@ -59,6 +62,7 @@ impl Upstreaming {
             flight: Some(flight),
             answer: None,
             begun: false,
+            cold,
             since: Instant::now(),
             silent: None,
             ending: None,
@@ -213,6 +217,7 @@ impl Generation for Upstreaming {
         match &self.answer {
             Some(answer) if answer.is_thinking() => Phase::Thinking,
             _ if self.begun => Phase::Writing,
+            None if self.cold => Phase::Loading,
             None => Phase::Queued,
             Some(_) => Phase::Reading,
         }

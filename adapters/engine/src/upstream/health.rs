@@ -51,6 +51,8 @@ struct Refused {
 const IN_A_ROW: u32 = 4;
 /// So many answers are remembered to tell how long the next may take.
 const REMEMBERED: usize = 9;
+/// A server that answers nobody for so long may let its model go: Ollama does, unless it is told otherwise.
+const IDLE: Duration = Duration::from_secs(300);
 /// No longer than this is a server left alone that refuses job after job.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -140,6 +142,11 @@ impl Health {
         if state.waits.len() > REMEMBERED {
             state.waits.pop_front();
         }
+    }
+
+    /// Whether it answered nobody for so long, or ever, that its model may not be in memory.
+    pub(super) fn is_cold(&self) -> bool {
+        self.lock().heard.is_none_or(|heard| heard.elapsed() >= IDLE)
     }
 
     /// How long the first text took, of half of the last answers at most. `None`: there was none yet.

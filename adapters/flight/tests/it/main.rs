@@ -17,7 +17,7 @@ use haggle_core::{
     spec::{Haggle, QuoteSpec},
     wire::{
         Prompt,
-        message::{EndReason, Exactness, ModelAdvert},
+        message::{EndReason, Exactness, ModelAdvert, Phase},
     },
 };
 use haggle_flight::{Damage, Recorded, Recorder, ReplayError, What, Who, replay};
@@ -332,6 +332,7 @@ fn commands() -> (Vec<requester::Command>, Vec<provider::Command<'static>>) {
         Sell::SetOutage { model: model(), lasts: Some(Millis(9)) },
         Sell::SetOutage { model: model(), lasts: None },
         Sell::Started { attempt, prompt_tokens: 9, cached: None },
+        Sell::Working { attempt, phase: Phase::Thinking },
         Sell::push(attempt, Piece { n: 1, text: ANSWER, ids: Some(ids), channel: None }),
         Sell::push(attempt, Piece { n: 1, text: "\"quoted\"\n", ids: None, channel: None }),
         Sell::Finish { attempt, reason: EndReason::Stop },

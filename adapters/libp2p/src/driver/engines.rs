@@ -13,9 +13,16 @@ use std::{
 };
 
 use futures::{SinkExt, channel::mpsc, executor::block_on};
-use haggle_core::{AttemptId, Model, event::Work, wire::Prompt, wire::message::EndReason};
+use haggle_core::{
+    AttemptId, Model,
+    event::Work,
+    wire::{
+        Prompt,
+        message::{self, EndReason},
+    },
+};
 use haggle_engine::{
-    Engine, Failure, Generation, Guarded, Message, Outage, Piece, Prefix, Request, Sampling, Step, Stop, Why,
+    Engine, Failure, Generation, Guarded, Message, Outage, Phase, Piece, Prefix, Request, Sampling, Step, Stop, Why,
 };
 
 use super::pieces;
@@ -29,6 +36,8 @@ pub(super) enum FromEngine {
         prompt_tokens: u64,
         cached: Option<u64>,
     },
+    /// What it does now, before its first text.
+    Working(AttemptId, message::Phase),
     Piece(AttemptId, Piece),
     Ended(AttemptId, EndReason),
     /// It cannot compute its models now, or can again.
@@ -280,6 +289,8 @@ struct Runner {
 struct Running {
     attempt: AttemptId,
     generation: Guarded,
+    /// What the driver was told last that it does.
+    phase: Phase,
     window: u32,
     ahead: usize,
 }
@@ -292,6 +303,26 @@ enum Turn {
     /// Some wait for something outside.
     Waiting,
     Worked,
+}
+
+impl Running {
+    /// What it does, if that is something else than before.
+    fn changed_phase(&mut self) -> Option<Phase> {
+        let phase = self.generation.phase();
+        let before = std::mem::replace(&mut self.phase, phase);
+        (before != phase).then_some(phase)
+    }
+}
+
+/// What a requester is told that an engine does; `None` if that is nothing to wait for.
+fn wire_phase(phase: Phase) -> Option<message::Phase> {
+    match phase {
+        Phase::Queued => Some(message::Phase::Queued),
+        Phase::Loading => Some(message::Phase::Loading),
+        Phase::Reading => Some(message::Phase::Reading),
+        Phase::Thinking => Some(message::Phase::Thinking),
+        _ => None,
+    }
 }
 
 impl Runner {
@@ -321,7 +352,10 @@ impl Runner {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Start(attempt, request, window) => match Guarded::start(&*self.engine, request) {
-                Ok(generation) => self.live.push_back(Running { attempt, generation, window, ahead: 0 }),
+                Ok(generation) => {
+                    let phase = Phase::Unknown;
+                    self.live.push_back(Running { attempt, generation, phase, window, ahead: 0 });
+                }
                 Err(failure) => {
                     tracing::warn!(%failure, "the engine refused a job");
                     self.tell(FromEngine::Ended(attempt, end_after(&failure)));
@@ -348,6 +382,9 @@ impl Runner {
             let attempt = running.attempt;
             let step = running.generation.step(STEP);
             turn = turn.max(if step == Step::Waiting { Turn::Waiting } else { Turn::Worked });
+            if let Some(phase) = running.changed_phase().and_then(wire_phase) {
+                self.tell(FromEngine::Working(attempt, phase));
+            }
             match step {
                 Step::Working | Step::Waiting => self.live.push_back(running),
                 Step::Started(started) => {

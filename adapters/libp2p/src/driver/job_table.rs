@@ -227,6 +227,9 @@ fn translate(event: &Event<'_>) -> Option<(JobId, JobEvent)> {
         Event::Negotiated { job, attempt, peer: who, tariff } => {
             (*job, JobEvent::Negotiated { attempt: *attempt, peer: peer(who)?, tariff: *tariff })
         }
+        Event::Working { job, attempt, peer: who, phase } => {
+            (*job, JobEvent::Working { attempt: *attempt, peer: peer(who)?, phase: *phase })
+        }
         Event::Cut { job, attempt, peer: who, patience } => {
             (*job, JobEvent::Cut { attempt: *attempt, peer: peer(who)?, patience: *patience })
         }

@@ -51,6 +51,12 @@ impl Driver {
                     let _ = provider.command(now, Command::Started { attempt, prompt_tokens, cached });
                 }
             }
+            FromEngine::Working(attempt, phase) => {
+                let now = self.now();
+                if let Some(provider) = &mut self.provider {
+                    let _ = provider.command(now, Command::Working { attempt, phase });
+                }
+            }
             FromEngine::Piece(attempt, piece) => {
                 // Nearly always none waits before it, and there is room.
                 if self.engines.waits(attempt) || !self.push(attempt, &piece) {

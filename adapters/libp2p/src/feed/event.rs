@@ -5,7 +5,7 @@ use haggle_core::{
     machine::QueryOutcome,
     money::Tariff,
     time::Millis,
-    wire::message::{Advert, Channel, EndReason},
+    wire::message::{Advert, Channel, EndReason, Phase},
 };
 use libp2p::PeerId;
 
@@ -52,6 +52,15 @@ pub enum JobEvent {
         peer: PeerId,
         /// At what price.
         tariff: Tariff,
+    },
+    /// The provider works on the first token: it does something else than it said before.
+    Working {
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        peer: PeerId,
+        /// What it says that it does.
+        phase: Phase,
     },
     /// The connection to the provider was lost; its job goes on there, and is resumed.
     Cut {

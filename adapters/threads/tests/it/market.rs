@@ -49,6 +49,7 @@ impl Around<Requester> for Application {
             | Event::PassedOver { job, .. }
             | Event::Awarded { job, .. }
             | Event::Negotiated { job, .. }
+            | Event::Working { job, .. }
             | Event::Cut { job, .. }
             | Event::Resumed { job, .. }
             | Event::TakenOver { job, .. } => Heard::Said(*job, Said::Event(event.name())),

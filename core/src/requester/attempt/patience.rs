@@ -3,11 +3,32 @@
 use super::{Attempt, AttemptState, Link};
 use crate::{
     event::Interrupted,
+    limits::{MAX_ETA, Policy},
     machine::{Cause, Timeout},
     time::{Instant, Millis},
+    wire::message::Phase,
 };
 
 impl Attempt {
+    /// The provider says what it does for the first token, and how long that may take: word of it ends the silence, so that it
+    /// is waited for anew, as long as a first token is waited for at all. Where it is not `alone`, somebody else may be quicker.
+    /// Says whether it does something else than before.
+    pub(in crate::requester) fn on_working(
+        &mut self,
+        now: Instant,
+        policy: &Policy,
+        (phase, eta): (Phase, Option<Millis>),
+        alone: bool,
+    ) -> bool {
+        let AttemptState::Accepted { until } = self.state else { return false };
+        if alone {
+            // [C3]
+            let patience = eta.unwrap_or_default().min(MAX_ETA).max(policy.work_gap);
+            self.state = AttemptState::Accepted { until: until.max(self.first_token_by(now, policy, patience)) };
+        }
+        self.works_on.replace(phase) != Some(phase)
+    }
+
     pub(in crate::requester) fn is_idle(&self, now: Instant) -> bool {
         self.is_heard() && self.times.heard.after(self.times.idle) <= now
     }
@@ -95,5 +116,13 @@ impl Attempt {
                 .fold(idle, Timeout::min),
         };
         state.min(idle).min(ack)
+    }
+
+    /// When the first token is due that is waited for so long from now on: never later than the setting says, counted from the
+    /// Award, so that neither word of work nor a new stream moves it further.
+    pub(super) fn first_token_by(&self, now: Instant, policy: &Policy, patience: Millis) -> Instant {
+        // [C7]
+        let left = Millis(policy.first_token.0.saturating_sub(self.permit.age(now).0));
+        now.after(patience.min(left))
     }
 }

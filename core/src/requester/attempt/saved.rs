@@ -197,6 +197,7 @@ impl Attempt {
             consumed: kept.end,
             prefix: kept.prefix,
             ack_due: None,
+            works_on: None,
             times: Times::begin(now, policy),
         };
         attempt.cut(now, policy.resume_timeout);

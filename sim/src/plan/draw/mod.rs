@@ -153,8 +153,7 @@ fn provider(shape: &mut Draws, may_be_small: bool) -> ProviderPlan {
         length: 1 + shape.below(200),
         class: shape.below(2) as u8,
         ids: shape.chance(1, 2),
-        trouble: None,
-        trouble_permille: 1000,
+        ..EngineScript::default()
     };
     let can_continue = shape.chance(3, 4);
     let mut limits = Limits::default();
@@ -215,6 +214,8 @@ fn turn_knobs(plan: &mut Plan, probing: NodeId) {
                 let trouble = Some((knobs.below(5), Trouble::Fail(EndReason::Engine)));
                 plan.faults.push(Fault { at: 0, what: FaultKind::Engine(NodeId(index as u32), trouble) });
             }
+            // A model that is not in memory.
+            NodePlan::Provider(provider) if knobs.chance(1, 8) => provider.engine.load = 1_000 + knobs.below(100_000),
             _ => {}
         }
     }

@@ -208,6 +208,8 @@ fn thoughts_without_an_answer_are_owed_and_show_that_it_works() {
     assert_eq!((&*outcome.on(Some(Channel::Thought)), &*outcome.text()), ("hm hm hm ", ""));
     assert_eq!((outcome.done().stop, outcome.done().new_tokens), (Stop::MaxTokens, 3));
     assert!(engine.outage().is_none() && engine.first_text().is_some(), "no guess any more");
+    let fresh = open(&server);
+    assert_eq!(Guarded::start(&fresh, chat(9)).expect("taken").phase(), Phase::Loading, "it answered nobody yet");
 
     let hidden = r#"{"choices":[],"usage":{"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":3}}}"#;
     server.does(events([&*length, hidden, "[DONE]"]));
@@ -216,7 +218,7 @@ fn thoughts_without_an_answer_are_owed_and_show_that_it_works() {
 
     server.does(Does::Thinks);
     let mut generation = Guarded::start(&engine, chat(9)).expect("taken");
-    assert_eq!(generation.phase(), Phase::Queued);
+    assert_eq!(generation.phase(), Phase::Queued, "it answered just now: its model is in memory");
     until("it thinks", || {
         assert!(matches!(generation.step(8), Step::Working | Step::Waiting));
         generation.phase() == Phase::Thinking

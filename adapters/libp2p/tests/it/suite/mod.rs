@@ -95,6 +95,7 @@ impl<R: Runtime> Market<R> {
         let (policy, span) = (policy(), |millis: Millis| Duration::from_millis(millis.0));
         let config = Config {
             limits: limits(),
+            first_token: span(policy.first_token),
             retry_delay: span(policy.retry_delay),
             resume_grace: span(policy.resume_grace),
             resume_timeout: span(policy.resume_timeout),
@@ -249,6 +250,7 @@ fn said(item: Result<JobEvent, haggle::JobError>) -> Said {
         Ok(JobEvent::PassedOver { .. }) => "job:passed-over",
         Ok(JobEvent::Awarded { .. }) => "job:awarded",
         Ok(JobEvent::Negotiated { .. }) => "job:negotiated",
+        Ok(JobEvent::Working { .. }) => "job:working",
         Ok(JobEvent::Cut { .. }) => "job:cut",
         Ok(JobEvent::Resumed { .. }) => "job:resumed",
         Ok(JobEvent::TakenOver { .. }) => "job:taken-over",
