@@ -1,7 +1,7 @@
 //! Money in integers: prices, amounts, what an attempt costs, and the account that bounds it.
 //!
-//! A price is micro-units of one named asset per 1,000,000 tokens; an amount is micro-units. Sums are `u128` inside and
-//! rounded up once per attempt.
+//! A price is micro-units of one named asset per 1,000,000 tokens; an amount is micro-units. Sums are `u128` inside;
+//! the fee for reading and the price of what was written are each rounded up once per attempt.
 
 /// Tokens that a price speaks of.
 pub const TOKENS_PER_PRICE: u128 = 1_000_000;
@@ -59,7 +59,8 @@ pub fn fee_in(price_in: Price, bytes_per_token: u32, body_bytes: u64) -> Option<
     u64::try_from(per_price(u128::from(price_in) * u128::from(tokens))).ok()
 }
 
-/// A budget with what is owed from it and what is reserved in it: `owed + reserved ≤ limit` at every instant.
+/// A budget with what is owed from it and what is reserved in it: `owed + reserved ≤ limit` at every instant,
+/// unless the limit was lowered since: what stands then stays, and nothing new is reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Account {
     limit: Option<u128>,
