@@ -97,12 +97,15 @@ const ERASE: &str = "\r\x1b[2K";
 
 #[test]
 fn who_waits_sees_whom_for_and_the_line_vanishes() {
-    let server = Server::start(Does::SlowFirst(Duration::from_secs(2)));
+    let server = Server::start(Does::SlowFirst(Duration::from_secs(4)));
     let serve = Node::start(&["serve", "--upstream", &server.url(), "--model", "m"]);
     let folder = Folder::new();
     let ask = ["ask", "--provider", &serve.address, "--model", "m", "--chat", "--max-tokens", "2", "Hi"];
     let mut terminal = Terminal::start(folder.haggle(&ask));
-    let waits = format!("waiting for …{}: first token ... 1 s", &serve.peer[serve.peer.len() - 8..]);
+    let name = &serve.peer[serve.peer.len() - 8..];
+    terminal.until(&format!("waiting for …{name}: first token ... 0 s"));
+    // The provider says that it works, and at what.
+    let waits = format!("waiting: …{name} loads the model ... 1 s");
     terminal.until(&waits);
     let shown = terminal.over();
     let (_, after) = shown.split_once(&waits).expect("seen");
