@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sells the idle time of a real server, on 127.0.0.1: 20 prompts answered, one cancelled, the server killed in mid-answer,
-# and started again.
+# and started again. With `slow` it is a machine of a tenth of the speed instead: a first answer that begins after 90 s, and
+# ten answers of 60 s each, all with the settings that nobody set.
 #
-#   SERVER=/path/to/ferrox-server|llama-server|venv/bin/python MODEL=/path/to/model.gguf [HAGGLE=target/debug/haggle] real_server.sh
+#   SERVER=/path/to/ferrox-server|llama-server|venv/bin/python MODEL=/path/to/model.gguf [HAGGLE=target/debug/haggle] real_server.sh [slow]
 #
 # A server in pure Rust:  cargo install ferrox-server --version 0.25.0 --locked
 # One in Python:          pip install "llama-cpp-python[server]", in a venv of its own; it builds llama.cpp, and SERVER is
@@ -28,8 +29,8 @@ esac
 [ -f "$MODEL" ] || { echo "SKIPPED: no model; see the head of this script, and set MODEL"; exit 0; }
 
 work=$(mktemp -d)
-server=0 provider=0
-trap 'kill -9 $server $provider 2>/dev/null || true; rm -rf "$work"' EXIT
+server=0 provider=0 brake=0
+trap 'kill $brake 2>/dev/null; kill -9 $server $provider 2>/dev/null || true; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; tail -n 20 "$work"/*.err; exit 1; }
 now() { date +%s%N; }
 # Waits up to 120 s until a command succeeds.
@@ -62,6 +63,28 @@ until_ok grep -q /p2p/ "$work/serve.out"
 address=$(grep -om1 '/ip4/127[^ ]*/p2p/[A-Za-z0-9]*' "$work/serve.out")
 grep "written by" "$work/serve.out"
 asking=("$HAGGLE" ask --mdns false --provider "$address" --model real --budget 1 --chat)
+
+if [ "${1:-}" = slow ]; then
+    # What a machine looks like from outside while it loads a model: the connection stands, and nobody says anything.
+    kill -STOP "$server"
+    (sleep 90; kill -CONT "$server") & brake=$!
+    began=$(now)
+    ask --max-tokens 8 "Hello" >"$work/cold" || fail "a cold start is not waited for: exit $?"
+    [ -s "$work/cold" ] || fail "no text after the cold start"
+    echo "cold start: answered after $((($(now) - began) / 1000000)) ms"
+
+    # It runs for a part of each tenth of a second only; the part is what makes an answer last for a minute.
+    slowly() { while kill -STOP "$server" 2>/dev/null; do sleep "$1"; kill -CONT "$server"; sleep "$2"; done; }
+    slowly "${BRAKE:-0.09}" "${RUN:-0.006}" & brake=$!
+    for n in $(seq 10); do
+        began=$(now)
+        ask --max-tokens "${TOKENS:-600}" --seed "$n" "Tell a very long story about a fox, in twenty chapters." >"$work/answer" ||
+            fail "answer $n: exit $?"
+        echo "answer $n: $(grep -o '[0-9]* written' "$work/ask.err" | tail -n1) in $((($(now) - began) / 1000000)) ms"
+    done
+    echo "OK"
+    exit 0
+fi
 
 began=$(now)
 for n in $(seq 20); do
