@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     /// Another name that clients may call the gateway by; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
-    /// A web page's origin that may spend, such as https://chat.example.org; repeatable
+    /// A web page that may spend: its origin, scheme and host as a browser tells them; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
     /// Keep what was spent today, how providers have served, and this node's key in a directory
