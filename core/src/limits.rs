@@ -26,7 +26,7 @@
 //! | `provider/service.rs` | `MAX_QUEUE` |
 //! | `requester/attempt/saved.rs` | `EPOCHS`, `MAX_TOKENS` |
 //! | `requester/negotiation.rs` | `MAX_STALE` |
-//! | `requester/resume.rs` | `TRIES` |
+//! | `requester/resume.rs` | `TRIES`, `VAIN_DIALS` |
 //! | `requester/snapshot/lines.rs` | `MAX_LINES` |
 //! | `requester/snapshot/saved.rs` | `SKIPPED`, `MAX_ATTEMPTS` |
 //! | `retry.rs` | `FULL`, `EARNED`, `RETRY`, `RETRY_AFTER_TIMEOUT`, `SHORTEST_PUSHBACK`, `LONGEST_PUSHBACK` |

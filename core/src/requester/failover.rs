@@ -30,6 +30,7 @@ impl Job {
             return Next::Stay;
         };
         let (peer, differs, in_vain) = (attempt.peer, attempt.differs, self.waited_in_vain(cx.now, &attempt));
+        let is_deserted = attempt.is_deserted();
         let assessment = if attempt.lets_wait(why) { Assessment::LetWait } else { Assessment::of(why) };
         self.close_attempt(cx, attempt, assessment);
         if differs {
@@ -47,17 +48,16 @@ impl Job {
         }
         let delivered = self.transcript.tokens() > 0;
         if delivered && self.left() == 0 {
-            if why == Interrupted::Violation(Violation::Digest) {
-                // All tokens are there, but not as they were written: nobody can mend that.
-                return Next::give_up(Failure::Interrupted(why), NoRetry::Complete);
-            }
-            // Only the End is missing.
-            let (reason, tokens) = (EndReason::Length, self.transcript.tokens());
-            return Next::finish(Finished::Answer { reason, prompt_tokens: 0, tokens, thought: None, cached: None });
+            return self.lacks_end(why);
         }
-        // Who refuses the request is not overloaded: nothing has to recover before another one is asked.
         let is_refused = why.fault_of_request().is_some();
-        let base = if is_refused { backoff::FLOOR } else { cx.policy.retry_delay.max(in_vain) };
+        let base = match (is_refused, is_deserted) {
+            // Who refuses the request is not overloaded: nothing has to recover before another one is asked.
+            (true, _) => backoff::FLOOR,
+            // Nor is who is gone, but all that it served come at once.
+            (false, true) => Millis(cx.policy.retry_delay.0 / 4).max(in_vain),
+            (false, false) => cx.policy.retry_delay.max(in_vain),
+        };
         let pause = backoff::pause(&mut cx.rng, base, backoff::CAP, self.tries.saturating_sub(1));
         let retry = Retry {
             attempts: self.tries,
@@ -78,6 +78,16 @@ impl Job {
             self.forget_offers();
         }
         Next::Stay
+    }
+
+    /// All tokens that were ordered are there, and only the End is missing.
+    fn lacks_end(&self, why: Interrupted) -> Next {
+        if why == Interrupted::Violation(Violation::Digest) {
+            // They are not as they were written: nobody can mend that.
+            return Next::give_up(Failure::Interrupted(why), NoRetry::Complete);
+        }
+        let (reason, tokens) = (EndReason::Length, self.transcript.tokens());
+        Next::finish(Finished::Answer { reason, prompt_tokens: 0, tokens, thought: None, cached: None })
     }
 
     /// Whether it is the request's fault, as this provider says. One may lie or be sick: another one has to agree, unless there

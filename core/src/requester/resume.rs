@@ -4,6 +4,7 @@ use crate::{
     backoff,
     event::{Event, Interrupted, Violation},
     id::{JobId, PeerId},
+    machine::StreamFailure,
     wire::Message,
 };
 
@@ -15,6 +16,9 @@ use super::{
 
 /// Resumes in a row that bring no token; then the provider is given up.
 const TRIES: u32 = 3;
+
+/// Dials in a row that found nobody; then the provider is given up, if somebody else is known.
+const VAIN_DIALS: u32 = 2;
 
 impl Job {
     /// The attempt's stream is lost. The first resume goes out at once, further ones after a pause.
@@ -71,6 +75,25 @@ impl Job {
         Next::Stay
     }
 
+    /// The provider could not be dialled: that tells nothing of the job, and is tried again as long as the grace lasts. A silence
+    /// may end. But where nobody listens any more the job is hardly kept, and who goes on elsewhere has no time to lose.
+    pub(super) fn on_resume_not_sent(&mut self, cx: &mut Context, failure: StreamFailure) -> Next {
+        debug_assert!(self.attempt().is_some(), "only an attempt can be resumed");
+        let others = self.knows_others(cx);
+        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let failures = attempt.dials;
+        attempt.dials = failures.saturating_add(1);
+        // [R7]
+        if failure == StreamFailure::Unreachable && others {
+            if attempt.dials >= VAIN_DIALS {
+                return Next::Broken(Interrupted::Lost);
+            }
+            attempt.retry_at(cx.now.after(backoff::FLOOR));
+            return Next::Stay;
+        }
+        attempt.resume_later(cx, failures)
+    }
+
     /// Whether it waits for its provider to be reached.
     pub(super) fn waits_for(&self, peer: PeerId) -> bool {
         let waits = |attempt: &Attempt| attempt.peer == peer && matches!(attempt.link, Link::Suspended { .. });
@@ -79,11 +102,9 @@ impl Job {
 }
 
 impl Attempt {
-    /// The provider could not be dialled: that tells nothing of the job, and is tried again as long as the grace lasts.
-    pub(super) fn on_resume_not_sent(&mut self, cx: &mut Context) -> Next {
-        let failures = self.dials;
-        self.dials = self.dials.saturating_add(1);
-        self.resume_later(cx, failures)
+    /// Nobody listens any more where it was.
+    pub(super) const fn is_deserted(&self) -> bool {
+        self.dials >= VAIN_DIALS
     }
 
     fn resume_later(&mut self, cx: &mut Context, failures: u32) -> Next {

@@ -218,7 +218,9 @@ impl Job {
         };
         match why {
             PassedOver::Stream(failure) if attempt.was_never_sent() => self.on_award_not_sent(cx, failure),
-            PassedOver::Stream(StreamFailure::Unreachable | StreamFailure::TimedOut) => attempt.on_resume_not_sent(cx),
+            PassedOver::Stream(failure @ (StreamFailure::Unreachable | StreamFailure::TimedOut)) => {
+                self.on_resume_not_sent(cx, failure)
+            }
             PassedOver::Stream(_) => Next::Broken(Interrupted::Lost),
             _ => self.on_cut(cx),
         }

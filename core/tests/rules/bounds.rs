@@ -3,6 +3,7 @@
 use haggle_core::{
     Limits, Millis, Policy,
     event::{Failure, Outcome, PassedOver},
+    machine::StreamFailure,
     wire::{
         Message,
         message::{Accepted, Award, Decline, DeclineReason, End, EndReason},
@@ -189,6 +190,33 @@ fn three_resumes_in_vain_are_enough() {
     buyer.cut(stream);
     buyer.wait(Millis(0));
     assert!(matches!(buyer.outcome, Some(Outcome::Failed(Failure::Interrupted(_)))), "{:?}", buyer.outcome);
+}
+
+/// [R7] Where nobody listens any more, two dials are enough if somebody else is known. Silence is waited for.
+#[test]
+fn who_is_gone_is_replaced_at_once_and_who_is_silent_after_a_while() {
+    for (why, others, after) in [
+        (StreamFailure::Unreachable, true, 200..=350),
+        (StreamFailure::TimedOut, true, 5_100..=6_000),
+        (StreamFailure::Unreachable, false, 120_100..=121_000),
+    ] {
+        let mut buyer = Buyer::new();
+        buyer.knows("seller", advert());
+        let names = if others { &["seller", "another"][..] } else { &["seller"] };
+        names[1..].iter().for_each(|name| buyer.knows(name, advert()));
+        buyer.submit(names, |spec| spec.criteria.prefer = vec![peer("seller")]);
+        let stream = buyer.newest("seller");
+        let award = buyer.award(stream);
+        buyer.hears(stream, &Message::Accepted(accepted(&award)));
+        buyer.chunk(stream, 0, " a");
+        let (lost, asked) = (buyer.now, |buyer: &Buyer| buyer.is_asked("another") || buyer.is_awarded("another"));
+        buyer.gone = Some((peer("seller"), why));
+        buyer.cut(stream);
+        while !asked(&buyer) && buyer.outcome.is_none() {
+            buyer.wait(Millis(1));
+        }
+        assert!(after.contains(&buyer.now.since(lost).0), "{why:?}: {:?}", buyer.now.since(lost));
+    }
 }
 
 /// `pending_cancels`: the oldest Cancel is given up for a newer one.

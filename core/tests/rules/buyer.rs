@@ -6,7 +6,7 @@ use haggle_core::{
     Event, Input, Instant, JobId, JobSpec, Limits, Machine, Millis, Output, PeerId, Policy, QueryId, Requester,
     StreamId,
     event::{Failure, Interrupted, NoRetry, Outcome, PassedOver, Violation},
-    machine::QueryOutcome,
+    machine::{QueryOutcome, StreamFailure},
     money::Tariff,
     spec::Criteria,
     wire::{
@@ -29,6 +29,8 @@ pub(super) struct Buyer {
     pub(super) owed: u128,
     /// What providers said that they do.
     pub(super) works: Vec<Phase>,
+    /// Whom no stream can be opened to, and why.
+    pub(super) gone: Option<(PeerId, StreamFailure)>,
     passed_over: Vec<PassedOver>,
     query: Option<QueryId>,
 }
@@ -55,6 +57,7 @@ impl Buyer {
             no_retry: None,
             owed: 0,
             works: Vec::new(),
+            gone: None,
             passed_over: Vec::new(),
             query: None,
         }
@@ -234,7 +237,9 @@ impl Buyer {
             }
         }
         for stream in opened {
-            self.requester.handle_input(self.now, Input::StreamOpened(stream));
+            let gone = self.gone.filter(|(peer, _)| *peer == self.streams[&stream].peer);
+            let input = gone.map_or(Input::StreamOpened(stream), |(_, why)| Input::StreamFailed(stream, why));
+            self.requester.handle_input(self.now, input);
             self.drain();
         }
     }

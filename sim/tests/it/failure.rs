@@ -68,6 +68,24 @@ fn a_provider_that_vanishes_without_a_word_is_given_up_after_idle_time_and_the_w
 }
 
 #[test]
+fn a_killed_provider_costs_less_than_a_second_of_silence_where_another_is_known() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        let providers = [0, 1].map(|_| world.add_provider(cheap()));
+        let me = world.add_requester(RequesterConfig::default());
+        let id = world.submit(me, spec()).unwrap();
+        run_to_token(&mut world, id, 11);
+        let first = world.job(id).awarded()[0];
+        let killed = providers.into_iter().find(|node| node.peer() == first).unwrap();
+        strike(&mut world, FaultKind::Kill(killed, Some(1)));
+        let at = world.now();
+        run_to_token(&mut world, id, 12);
+        assert!(world.now() - at < 1_000, "seed {seed}: {}", world.now() - at);
+        assert!(is_answered(&run(&mut world, id)));
+    }
+}
+
+#[test]
 fn a_provider_lost_before_its_first_token_is_replaced() {
     let mut world = World::new(3);
     let first = world.add_provider(ProviderConfig::new(MODEL, 0, 1_000_000));
