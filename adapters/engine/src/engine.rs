@@ -102,7 +102,8 @@ impl Step {
 /// Told once, when the prompt has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
-    /// Tokens of the prompt, its template and the prefix. 0: known only when the answer is [`Done`].
+    /// Tokens of the prompt and its template; those of the prefix are a part of the answer. 0: known only when the answer is
+    /// [`Done`].
     pub prompt_tokens: u32,
     /// How many of them did not have to be evaluated; `None`: nobody tells.
     pub cached: Option<u32>,

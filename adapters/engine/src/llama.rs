@@ -163,6 +163,7 @@ impl Engine for Llama {
         let context = self.info.context as usize;
         let reader = Reader { model: &self.model, context };
         let mut tokens = reader.prompt(&request.prompt)?;
+        let prompt_tokens = tokens.len();
         let (prefix, answered) = reader.prefix(request.prefix.as_ref(), &mut tokens)?;
         let length = tokens.len();
         if length >= context {
@@ -175,7 +176,8 @@ impl Engine for Llama {
             memory: self.model.network.memory(self.threads),
             model: self.model.clone(),
             context,
-            prompt_tokens: length,
+            prompt_tokens,
+            given: length,
             prefix,
             tokens,
             read: 0,
@@ -296,7 +298,10 @@ struct Running {
     /// Prompt, prefix and what was chosen since, of which `read` have been evaluated.
     tokens: Vec<u32>,
     read: usize,
+    /// Of these, the prompt's own.
     prompt_tokens: usize,
+    /// Of these, prompt and prefix.
+    given: usize,
     prefix: PrefixUse,
     started: bool,
     /// Tokens of the answer before this generation.
@@ -357,7 +362,7 @@ impl Running {
 
     /// Chooses the next token, or ends. `None` if there is nothing to tell yet.
     fn choose(&mut self) -> Option<Step> {
-        let chosen = self.tokens.len() - self.prompt_tokens;
+        let chosen = self.tokens.len() - self.given;
         if chosen >= self.max_tokens {
             return Some(self.end(Stop::MaxTokens));
         }

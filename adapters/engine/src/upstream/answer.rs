@@ -419,7 +419,7 @@ impl Answer {
         self.flush();
         self.start();
         let (prompt_tokens, new_tokens) = (self.prompt_tokens(), self.tally.counted());
-        let all = u64::from(prompt_tokens).saturating_add(self.total.unwrap_or(0));
+        let all = self.prompt_tokens.unwrap_or(0).saturating_add(self.total.unwrap_or(0));
         let full = all >= u64::from(self.asked.context);
         let is_short = self.total.is_some_and(|total| total < self.asked.max_tokens.into());
         let stop = if stop == Stop::MaxTokens && full && is_short { Stop::Context } else { stop };
@@ -427,8 +427,11 @@ impl Answer {
         self.ended = true;
     }
 
+    /// The server counts what it was given of the answer, too.
     fn prompt_tokens(&self) -> u32 {
-        self.prompt_tokens.map_or(0, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
+        let given = self.asked.prefix.as_ref().map_or(0, |(_, tokens)| u64::from(*tokens));
+        let own = self.prompt_tokens.map_or(0, |tokens| tokens.saturating_sub(given));
+        u32::try_from(own).unwrap_or(u32::MAX)
     }
 
     /// Never more than were read.
@@ -472,6 +475,19 @@ mod tests {
         answer.end(None);
         let steps: Vec<Step> = std::iter::from_fn(|| answer.step()).collect();
         let done = Done { stop: Stop::MaxTokens, prompt_tokens: u32::MAX, new_tokens: 4, cached: None };
+        assert_eq!(steps.last(), Some(&Step::Done(done)), "{steps:?}");
+    }
+
+    #[test]
+    fn what_was_given_of_the_answer_is_not_counted_as_prompt() {
+        let said = "data: {\"choices\":[{\"delta\":{\"content\":\"c\"},\"finish_reason\":\"stop\"}],\
+                    \"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\n";
+        let prefix = Some(("a b ".to_owned(), 2));
+        let mut answer = Answer::new(Asked { max_tokens: 5, context: 100, is_text: false, prefix });
+        answer.feed(said.as_bytes());
+        answer.end(None);
+        let steps: Vec<Step> = std::iter::from_fn(|| answer.step()).collect();
+        let done = Done { stop: Stop::End, prompt_tokens: 7, new_tokens: 1, cached: Some(7) };
         assert_eq!(steps.last(), Some(&Step::Done(done)), "{steps:?}");
     }
 }

@@ -12,7 +12,7 @@ fn resumes_everywhere(request: &Request) -> Vec<Piece> {
         let rest = Request { max_tokens: request.max_tokens - before.tokens, prefix: Some(before), ..request.clone() };
         let (pieces, end) = run(&rest, 64);
         assert_eq!(pieces, whole[cut..], "cut {cut}");
-        assert_eq!((end.stop, end.prompt_tokens), (done.stop, done.prompt_tokens + done.new_tokens - end.new_tokens));
+        assert_eq!((end.stop, end.prompt_tokens), (done.stop, done.prompt_tokens));
     }
     whole
 }
