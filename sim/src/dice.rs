@@ -32,6 +32,8 @@ pub enum Purpose {
     Law,
     /// Whether a node stores its state though nothing asks for it.
     Disk,
+    /// What jobs need beyond text, and which engines can do it.
+    Features,
 }
 
 /// A source of draws: from whom, to whom, what for.

@@ -1,6 +1,11 @@
 //! The scripted engine: a model without a model. Its text is a pure function, so that an oracle can check every byte.
 
-use haggle_core::wire::{Prompt, message::EndReason};
+use std::ops::Range;
+
+use haggle_core::wire::{
+    Prompt,
+    message::{Channel, EndReason},
+};
 
 use crate::dice::mix;
 
@@ -20,7 +25,8 @@ pub struct EngineScript {
     pub piece: u32,
     /// Tokens after which the model ends its answer by itself.
     pub length: u64,
-    /// Its class: engines of the same class write the same answer.
+    /// Its class: engines of the same class write the same answer. One from [`Answer::IN_CHANNELS`] on thinks aloud, refuses
+    /// and calls tools between its words.
     pub class: u8,
     /// Whether token ids are told.
     pub ids: bool,
@@ -66,20 +72,42 @@ impl Default for EngineScript {
 
 /// What an engine writes: the text of one (model, prompt, seed).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Answer(u64);
+pub struct Answer {
+    key: u64,
+    in_channels: bool,
+}
 
 /// Fragments of one to seven bytes, one to four bytes a character.
 const WORDS: [&str; 16] =
     [" the", " price", " of", ".", " é", "日", " 本語", "🙂", " a", "ß", " Ω", " market", "\n", " моё", "-", " haggle"];
 
+/// Pieces of tool calls: a token of that channel is one JSON object.
+const CALLS: [&str; 4] = [
+    r#"{"index":0,"id":"c0","function":{"name":"look"}}"#,
+    r#"{"index":0,"function":{"arguments":"{\"at\":"}}"#,
+    r#"{"index":0,"function":{"arguments":"\"日\"}"}}"#,
+    r#"{"index":1,"id":"c1","function":{"name":"buy","arguments":"{}"}}"#,
+];
+
+/// A channel is kept for so many tokens at least.
+const SPAN: u64 = 4;
+
 impl Answer {
+    /// Engines of this class and of those above write in every channel.
+    pub const IN_CHANNELS: u8 = 128;
+
     /// The answer of a model to a prompt under a sampling seed, by an engine of this class.
     #[must_use]
     pub fn new(model: &[u8], class: u8, prompt: &Prompt, seed: u64) -> Self {
         let mut hash = model.iter().fold(mix(u64::from(class)) ^ seed, |hash, byte| mix(hash ^ u64::from(*byte)));
         let mut eat = |bytes: &[u8]| bytes.iter().for_each(|byte| hash = mix(hash ^ u64::from(*byte) ^ 0x100));
         match prompt {
-            Prompt::Raw(text) | Prompt::Request(text) => eat(text.as_bytes()),
+            Prompt::Raw(text) => eat(text.as_bytes()),
+            // The same bytes as another kind of body ask for something else.
+            Prompt::Request(json) => {
+                eat(json.as_bytes());
+                eat(&[0xff]);
+            }
             Prompt::Chat(messages) => messages.iter().for_each(|message| {
                 eat(message.role.as_bytes());
                 eat(&[0]);
@@ -88,24 +116,74 @@ impl Answer {
             }),
             Prompt::Tokens(ids) => ids.iter().for_each(|id| eat(&id.to_le_bytes())),
         }
-        Self(hash)
+        Self { key: hash, in_channels: class >= Self::IN_CHANNELS }
     }
 
     /// Another one.
     pub(crate) const fn misspelt(self) -> Self {
-        Self(self.0 ^ 1)
+        Self { key: self.key ^ 1, ..self }
     }
 
     /// The id of token `index`.
     #[must_use]
     pub const fn id(self, index: u64) -> u32 {
-        (mix(self.0 ^ mix(index)) >> 32) as u32
+        (mix(self.key ^ mix(index)) >> 32) as u32
     }
 
     /// The text of token `index`.
     #[must_use]
     pub const fn token(self, index: u64) -> &'static str {
-        WORDS[(self.id(index) % WORDS.len() as u32) as usize]
+        let id = self.id(index) as usize;
+        match self.channel(index) {
+            Some(Channel::ToolCall) => CALLS[id % CALLS.len()],
+            _ => WORDS[id % WORDS.len()],
+        }
+    }
+
+    /// The channel of token `index`.
+    #[must_use]
+    pub const fn channel(self, index: u64) -> Option<Channel> {
+        if !self.in_channels {
+            return None;
+        }
+        match mix(self.key ^ mix(!(index / SPAN))) % 8 {
+            0 | 1 => Some(Channel::Thought),
+            2 => Some(Channel::Refusal),
+            3 => Some(Channel::ToolCall),
+            _ => None,
+        }
+    }
+
+    /// How many of the tokens from `index` on, at most `most`, may go out as one piece: of one channel, and of tool calls one.
+    #[must_use]
+    pub fn piece(self, index: u64, most: u64) -> u64 {
+        match self.channel(index) {
+            _ if !self.in_channels => most,
+            Some(Channel::ToolCall) => most.min(1),
+            own => (index..index + most).take_while(|next| self.channel(*next) == own).count() as u64,
+        }
+    }
+
+    /// How many of these tokens are thoughts.
+    #[must_use]
+    pub fn thoughts(self, tokens: Range<u64>) -> u64 {
+        tokens.filter(|index| self.channel(*index) == Some(Channel::Thought)).count() as u64
+    }
+
+    /// How it ends where nothing cuts it short.
+    #[must_use]
+    pub const fn end(self) -> EndReason {
+        match mix(!self.key) % 4 {
+            0 if self.in_channels => EndReason::ToolCalls,
+            1 if self.in_channels => EndReason::Filtered,
+            _ => EndReason::Stop,
+        }
+    }
+
+    /// How many of the prompt's tokens its engine says that it had read before.
+    #[must_use]
+    pub const fn cached(self, prompt_tokens: u64) -> Option<u64> {
+        if self.in_channels { Some(mix(self.key) % (prompt_tokens + 1)) } else { None }
     }
 
     /// The text of the first `tokens` tokens.
@@ -127,6 +205,8 @@ pub(crate) fn prompt_tokens(prompt: &Prompt) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -137,5 +217,26 @@ mod tests {
             assert_ne!(text(b"m", "p", 1), other);
         }
         assert!(text(b"m", "p", 1).chars().any(|c| c.len_utf8() > 1));
+        let of = |prompt: Prompt| Answer::new(b"m", 0, &prompt, 1);
+        assert_ne!(of(Prompt::Raw("{}".into())), of(Prompt::Request("{}".into())));
+    }
+
+    #[test]
+    fn an_answer_in_channels_is_cut_where_they_change() {
+        let answer = Answer::new(b"m", Answer::IN_CHANNELS, &Prompt::Raw("p".into()), 1);
+        let mut seen = BTreeSet::new();
+        let mut at = 0;
+        while at < 400 {
+            let n = answer.piece(at, 8);
+            let channel = answer.channel(at);
+            assert!((1..=8).contains(&n) && (at..at + n).all(|index| answer.channel(index) == channel));
+            assert!(channel != Some(Channel::ToolCall) || (n == 1 && answer.token(at).starts_with('{')));
+            seen.insert(channel);
+            at += n;
+        }
+        assert_eq!(seen.len(), 4);
+        assert!(answer.thoughts(0..400) > 0 && answer.cached(9).is_some_and(|cached| cached <= 9));
+        let plain = Answer::new(b"m", 0, &Prompt::Raw("p".into()), 1);
+        assert_eq!((plain.piece(0, 8), plain.thoughts(0..400), plain.cached(9)), (8, 0, None));
     }
 }

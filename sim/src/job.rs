@@ -6,6 +6,7 @@ use haggle_core::{
     Criteria, Event, JobSpec, PeerId,
     event::{Ending, Failure, Finished, Outcome},
     spec::QuoteSpec,
+    wire::message::Channel,
 };
 
 use crate::node::{NodeId, Pace};
@@ -32,7 +33,7 @@ pub struct Job {
     pub submitted: u64,
     /// Every event but `Tokens`, in order, with its time in ms.
     pub events: Vec<(u64, Event<'static>)>,
-    /// The text so far.
+    /// The text so far, over all channels.
     pub text: String,
     /// Its tokens. Where another provider begins anew, text and tokens do too.
     pub tokens: u64,
@@ -49,8 +50,19 @@ pub struct Job {
     pub(crate) app_due: bool,
     /// Its node came back from a crash.
     pub(crate) recovered: bool,
-    /// The run's pieces as they were told, if the application stores them: who, how many, bytes of text, ids.
-    pub(crate) pieces: Vec<(PeerId, u32, usize, Option<Vec<u8>>)>,
+    /// The run's pieces as they were told, if the application stores them.
+    pub(crate) pieces: Vec<Stored>,
+}
+
+/// Tokens as an application stores them; their text is the job's.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) peer: PeerId,
+    pub(crate) n: u32,
+    /// Bytes of their text.
+    pub(crate) len: usize,
+    pub(crate) ids: Option<Vec<u8>>,
+    pub(crate) channel: Option<Channel>,
 }
 
 impl Job {

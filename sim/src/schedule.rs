@@ -1,13 +1,13 @@
 //! Faults as plain data: a list that can be read, cut down and run again.
 
-use haggle_core::money::Price;
+use haggle_core::{money::Price, wire::message::Features};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Trouble,
     net::{Dial, Lookup, Side, Spread},
     node::NodeId,
-    toml_forms::maybe,
+    toml_forms::{features, maybe},
 };
 
 /// The faults of a run.
@@ -80,6 +80,9 @@ pub enum FaultKind {
     Lookup(Lookup),
     /// A provider changes its prices for reading and writing.
     Price(NodeId, Price, Price),
+    /// A provider's engine can do this beyond prompts of text from now on, and its advert says so; never: it takes no bodies
+    /// of kind request.
+    Features(NodeId, #[serde(with = "features")] Option<Features>),
     /// A provider takes no new jobs, and ends those that run after so many ms.
     Drain(NodeId, u64),
     /// A provider ends every job, typed.
@@ -93,7 +96,7 @@ pub enum FaultKind {
 }
 
 /// Every kind's name.
-pub(crate) const NAMES: [&str; 29] = [
+pub(crate) const NAMES: [&str; 30] = [
     "cut",
     "half-cut",
     "cut-after",
@@ -123,6 +126,7 @@ pub(crate) const NAMES: [&str; 29] = [
     "unpublish",
     "publish",
     "crash",
+    "features",
 ];
 
 impl FaultKind {
@@ -154,6 +158,7 @@ impl FaultKind {
             Self::Publish(..) => "publish",
             Self::Lookup(..) => "lookup",
             Self::Price(..) => "price",
+            Self::Features(..) => "features",
             Self::Drain(..) => "drain",
             Self::ShutDown(..) => "shut-down",
             Self::Cancel(..) => "cancel",
@@ -190,6 +195,7 @@ impl FaultKind {
             | Self::Crash(..)
             | Self::Restart(_)
             | Self::Price(..)
+            | Self::Features(..)
             | Self::Allow(..)
             | Self::Cancel(_) => None,
         }
@@ -224,6 +230,7 @@ impl FaultKind {
             | Self::Restart(node)
             | Self::Engine(node, _)
             | Self::Price(node, ..)
+            | Self::Features(node, _)
             | Self::Drain(node, _)
             | Self::ShutDown(node)
             | Self::Sleep(node, _)

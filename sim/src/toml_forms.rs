@@ -1,4 +1,4 @@
-//! What TOML does not know: absent values in lists, and integers beyond 63 bits.
+//! What TOML does not know: absent values in lists, integers beyond 63 bits, and features, which are named.
 
 /// Whether a value need not be written.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -77,5 +77,25 @@ pub(crate) mod wide_option {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
         Option::<Wide>::deserialize(from).map(|wide| wide.map(|wide| wide.0))
+    }
+}
+
+/// What an engine can do: names of features; or nothing, where no requests are taken at all.
+pub(crate) mod features {
+    use haggle_core::wire::message::Features;
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Features>, to: S) -> Result<S::Ok, S::Error> {
+        super::maybe::serialize(&value.map(|features| features.names().collect::<Vec<_>>()), to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Features>, D::Error> {
+        let named = |name: &String| {
+            let unknown = || format!("there is no feature '{name}', but {}", Features::NAMES.join(", "));
+            Features::named(name).ok_or_else(|| D::Error::custom(unknown()))
+        };
+        let all =
+            |names: Vec<String>| names.iter().try_fold(Features::default(), |all, name| Ok(all.with(named(name)?)));
+        super::maybe::deserialize(from)?.map(all).transpose()
     }
 }

@@ -8,8 +8,8 @@ use haggle_core::{
     wire::{
         self, Message,
         message::{
-            Accepted, Advert, Award, Counter, Decline, DeclineReason, End, EndReason, Exactness, ModelAdvert, Offer,
-            Phase, Rfq,
+            Accepted, Advert, Award, Counter, Decline, DeclineReason, End, EndReason, Exactness, Features, ModelAdvert,
+            Offer, Phase, Rfq,
         },
     },
 };
@@ -198,7 +198,8 @@ fn advert(model: &str, price_in: Price, price_out: Price) -> Advert {
         eta: Millis(5),
         can_continue: false,
         exactness: Exactness::default(),
-        features: None,
+        // It says that it can do everything.
+        features: Some(Features(u32::MAX)),
         longest: None,
         price_part: None,
     };

@@ -51,7 +51,8 @@ fn payload(frame: &[u8]) -> (String, Option<JobId>) {
 fn message(message: &Message<'_>) -> (String, Option<JobId>) {
     let words = match message {
         Message::Body { offset, bytes } => format!("Body {offset}+{}", bytes.len()),
-        Message::Chunk { seq, n, text, .. } => format!("Chunk {seq}+{n} {text:?}"),
+        Message::Chunk { seq, n, text, channel: None, .. } => format!("Chunk {seq}+{n} {text:?}"),
+        Message::Chunk { seq, n, text, channel: Some(channel), .. } => format!("Chunk {seq}+{n} {channel:?} {text:?}"),
         Message::Advert(advert) => {
             let prices = advert.models.iter().map(|model| format!("{}/{}", model.price_in, model.price_out));
             format!("Advert {}", prices.collect::<Vec<_>>().join(" "))

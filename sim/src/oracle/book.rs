@@ -1,6 +1,11 @@
 //! What is kept of every job, from its submission to its ending.
 
-use haggle_core::{JobId, JobSpec, PeerId, money::Tariff, spec::Failover, wire::Prompt};
+use haggle_core::{
+    JobId, JobSpec, PeerId,
+    money::Tariff,
+    spec::Failover,
+    wire::{Prompt, message::Features},
+};
 
 use super::{Judge, Rule, cost, market::Tries, owed};
 use crate::engine::Answer;
@@ -13,6 +18,8 @@ pub(super) struct Book {
     pub(super) spec: Option<JobSpecFacts>,
     /// Tokens of the run.
     pub(super) tokens: u64,
+    /// The first of them that is no text: nobody continues such a run.
+    pub(super) aside: Option<u64>,
     /// Tokens of earlier runs, that another provider began anew.
     pub(super) before_restart: u64,
     pub(super) consumed: u64,
@@ -41,6 +48,7 @@ pub(super) struct JobSpecFacts {
     pub(super) max_tokens: u64,
     pub(super) budget: u128,
     pub(super) failover: Failover,
+    pub(super) require: Option<Features>,
     pub(super) exclude: Vec<PeerId>,
     pub(super) retries: u32,
 }
@@ -70,6 +78,7 @@ impl Judge {
             max_tokens: spec.max_tokens,
             budget: spec.budget.map_or(0, u128::from),
             failover: spec.failover,
+            require: spec.criteria.require,
             exclude: spec.criteria.exclude.clone(),
             retries,
         });
@@ -78,6 +87,7 @@ impl Judge {
             deadline,
             spec,
             tokens: 0,
+            aside: None,
             before_restart: 0,
             consumed: 0,
             lines: Vec::new(),
@@ -136,6 +146,13 @@ impl Book {
     /// Owed for all attempts so far.
     pub(super) fn owed(&self) -> u128 {
         self.lines.iter().map(|line| owed(line.tariff, line.tokens)).sum()
+    }
+
+    /// Whether something was delivered that nobody else may go on with: an answer to a request, or one that is not all text.
+    // [R9]
+    pub(super) fn is_sealed(&self) -> bool {
+        let request = self.spec.as_ref().is_some_and(|spec| matches!(spec.prompt, Prompt::Request(_)));
+        self.tokens > 0 && (request || self.aside.is_some())
     }
 
     /// Owed for closed attempts, and reserved for the open one.

@@ -56,7 +56,7 @@ impl Judge {
         book.tries.counted += 1;
         book.tries.is_fresh = true;
         let (counted, broke) = (book.tries.counted, book.tries.broke.take());
-        let delivered = book.lines.iter().any(|line| line.tokens > 0);
+        let (delivered, sealed) = (book.lines.iter().any(|line| line.tokens > 0), book.is_sealed());
         let Some((retries, failover)) = book.spec.as_ref().map(|spec| (spec.retries, spec.failover)) else { return };
         if counted > retries + 1 {
             self.fail(Rule::Attempts, format_args!("{job:?} is tried {counted} times, {retries} retries are allowed"));
@@ -66,6 +66,10 @@ impl Judge {
         }
         if delivered && failover == Failover::Never {
             self.fail(Rule::Failover, format_args!("{job:?} is never to be taken over, and is awarded again"));
+        }
+        // [R9]
+        if sealed && failover == Failover::Continue {
+            self.fail(Rule::Failover, format_args!("{job:?} can not be continued, and is awarded again"));
         }
     }
 
@@ -115,8 +119,13 @@ impl Judge {
             pair.iter().all(|line| line.answer.is_some())
                 && pair[0].answer.map(|answer| answer.0) == pair[1].answer.map(|answer| answer.0)
         });
+        let sealed = book.is_sealed();
         if !fits {
             self.fail(Rule::Failover, format_args!("{job:?} is taken over: {how:?}, which was not ordered"));
+        }
+        // [R9]
+        if how != TakeOver::Restarted && sealed {
+            self.fail(Rule::Failover, format_args!("{job:?} is taken over: {how:?}, which nobody can"));
         }
         if how == TakeOver::Exact && !same {
             self.fail(Rule::Failover, format_args!("{job:?} is said to go on exactly, by another class"));

@@ -4,6 +4,7 @@ mod book;
 mod coverage;
 mod engine;
 mod events;
+mod features;
 mod market;
 mod messages;
 mod process;
@@ -20,6 +21,7 @@ pub use rules::{Broken, Rule};
 
 use self::{
     book::Book,
+    features::Abilities,
     messages::{AttemptBook, Promise, StreamBook},
 };
 use crate::{
@@ -62,6 +64,10 @@ pub(crate) struct Judge {
     closed: BTreeMap<u32, u128>,
     /// Models and names of honest providers, with the length of their engine's answers.
     catalog: BTreeMap<PeerId, Vec<Listing>>,
+    /// What engines behind providers of the core can do: before the last change, and now.
+    able: BTreeMap<PeerId, [Abilities; 2]>,
+    /// What requesters were told last of what providers can do.
+    told: BTreeMap<(u32, PeerId), Abilities>,
     streams: BTreeMap<u64, StreamBook>,
     attempts: BTreeMap<(PeerId, JobId, u32), AttemptBook>,
     slots: BTreeMap<u32, (u32, u32)>,

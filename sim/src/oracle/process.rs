@@ -66,6 +66,7 @@ impl Judge {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         book.recovered = true;
         book.tokens = book.tokens.saturating_sub(tokens);
+        book.aside = book.aside.filter(|first| *first < book.tokens);
         let mut left = tokens;
         for line in book.lines.iter_mut().rev() {
             let part = left.min(line.tokens);

@@ -13,7 +13,7 @@ pub enum Rule {
     Deadline,
     /// Tokens are dense from 0, once and in order.
     Seq,
-    /// The text is a prefix of what the provider's engine wrote; a finished answer is all of it.
+    /// The text is a prefix of what the provider's engine wrote, each token in its channel; a finished answer is all of it.
     Text,
     /// What is owed and reserved is within the job's budget at every event.
     Budget,
@@ -65,6 +65,10 @@ pub enum Rule {
     Failover,
     /// Who is banned by hand, or excluded, is not turned to.
     Excluded,
+    /// What a job needs is awarded to who said that it can do it, and declined by who cannot.
+    Features,
+    /// How an answer ended, and what of it was thought and of its prompt known, is what its engine said.
+    Usage,
     /// What does not bind any more is not awarded.
     Offers,
     /// A stream of an epoch that is not newer attaches to nothing.

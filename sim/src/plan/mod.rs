@@ -3,28 +3,29 @@
 
 mod check;
 mod draw;
+mod job;
 mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use haggle_core::{
-    JobSpec, Limits, Policy,
+    Limits, Policy,
     money::{Amount, Price},
-    spec::{Choose, Failover, Haggle},
     time::Millis,
-    wire::Prompt,
+    wire::message::Features,
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::text::PlanError;
+pub use self::{
+    job::{DrawnPrompt, JobPlan, PromptPlan},
+    text::PlanError,
+};
 use crate::{
     Broken, Drain, EngineScript, Fault, FaultKind, LinkConfig, Lookup, NodeId, Pace, ProviderConfig, Report,
     RequesterConfig, Rule, Schedule, World,
     adversary::{CHEATS, Cheat, PESTS, Pest, cheat, pest},
-    dice::mix,
-    name,
     points::Group,
-    toml_forms::{is_default, wide, wide_option},
+    toml_forms::{features, is_default, wide, wide_option},
 };
 
 /// A world and everything that happens to it from outside.
@@ -125,6 +126,9 @@ pub struct ProviderPlan {
     pub can_continue: bool,
     /// Whether queries find it.
     pub published: bool,
+    /// What its engine can do beyond prompts of text; if it is not said, bodies of kind request are not taken.
+    #[serde(with = "features", skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
     /// How its engine behaves.
     pub engine: EngineScript,
     /// The core's limits.
@@ -175,69 +179,6 @@ pub struct PestPlan {
     pub streams: u32,
 }
 
-/// A job.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JobPlan {
-    /// When it is submitted, in ms.
-    pub at: u64,
-    /// By whom.
-    pub node: NodeId,
-    /// For which model; the plan's if it is not said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// What the model is given.
-    pub prompt: PromptPlan,
-    /// Tokens to write, at most.
-    pub max_tokens: u64,
-    /// What it may cost over all attempts; without one only what is free is taken.
-    #[serde(with = "wide_option", skip_serializing_if = "Option::is_none")]
-    pub budget: Option<Amount>,
-    /// Time over all attempts, in ms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<u64>,
-    /// What a second of waiting is worth.
-    pub time_value: Amount,
-    /// Whether to bid.
-    pub haggle: Haggle,
-    /// Who chooses among offers.
-    pub choose: Choose,
-    /// What follows if a provider is lost after its first token.
-    pub failover: Failover,
-    /// Keys the draws of the model.
-    #[serde(with = "wide")]
-    pub sampling_seed: u64,
-    /// Passes over every cache.
-    pub refresh: bool,
-    /// Whether every choice is explained.
-    pub explain: bool,
-    /// Never asked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<NodeId>,
-    /// Whether a run is broken in which it does not finish.
-    pub must_finish: bool,
-}
-
-/// What a model is given.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum PromptPlan {
-    /// This text.
-    Text(String),
-    /// Letters that a key draws.
-    Drawn(DrawnPrompt),
-}
-
-/// Letters that a key draws.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DrawnPrompt {
-    /// How many, at least 1.
-    pub bytes: u64,
-    /// Which.
-    pub key: u32,
-}
-
 impl Default for Plan {
     fn default() -> Self {
         Self {
@@ -275,45 +216,9 @@ impl Default for ProviderPlan {
             floor_permille: 1000,
             can_continue: true,
             published: true,
+            features: None,
             engine: EngineScript::default(),
             limits: Limits::default(),
-        }
-    }
-}
-
-impl Default for JobPlan {
-    fn default() -> Self {
-        Self {
-            at: 0,
-            node: NodeId(0),
-            model: None,
-            prompt: PromptPlan::Text("Once upon a time there was a market without a square.".into()),
-            max_tokens: 30,
-            budget: None,
-            deadline: None,
-            time_value: 0,
-            haggle: Haggle::default(),
-            choose: Choose::default(),
-            failover: Failover::default(),
-            sampling_seed: 0,
-            refresh: false,
-            explain: false,
-            exclude: Vec::new(),
-            must_finish: false,
-        }
-    }
-}
-
-impl PromptPlan {
-    fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Drawn(DrawnPrompt { bytes, key }) => {
-                let word = |index: u64| format!("{:016x}", mix(u64::from(*key) ^ mix(index)));
-                let mut text: String = (0..bytes.div_ceil(16)).map(word).collect();
-                text.truncate(usize::try_from(*bytes).unwrap_or(usize::MAX));
-                text
-            }
         }
     }
 }
@@ -341,7 +246,7 @@ impl Plan {
         }
         self.links.iter().for_each(|link| world.set_link(link.between.0, link.between.1, link.link));
         for job in &self.jobs {
-            world.submit_at(job.at, job.node, self.spec(job));
+            world.submit_at(job.at, job.node, job.spec(&self.model));
         }
         world.apply(&Schedule { faults: self.faults.clone() });
         world.apply(&Schedule { faults: self.remedies() });
@@ -452,22 +357,6 @@ impl Plan {
         };
     }
 
-    fn spec(&self, job: &JobPlan) -> JobSpec {
-        let model = name(job.model.as_deref().unwrap_or(&self.model));
-        let mut spec = JobSpec::new(model, Prompt::Raw(job.prompt.text()), job.max_tokens);
-        spec.budget = job.budget;
-        spec.deadline = job.deadline.map(Millis);
-        spec.time_value = job.time_value;
-        spec.haggle = job.haggle;
-        spec.choose = job.choose;
-        spec.failover = job.failover;
-        spec.sampling.seed = job.sampling_seed;
-        spec.explain = job.explain;
-        spec.criteria.refresh = job.refresh;
-        spec.criteria.exclude = job.exclude.iter().map(|node| node.peer()).collect();
-        spec
-    }
-
     /// What calms the network down.
     fn remedies(&self) -> Vec<Fault> {
         let Some(at) = self.calm_at else { return Vec::new() };
@@ -486,6 +375,7 @@ impl ProviderPlan {
         config.service.offer_expiry = Millis(self.offer_expiry);
         config.service.models[0].advert.eta = Millis(self.eta);
         config.service.models[0].advert.can_continue = self.can_continue;
+        config.service.models[0].advert.features = self.features;
         config.service.models[0].floor_permille = self.floor_permille;
         config.limits = self.limits.clone();
         config.published = self.published;

@@ -6,7 +6,7 @@ use haggle_core::{Event, JobId, event::TakeOver};
 
 use super::{Happening, Lane, World, embed::Told};
 use crate::{
-    job::{Job, keep},
+    job::{Job, Stored, keep},
     node::{NodeId, Pace},
 };
 
@@ -51,9 +51,10 @@ impl Job {
             self.events.push((now, event));
             return None;
         }
-        let Event::Tokens { peer, n, text, ids, .. } = event else { return None };
+        let Event::Tokens { peer, n, text, ids, channel, .. } = event else { return None };
         if stores {
-            self.pieces.push((*peer, *n, text.len(), ids.map(<[u8]>::to_vec)));
+            let (ids, channel) = (ids.map(<[u8]>::to_vec), *channel);
+            self.pieces.push(Stored { peer: *peer, n: *n, len: text.len(), ids, channel });
         }
         self.tokens += u64::from(*n);
         self.delivered += u64::from(*n);

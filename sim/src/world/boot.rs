@@ -49,6 +49,7 @@ impl World {
             let models = models.into_iter().filter(|_| place.writer.is_none());
             let models = models.map(|names| (names, config.engine.length, config.engine.class)).collect();
             self.judge.provider(node, id.peer(), models, config.service.slots);
+            self.judge.serves(id.peer(), &config.service.models);
         }
         self.publish(node);
         self.begin_storing(node);

@@ -103,7 +103,7 @@ impl World {
         }
         if !run.started {
             run.started = true;
-            side.machine.started(attempt, run.prompt_tokens, None);
+            side.machine.started(attempt, run.prompt_tokens, run.answer.cached(run.prompt_tokens));
         }
         let n = match run.next_step() {
             Step::Write(n) => n,
@@ -114,7 +114,8 @@ impl World {
             }
         };
         let (text, ids) = run.write(n);
-        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids), channel: None };
+        let channel = run.answer.channel(run.next);
+        let piece = Piece { n: n as u32, text: &text, ids: engine.ids.then_some(&ids), channel };
         match side.machine.push(now, attempt, piece) {
             Ok(room) => {
                 run.next += n;

@@ -305,11 +305,12 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(work: &Work, engine: &EngineScript) -> Self {
         let end = engine.length.max(1).min(work.prefix_tokens + work.max_tokens);
+        let answer = Answer::new(work.model.as_bytes(), engine.class, &work.prompt, work.sampling.seed);
         Self {
-            answer: Answer::new(work.model.as_bytes(), engine.class, &work.prompt, work.sampling.seed),
+            answer,
             prompt_tokens: prompt_tokens(&work.prompt),
             end,
-            reason: if engine.length.max(1) > end { EndReason::Length } else { EndReason::Stop },
+            reason: if engine.length.max(1) > end { EndReason::Length } else { answer.end() },
             next: work.prefix_tokens,
             started: false,
             loads: engine.load > 0,
@@ -339,7 +340,7 @@ impl Run {
             _ => {}
         }
         // Where it goes on where another broke off, it may have nothing to add.
-        if n == 0 { Step::End(self.reason) } else { Step::Write(n) }
+        if n == 0 { Step::End(self.reason) } else { Step::Write(self.answer.piece(self.next, n)) }
     }
 
     /// The text and the ids of the next tokens.

@@ -213,10 +213,10 @@ impl Job {
         let mut at = 0;
         self.pieces
             .iter()
-            .map(|(peer, n, len, ids)| {
-                let text = &self.text[at..at + len];
-                at += len;
-                Piece { peer: *peer, n: *n, text, ids: ids.as_deref(), channel: None }
+            .map(|piece| {
+                let text = &self.text[at..at + piece.len];
+                at += piece.len;
+                Piece { peer: piece.peer, n: piece.n, text, ids: piece.ids.as_deref(), channel: piece.channel }
             })
             .collect()
     }
@@ -230,9 +230,9 @@ impl Job {
         let lost = (self.delivered - self.consumed).min(self.tokens);
         let mut left = lost;
         while left > 0 {
-            let Some((_, n, len, _)) = self.pieces.pop() else { break };
-            left = left.saturating_sub(u64::from(n));
-            self.text.truncate(self.text.len() - len);
+            let Some(piece) = self.pieces.pop() else { break };
+            left = left.saturating_sub(u64::from(piece.n));
+            self.text.truncate(self.text.len() - piece.len);
         }
         self.tokens -= lost;
         self.delivered = self.consumed;

@@ -10,6 +10,7 @@ mod conformance;
 mod discovery;
 mod explain;
 mod failure;
+mod features;
 mod figures;
 mod flow;
 mod golden;

@@ -1,11 +1,16 @@
-//! Ended: in time, with the whole answer and the right bill.
+//! Ended: in time, with the whole answer and the right bill, as its engine says that it ended.
 
 use haggle_core::{
     JobId,
-    event::{Bill, Finished, Outcome},
+    event::{Bill, Ending, Failure, Finished, NoRetry, Outcome},
+    spec::Failover,
+    wire::message::EndReason,
 };
 
-use crate::oracle::{Judge, Rule, book::Line};
+use crate::{
+    engine,
+    oracle::{Judge, Rule, book::Line},
+};
 
 impl Judge {
     pub(super) fn ended(&mut self, job: JobId, outcome: &Outcome, bill: &Bill) {
@@ -41,6 +46,44 @@ impl Judge {
         }
         if late {
             self.fail(Rule::Deadline, format_args!("{job:?} should have ended by {deadline} ms"));
+        }
+    }
+
+    /// How the answer ended, and what of it was thought and of the prompt known before, is what the engine said.
+    // [X1]
+    pub(super) fn check_usage(&mut self, job: JobId, outcome: &Outcome) {
+        let Outcome::Finished(Finished::Answer { reason, prompt_tokens, tokens, thought, cached }) = outcome else {
+            return;
+        };
+        let Some(book) = self.jobs.get(&job) else { return };
+        let (Some(spec), Some(line)) = (&book.spec, book.lines.last()) else { return };
+        let Some((answer, length)) = line.answer else { return };
+        let count = engine::prompt_tokens(&spec.prompt);
+        let thoughts = answer.thoughts(tokens.saturating_sub(line.tokens)..*tokens);
+        let cut_short = length.max(1) > spec.max_tokens;
+        let said = (
+            if cut_short { EndReason::Length } else { answer.end() },
+            count,
+            (thoughts > 0).then_some(thoughts),
+            answer.cached(count),
+        );
+        // Where only the End is missing nothing was said.
+        let unsaid = (EndReason::Length, 0, None, None);
+        let told = (*reason, *prompt_tokens, *thought, *cached);
+        if told != said && told != unsaid {
+            self.fail(Rule::Usage, format_args!("{job:?} ends as {told:?}, its engine says {said:?}"));
+        }
+    }
+
+    /// Where somebody saw what nobody can continue, it says that.
+    // [R9]
+    pub(super) fn check_no_retry(&mut self, job: JobId, ending: &Ending) {
+        let Some(book) = self.jobs.get(&job).filter(|book| book.is_sealed()) else { return };
+        let continues = book.spec.as_ref().is_some_and(|spec| spec.failover == Failover::Continue);
+        let why = ending.no_retry;
+        let broke = matches!(ending.outcome, Outcome::Failed(Failure::Interrupted(_)));
+        if continues && broke && !matches!(why, Some(NoRetry::Forgotten | NoRetry::Complete)) {
+            self.fail(Rule::Failover, format_args!("{job:?} can not be continued, and is given up for {why:?}"));
         }
     }
 }

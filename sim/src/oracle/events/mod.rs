@@ -15,6 +15,9 @@ impl Judge {
             return;
         }
         self.cover_event(event);
+        if let Event::Discovered { peer, advert } = event {
+            self.advertised(node, *peer, advert);
+        }
         let Some(job) = event.job() else { return };
         self.subject = Some(job);
         self.about_job(node, job, event);
@@ -54,6 +57,7 @@ impl Judge {
                     && *how == TakeOver::Restarted
                 {
                     book.before_restart += std::mem::take(&mut book.tokens);
+                    book.aside = None;
                 }
             }
             Event::Negotiated { attempt, peer, tariff, .. } => {
@@ -64,11 +68,13 @@ impl Judge {
                     self.fail(Rule::Terms, format_args!("{job:?} agreed {tariff:?}, awarded {line:?}"));
                 }
             }
-            Event::Tokens { peer, seq, n, text, ids, .. } => {
-                self.tokens(job, *peer, *seq, u64::from(*n), text, *ids);
+            Event::Tokens { peer, seq, n, text, ids, channel, .. } => {
+                self.tokens(job, *peer, (*seq, u64::from(*n)), (text, *ids), *channel);
             }
             Event::Ended { ending, .. } => {
                 self.ended(job, &ending.outcome, &ending.bill);
+                self.check_usage(job, &ending.outcome);
+                self.check_no_retry(job, ending);
                 self.close(node, job);
             }
             _ => {}

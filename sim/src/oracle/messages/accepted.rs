@@ -11,6 +11,7 @@ impl Judge {
         let book = self.streams.entry(stream).or_default();
         book.body_credit = accepted.body_credit;
         let (epoch, echoed, awarded) = (book.epoch, book.terms == accepted.terms, book.awarded);
+        let needs = book.needs.clone();
         if core && epoch == 1 {
             self.takes(provider, awarded);
         }
@@ -19,8 +20,12 @@ impl Judge {
         let known = self.attempts.entry((provider, job, attempt)).or_default();
         let again = known.sent > known.prefix && accepted.body_credit > 0 && !forgot;
         let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
+        let is_first = known.window.is_none();
         known.window.get_or_insert(window);
         known.echoed |= echoed;
+        if core && is_first {
+            self.check_ability(provider, &needs);
+        }
         if again {
             self.fail(Rule::Recovery, format_args!("{job:?}: {provider:?} computes attempt {attempt} again"));
         }

@@ -21,11 +21,17 @@ impl Judge {
             return self.fail(Rule::Secrecy, "a body is sent where nothing was awarded");
         };
         let spec = self.jobs.get(&job).and_then(|book| book.spec.as_ref());
-        let Some(JobSpecFacts { prompt: Prompt::Raw(text), .. }) = spec else { return };
+        let Some(JobSpecFacts { prompt: prompt @ (Prompt::Raw(text) | Prompt::Request(text)), .. }) = spec else {
+            return;
+        };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        // Behind the prompt comes what was delivered.
         let rest = text.as_bytes().get(start..).unwrap_or_default();
-        let same = bytes.starts_with(&rest[..rest.len().min(bytes.len())]);
+        let same = match prompt {
+            // [R9] Nothing is behind it.
+            Prompt::Request(_) => rest.starts_with(bytes),
+            // Behind the prompt comes what was delivered.
+            _ => bytes.starts_with(&rest[..rest.len().min(bytes.len())]),
+        };
         if !in_order || !same || total > credit {
             self.fail(
                 Rule::Body,
@@ -38,7 +44,7 @@ impl Judge {
     pub(super) fn tells_prompt(&self, node: u32, frame: &[u8]) -> bool {
         let open = self.open.range((node, JobId([0; 16]))..=(node, JobId([255; 16])));
         open.filter_map(|(_, job)| self.jobs.get(job)?.spec.as_ref()).any(|spec| match &spec.prompt {
-            Prompt::Raw(text) if text.len() >= MARK => {
+            Prompt::Raw(text) | Prompt::Request(text) if text.len() >= MARK => {
                 let (head, tail) = (&text.as_bytes()[..MARK], &text.as_bytes()[text.len() - MARK..]);
                 frame.windows(MARK).any(|window| window == head || window == tail)
             }

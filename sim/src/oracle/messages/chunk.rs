@@ -1,6 +1,6 @@
 //! Chunk: within the window, and remembered until it is acknowledged.
 
-use haggle_core::{JobId, PeerId};
+use haggle_core::{JobId, PeerId, wire::message::Channel};
 
 use super::Sent;
 use crate::{
@@ -18,10 +18,11 @@ impl Judge {
         (job, attempt): (JobId, u32),
         (seq, n): (u64, u32),
         (text, ids): (&str, Option<&[u8]>),
+        channel: Option<Channel>,
     ) {
         let end = seq + u64::from(n);
         let known = self.attempts.entry((sent.provider, job, attempt)).or_default();
-        known.texts.entry((seq, end)).or_insert_with(|| hash_of(text));
+        known.texts.entry((seq, end)).or_insert_with(|| hash_of(text, channel));
         let acked = known.acked;
         while let Some(first) = known.texts.first_entry()
             && first.key().1 <= acked
@@ -47,15 +48,21 @@ impl Judge {
         }
     }
 
-    /// Whether the provider sent tokens up to `end` with this text. Of a chunk that begins with evidence only the rest is told.
-    pub(in crate::oracle) fn was_sent(&self, job: JobId, attempt: u32, peer: PeerId, end: u64, text: &str) -> bool {
+    /// Whether the provider sent tokens up to `end` with this text, in this channel. Of a chunk that begins with evidence only the rest is told.
+    pub(in crate::oracle) fn was_sent(
+        &self,
+        (job, attempt, peer): (JobId, u32, PeerId),
+        end: u64,
+        (text, channel): (&str, Option<Channel>),
+    ) -> bool {
         let Some(known) = self.attempts.get(&(peer, job, attempt)) else { return false };
         let (prefix, texts) = (known.prefix, &known.texts);
         let mut sent = texts.range(..(end, 0)).rev().filter(|((_, own_end), _)| *own_end == end);
-        sent.any(|((start, _), hash)| *hash == hash_of(text) || *start < prefix + 16)
+        sent.any(|((start, _), hash)| *hash == hash_of(text, channel) || *start < prefix + 16)
     }
 }
 
-fn hash_of(text: &str) -> u64 {
-    text.bytes().fold(text.len() as u64, |hash, byte| mix(hash ^ u64::from(byte)))
+fn hash_of(text: &str, channel: Option<Channel>) -> u64 {
+    let channel = channel.map_or(0, Channel::number);
+    text.bytes().fold(text.len() as u64 ^ (u64::from(channel) << 32), |hash, byte| mix(hash ^ u64::from(byte)))
 }

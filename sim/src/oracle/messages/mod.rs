@@ -19,7 +19,7 @@ use haggle_core::{
 };
 
 pub(super) use self::offer::Promise;
-use super::{Judge, Rule};
+use super::{Judge, Rule, features::Needs};
 use crate::node::peer_id;
 
 /// What was said on a stream.
@@ -33,6 +33,8 @@ pub(super) struct StreamBook {
     awarded: Option<(Option<u64>, Tariff)>,
     /// The lowest price that was asked here so far.
     asked: Option<Tariff>,
+    /// What the Award needs of the engine.
+    needs: Needs,
     unasked: u64,
     body_sent: u64,
     body_credit: u64,
@@ -92,7 +94,7 @@ impl Judge {
         }
         let sent = Sent { stream, provider, core, unasked };
         for frame in self.frames(bytes, core) {
-            let Ok(message) = wire::decode(frame) else { continue };
+            let Some(message) = self.message(frame, core) else { continue };
             self.cover_message(&message, core);
             if matches!(message, Message::Award(_)) {
                 self.cover_actor(provider);
@@ -125,7 +127,7 @@ impl Judge {
         }
         let sent = Sent { stream, provider, core, unasked: 0 };
         for frame in self.frames(bytes, core) {
-            let Ok(message) = wire::decode(frame) else { continue };
+            let Some(message) = self.message(frame, core) else { continue };
             self.cover_message(&message, core);
             let attempt = self.attached(stream);
             self.subject = attempt.map(|(job, _)| job);
@@ -133,8 +135,8 @@ impl Judge {
                 (Message::Offer(offer), _) => self.offer_sent(sent, offer),
                 (Message::Decline(decline), attempt) => self.decline_sent(sent, attempt, decline),
                 (Message::Accepted(accepted), Some(attempt)) => self.accepted_sent(sent, attempt, accepted),
-                (Message::Chunk { seq, n, text, ids, .. }, Some(attempt)) => {
-                    self.chunk_sent(sent, attempt, (*seq, *n), (text, *ids));
+                (Message::Chunk { seq, n, text, ids, channel }, Some(attempt)) => {
+                    self.chunk_sent(sent, attempt, (*seq, *n), (text, *ids), *channel);
                 }
                 (Message::End(_) | Message::Gone(_), Some(attempt)) => self.is_over(provider, attempt),
                 (Message::Resumed { .. }, Some(attempt)) => self.resumed_sent(sent, attempt),
@@ -142,6 +144,15 @@ impl Judge {
             }
         }
         self.subject = None;
+    }
+
+    /// The message in a frame. The core sends none that a peer refuses.
+    fn message<'a>(&mut self, frame: &'a [u8], core: bool) -> Option<Message<'a>> {
+        let message = wire::decode(frame);
+        if core && let Err(error) = &message {
+            self.fail(Rule::Frames, format_args!("what is sent is no message: {error}"));
+        }
+        message.ok()
     }
 
     /// Which attempt a stream belongs to.

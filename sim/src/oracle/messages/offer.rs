@@ -32,7 +32,13 @@ impl Judge {
             self.asks(sent, offer, decline.reason == DeclineReason::Stale);
         }
         if let Some(attempt) = attempt {
-            self.streams.entry(sent.stream).or_default().is_declined = true;
+            let book = self.streams.entry(sent.stream).or_default();
+            let (was_declined, needs) = (std::mem::replace(&mut book.is_declined, true), book.needs.clone());
+            let continues =
+                self.attempts.get(&(sent.provider, attempt.0, attempt.1)).is_some_and(|known| known.prefix > 0);
+            if sent.core && !was_declined && !continues && decline.reason == DeclineReason::Unsupported {
+                self.check_inability(sent.provider, &needs);
+            }
             self.is_over(sent.provider, attempt);
         }
     }

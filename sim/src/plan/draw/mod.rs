@@ -2,6 +2,7 @@
 //! served has to be served. What is drawn is a [`Plan`]: from there on the generator has no say.
 
 mod faults;
+mod features;
 
 use haggle_core::{
     Limits,
@@ -70,6 +71,7 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         plan.faults.extend(faults::crashes(seed, &cast));
         turn_knobs(&mut plan, cast.probing);
     }
+    features::features(&mut plan, &cast, with_hostile);
     plan.jobs.push(JobPlan {
         at: all_awake(&plan.faults) + PROBE_AFTER,
         node: cast.probing,

@@ -1,6 +1,10 @@
 //! Providers that leave or change their prices, and applications that cancel.
 
-use haggle_core::{Instant, Millis, Provider, money::Price};
+use haggle_core::{
+    Instant, Millis, Provider,
+    money::Price,
+    wire::message::{Features, ModelAdvert},
+};
 
 use super::World;
 use crate::net::Role;
@@ -32,12 +36,18 @@ impl World {
     }
 
     pub(super) fn reprice(&mut self, node: u32, price_in: Price, price_out: Price) {
+        self.change_models(node, |advert| (advert.price_in, advert.price_out) = (price_in, price_out));
+    }
+
+    pub(super) fn change_features(&mut self, node: u32, features: Option<Features>) {
+        self.change_models(node, |advert| advert.features = features);
+    }
+
+    fn change_models(&mut self, node: u32, change: impl Fn(&mut ModelAdvert)) {
         let place = &mut self.nodes[node as usize];
         let (Some(config), Some(side)) = (&mut place.provider_config, &mut place.provider) else { return };
-        for serving in &mut config.service.models {
-            serving.advert.price_in = price_in;
-            serving.advert.price_out = price_out;
-        }
+        config.service.models.iter_mut().for_each(|serving| change(&mut serving.advert));
+        self.judge.serves(crate::NodeId(node).peer(), &config.service.models);
         // The same models as before: nothing to refuse.
         let changed = side.machine.set_models(config.service.models.clone());
         debug_assert!(changed.is_ok());

@@ -66,6 +66,7 @@ impl World {
             FaultKind::Publish(node) => self.publish(node.0),
             FaultKind::Unpublish(node) => self.dht.unpublish(node.peer()),
             FaultKind::Price(node, price_in, price_out) => self.reprice(node.0, price_in, price_out),
+            FaultKind::Features(node, features) => self.change_features(node.0, features),
             FaultKind::Drain(node, patience) => self.drain_provider(node.0, patience),
             FaultKind::ShutDown(node) => self.shut_down_provider(node.0),
             // Refused if the book is full: then nobody is banned.
