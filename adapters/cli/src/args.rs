@@ -146,8 +146,9 @@ Examples:
   haggle conformance --serve                       be a provider for the requester under test
   haggle conformance --list
 
-With --serve there is one address for each scenario, and a provider that was never met behind it. Give the requester one job \
-for each: its prompt as large as is said, 16 tokens at most, and no other provider. A rule is named by its label in \
+With --serve there is one address for each scenario (two where it is about going elsewhere), and a provider that was never met \
+behind it. Give the requester one job for each: its prompt as large as is said, or a request with tools, 16 tokens at most, and \
+no other provider. A rule is named by its label in \
 core/PROTOCOL.md. The exit code is 1 if any is broken.";
 
 const COMPLETIONS_HELP: &str = "\

@@ -48,31 +48,24 @@ pub(crate) async fn ask(
     }
 }
 
-/// A provider for one scenario, which nobody met before.
+/// A provider for one scenario, which nobody met before; or two of them.
 pub(crate) struct Stall {
     wire: Wire,
     /// Where it is to be reached.
     pub(crate) address: Multiaddr,
+    /// Where its second provider is, in a scenario that needs one.
+    pub(crate) other: Option<Multiaddr>,
 }
 
 impl Stall {
-    /// Listens; comes back when it knows where.
-    pub(crate) async fn open(at: Multiaddr) -> Result<Self, Failed> {
-        let mut own = Identity::new(None)?;
-        let failed = |error: String| Failed::config(format!("cannot listen on {at}: {error}"));
-        own.swarm.listen_on(at.clone()).map_err(|error| failed(error.to_string()))?;
-        let me = *own.swarm.local_peer_id();
-        let address = loop {
-            match own.swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { address, .. } => break address.with_p2p(me),
-                SwarmEvent::ListenerClosed { reason, .. } => {
-                    return Err(failed(reason.err().map_or("closed".into(), |error| error.to_string())));
-                }
-                _ => {}
-            }
+    /// Listens, at one address or at two; comes back when it knows where.
+    pub(crate) async fn open(at: Multiaddr, other: Option<Multiaddr>) -> Result<Self, Failed> {
+        let (own, address) = Identity::listening(at).await?;
+        let (stranger, other) = match other {
+            Some(at) => Identity::listening(at).await.map(|(stranger, at)| (Some(stranger), Some(at)))?,
+            None => (None, None),
         };
-        let address = address.map_err(|address| failed(address.to_string()))?;
-        Ok(Self { wire: Wire::new(own, None), address })
+        Ok(Self { wire: Wire::new(own, stranger), address, other })
     }
 
     /// Plays a scenario with whoever comes first; goes on to turn down whoever comes later, until it is dropped.
@@ -135,6 +128,25 @@ impl Identity {
             let _ = swarm.dial(DialOpts::peer_id(peer).addresses(vec![address.clone()]).build());
         }
         Ok(Self { swarm, spawn, opening: BTreeMap::new() })
+    }
+
+    /// One that is to be reached, and where.
+    async fn listening(at: Multiaddr) -> Result<(Self, Multiaddr), Failed> {
+        let mut own = Self::new(None)?;
+        let failed = |error: String| Failed::config(format!("cannot listen on {at}: {error}"));
+        own.swarm.listen_on(at.clone()).map_err(|error| failed(error.to_string()))?;
+        let me = *own.swarm.local_peer_id();
+        let address = loop {
+            match own.swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { address, .. } => break address.with_p2p(me),
+                SwarmEvent::ListenerClosed { reason, .. } => {
+                    return Err(failed(reason.err().map_or("closed".into(), |error| error.to_string())));
+                }
+                _ => {}
+            }
+        };
+        let address = address.map_err(|address| failed(address.to_string()))?;
+        Ok((own, address))
     }
 }
 

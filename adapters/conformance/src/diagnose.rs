@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 8;
 
 /// The bounds of each kind of message, by its number.
 const BOUNDS: [&str; 18] =
-    ["E3", "B1", "B2", "B3", "B3", "B4", "E3", "B5", "B6", "B6", "B7", "E3", "E3", "E3", "B8", "B8", "E3", "E3"];
+    ["E3", "B1", "B2", "B3", "B3", "B4", "E3", "B5", "B6", "B6", "B7", "E3", "B9", "E3", "B8", "B8", "E3", "E3"];
 
 /// Names the rule, as far as bytes alone tell it.
 pub(crate) fn diagnose(payload: &[u8], error: DecodeError) -> Broken {
@@ -110,6 +110,8 @@ mod tests {
             (b"\x82\x0b\xa1\x00\x81\x81\x81\x81\x81\x81\x81\x81\x00", "E4"),
             (b"\x82\x0b", "F3"),
             (b"\x82\x0a\xa3\x00\x00\x01\x00\x02\x61a", "B7"),
+            (b"\x82\x0a\xa4\x00\x00\x01\x01\x02\x61a\x04\x04", "E3"),
+            (&[&b"\x82\x0c\xa1\x00\xa5\x00\x00\x01\x00\x02\x01\x03\x58\x20"[..], &[0; 32], b"\x04\x02"].concat(), "B9"),
         ] {
             let error = wire::decode(bytes).expect_err("no message");
             assert_eq!(diagnose(bytes, error).rule, rule, "{bytes:02x?}");

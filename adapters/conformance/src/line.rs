@@ -44,6 +44,11 @@ fn is_passing(reason: DeclineReason) -> bool {
     matches!(reason, DeclineReason::Busy | DeclineReason::PeerLimit | DeclineReason::Draining)
 }
 
+/// What says no more than that its provider lives, and what it does.
+pub(crate) const fn is_sign(message: &Message<'_>) -> bool {
+    matches!(message, Message::Keepalive | Message::Working { .. })
+}
+
 /// A message's frame, whatever its bounds: mistakes are said, too.
 pub(crate) fn frame(message: &Message<'_>) -> Vec<u8> {
     let mut payload = Vec::new();

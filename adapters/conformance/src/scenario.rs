@@ -32,6 +32,16 @@ pub struct Needs {
     pub gives_up_after: Option<Millis>,
     /// It has a budget of at least a unit and may bid, or a budget without bids. Else what is offered costs nothing.
     pub bids: bool,
+    /// The job is a request with tools (a body of kind request), and not a prompt.
+    pub request: bool,
+    /// It knows two providers, both of which are played by the scenario: whoever leaves one may go to the other.
+    pub two_providers: bool,
+}
+
+impl Needs {
+    /// Any prompt.
+    pub(crate) const ANY: Self =
+        Self { prompt_bytes: 1, gives_up_after: None, bids: false, request: false, two_providers: false };
 }
 
 /// Who is asked, and what about.
@@ -67,7 +77,7 @@ impl Scenario {
         about: &'static str,
         play: fn(Scene) -> Playing,
     ) -> Self {
-        Self { name, about, rules, needs: Needs { prompt_bytes: 1, gives_up_after: None, bids: false }, play }
+        Self { name, about, rules, needs: Needs::ANY, play }
     }
 
     pub(crate) const fn needs(self, needs: Needs) -> Self {

@@ -50,8 +50,9 @@ async fn serve(args: &Conformance, model: Model, report: &mut Report) -> Result<
     let (told, mut verdicts) = mpsc::unbounded();
     let mut stalls = FuturesUnordered::new();
     for (at, scenario) in scenarios.iter().copied().enumerate() {
-        let stall = Stall::open(further(&args.listen, at)).await?;
-        report.opens(scenario, &stall.address, &model)?;
+        let other = scenario.needs.two_providers.then(|| further(&args.listen, scenarios.len() + at));
+        let stall = Stall::open(further(&args.listen, at), other).await?;
+        report.opens(scenario, &stall, &model)?;
         let (told, model) = (told.clone(), model.clone());
         stalls.push(stall.play(scenario, model, move |verdict| {
             let _ = told.unbounded_send((scenario, verdict));
@@ -116,18 +117,21 @@ struct Report {
 }
 
 impl Report {
-    fn opens(&self, scenario: &Scenario, address: &Multiaddr, model: &Model) -> io::Result<()> {
+    fn opens(&self, scenario: &Scenario, Stall { address, other, .. }: &Stall, model: &Model) -> io::Result<()> {
         let needs = scenario.needs;
+        let other = other.as_ref().map(Multiaddr::to_string);
         if self.json {
             return print_json(&json!({
                 "event": "listening", "scenario": scenario.name, "address": address.to_string(), "model": model.to_text(),
-                "prompt_bytes": needs.prompt_bytes, "bids": needs.bids,
+                "other_address": other, "prompt_bytes": needs.prompt_bytes, "bids": needs.bids, "request": needs.request,
                 "gives_up_after_ms": needs.gives_up_after.map(|span| span.0),
             }));
         }
         let mut also = Vec::new();
         also.extend((needs.prompt_bytes > 1).then(|| format!("a prompt of {} bytes", needs.prompt_bytes)));
         also.extend(needs.bids.then(|| "a budget, and bids".to_owned()));
+        also.extend(needs.request.then(|| "a request with tools".to_owned()));
+        also.extend(other.map(|other| format!("and a second provider, {other}")));
         also.extend(needs.gives_up_after.map(|span| format!("given up after {} ms", span.0)));
         let also = if also.is_empty() { String::new() } else { format!("  ({})", also.join(", ")) };
         writeln!(Screen::Out, "{:<26} {address}{also}", scenario.name)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::world::{Folder, Node, Running};
 
 /// The first line that tells where clients are answered.
-fn base_url(running: &mut Running) -> String {
+pub(crate) fn base_url(running: &mut Running) -> String {
     loop {
         let told = running.json();
         if told["event"] == "ready" {
@@ -20,7 +20,7 @@ fn base_url(running: &mut Running) -> String {
 }
 
 /// Sends a chat. What comes is read line by line.
-fn chat(url: &str, more: Value) -> BufReader<TcpStream> {
+pub(crate) fn chat(url: &str, more: Value) -> BufReader<TcpStream> {
     let at = url.trim_start_matches("http://").trim_end_matches("/v1");
     let mut body = json!({
         "model": "haggle-tiny-stories", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": 60,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::buyer::{Answer, Buyer, PROMPT, UNASKED, accepted, say_award, say_body};
 use crate::{
-    line::Line,
+    line::{Line, is_sign},
     verdict::{Step, broken, demand, unplayed},
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn in_pieces(buyer: Buyer) -> Step {
     accepted(&line, &award, false).await?;
     let frame = line.frame_within("A4", "a Chunk: the body is whole", Millis::from_secs(60)).await?;
     match frame.message() {
-        Message::Chunk { .. } | Message::Keepalive => Ok(()),
+        Message::Chunk { .. } | Message::Keepalive | Message::Working { .. } => Ok(()),
         _ => Err(frame.instead_of("A4", "a Chunk: the body is whole")),
     }
 }
@@ -52,7 +52,7 @@ pub(super) async fn large(buyer: Buyer) -> Step {
     say_body(&line, &body, UNASKED, body.len());
     let frame = line.frame_within("A5", "a Chunk, or End: the body is whole", Millis::from_secs(60)).await?;
     match frame.message() {
-        Message::Chunk { .. } | Message::Keepalive | Message::End(_) => Ok(()),
+        Message::Chunk { .. } | Message::Keepalive | Message::Working { .. } | Message::End(_) => Ok(()),
         _ => Err(frame.instead_of("A5", "a Chunk, or End: the body is whole")),
     }
 }
@@ -97,15 +97,18 @@ pub(super) async fn of_another_kind(buyer: Buyer) -> Step {
     bad_request(buyer.line(), &buyer.award(no_text, TOKENS), no_text).await
 }
 
-async fn bad_request(line: Line, award: &Award, body: &[u8]) -> Step {
+pub(super) async fn bad_request(line: Line, award: &Award, body: &[u8]) -> Step {
     const WANTED: &str = "End {BadRequest}: the body is not of its kind";
     say_award(&line, award);
     say_body(&line, body, 0, body.len());
     accepted(&line, award, false).await?;
-    let frame = line.frame_within("A4", WANTED, Millis::from_secs(60)).await?;
-    match frame.message() {
-        Message::End(end) if end.reason == EndReason::BadRequest => Ok(()),
-        _ => Err(frame.instead_of("A4", WANTED)),
+    loop {
+        let frame = line.frame_within("A4", WANTED, Millis::from_secs(60)).await?;
+        match frame.message() {
+            Message::End(end) if end.reason == EndReason::BadRequest => return Ok(()),
+            message if is_sign(&message) => {}
+            _ => return Err(frame.instead_of("A4", WANTED)),
+        }
     }
 }
 

@@ -1,20 +1,20 @@
 //! Who buys in a scenario: it knows the provider's advert, and takes an answer token by token.
 
 use haggle_core::{
-    Limits, Millis,
+    Instant, Limits, Millis,
     money::{self, Tariff},
     wire::{
         Message,
         message::{
-            Accepted, Advert, Award, BodyKind, Decline, DeclineReason, End, EndReason, ModelAdvert, Offer, Rfq,
-            Sampling,
+            Accepted, Advert, Award, BodyKind, Decline, DeclineReason, End, EndReason, Features, ModelAdvert, Offer,
+            Rfq, Sampling,
         },
     },
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
-    line::{ANSWER, Frame, Line, SETTLE},
+    line::{ANSWER, Frame, Line, SETTLE, is_sign},
     run::Run,
     scenario::Scene,
     stage::{Arrival, Stage, no_message},
@@ -34,6 +34,8 @@ const PIECE: usize = 12 << 10;
 pub(crate) struct Buyer {
     pub(super) stage: Stage,
     pub(super) model: ModelAdvert,
+    /// Jobs that it computes at once.
+    pub(super) slots: u32,
 }
 
 impl Buyer {
@@ -42,14 +44,14 @@ impl Buyer {
         let line = Line::open(&scene.stage);
         line.say(&Message::Describe);
         let frame = line.frame("C4", "an Advert in answer to Describe").await?;
-        let Message::Advert(Advert { models, .. }) = frame.message() else {
+        let Message::Advert(Advert { models, slots, .. }) = frame.message() else {
             return Err(frame.instead_of("C4", "an Advert in answer to Describe"));
         };
         line.close();
         let wanted = scene.model.as_ref();
         let found = models.into_iter().find(|model| wanted.is_none_or(|wanted| model.model == *wanted));
         let model = found.ok_or_else(|| unplayed("it does not advertise the model that is to be asked for"))?;
-        Ok(Self { stage: scene.stage.clone(), model })
+        Ok(Self { stage: scene.stage.clone(), model, slots })
     }
 
     pub(super) fn line(&self) -> Line {
@@ -105,6 +107,12 @@ impl Buyer {
         }
     }
 
+    /// The posted price of a request that uses these features.
+    pub(super) fn request(&self, json: &[u8], features: Features, max_tokens: u64) -> Award {
+        let features = Some(features);
+        Award { kind: BodyKind::Request, features, ..self.award(json, max_tokens) }
+    }
+
     /// The same with an offer.
     pub(super) fn take(&self, offer: &Offer, max_tokens: u64) -> Award {
         Award { offer: Some(offer.offer), tariff: offer.tariff, ..self.award(PROMPT, max_tokens) }
@@ -137,6 +145,8 @@ pub(super) struct Answer {
     pub(super) award: Award,
     pub(super) run: Run,
     epoch: u32,
+    /// Since when it says Working, and how often it did.
+    works: (Instant, u64),
 }
 
 impl Answer {
@@ -157,27 +167,40 @@ impl Answer {
         let prefix = &text[text.len() - usize::try_from(award.prefix_bytes).unwrap_or(0)..];
         let window = (accepted.window_tokens, accepted.window_bytes);
         let run = Run::new(award.prefix_tokens, prefix, award.max_tokens, window);
-        Ok(Self { line, epoch: award.epoch, award, run })
+        Ok(Self::resumed(line, award, run))
     }
 
     /// One that was accepted under another epoch before.
     pub(super) fn resumed(line: Line, award: Award, run: Run) -> Self {
-        Self { line, epoch: award.epoch, award, run }
+        let works = (line.stage.with(|table| table.now), 0);
+        Self { line, epoch: award.epoch, award, run, works }
     }
 
     /// The next tokens; `false` if they are over.
     pub(super) async fn more(&mut self) -> Step<bool> {
         let frame = self.line.frame_within("C6", "a Chunk or End", TOKEN).await?;
-        self.take(&frame)
+        self.hear(&frame)
     }
 
-    fn take(&mut self, frame: &Frame) -> Step<bool> {
+    /// Takes a message; says whether more will come.
+    pub(super) fn hear(&mut self, frame: &Frame) -> Step<bool> {
         match frame.message() {
-            Message::Chunk { seq, n, text, ids, .. } => self.run.take(&frame.0, (seq, n), text, ids).map(|()| true),
+            Message::Chunk { seq, n, text, ids, channel } => {
+                self.run.take(&frame.0, (seq, n), (text, ids), channel).map(|()| true)
+            }
             Message::End(end) => self.run.finish(end).map(|()| false),
+            Message::Working { .. } => self.works().map(|()| true),
             Message::Keepalive => Ok(true),
             _ => Err(frame.instead_of("C1", "a Chunk or End")),
         }
+    }
+
+    /// One word of work a second; networks bring some of them together.
+    fn works(&mut self) -> Step {
+        let (since, said) = &mut self.works;
+        *said += 1;
+        let seconds = self.line.stage.with(|table| table.now).since(*since).0 / 1_000;
+        demand("C7", *said <= seconds + 3, || format!("Working {said} times in {seconds} s"))
     }
 
     pub(super) fn ack(&mut self, next: u64) {
@@ -205,7 +228,7 @@ impl Answer {
             let Arrival::Frame(payload) = arrival else {
                 return Err(no_message("W4", "silence: the window is full", Some(arrival)));
             };
-            self.take(&Frame(payload))?;
+            self.hear(&Frame(payload))?;
         }
         Ok(())
     }
@@ -266,8 +289,10 @@ impl Answer {
                     })?;
                     return Ok(());
                 }
-                Message::Chunk { .. } | Message::Keepalive if on.stream == self.line.stream => {
-                    self.take(&frame)?;
+                Message::Chunk { .. } | Message::Keepalive | Message::Working { .. }
+                    if on.stream == self.line.stream =>
+                {
+                    self.hear(&frame)?;
                 }
                 _ => return Err(frame.instead_of("K2", "End {Cancelled}")),
             }
@@ -285,6 +310,7 @@ pub(super) async fn accepted(line: &Line, award: &Award, is_repeated: bool) -> S
                 frame.instead_of("M2", "Accepted: the posted tariff is the advert's for the body's quoted size")
             );
         }
+        message if is_sign(&message) => return Err(frame.instead_of("C1", "Accepted before any sign of life")),
         _ => return Err(frame.instead_of("A3", "Accepted")),
     };
     let mut payload = Vec::new();

@@ -7,7 +7,7 @@ use haggle_core::wire::{
 
 use super::buyer::{Buyer, PROMPT, accepted, say_award, say_body};
 use crate::{
-    line::Line,
+    line::{Line, is_sign},
     verdict::{Step, demand},
 };
 
@@ -34,7 +34,7 @@ pub(super) async fn other_stream(buyer: Buyer) -> Step {
     line.say(&answer.cancel_message());
     answer.cancelled(&line).await?;
     line.over("K2", "the confirmed Cancel", |_| false).await?;
-    let written = |message: &Message<'_>| matches!(message, Message::Chunk { .. } | Message::Keepalive);
+    let written = |message: &Message<'_>| matches!(message, Message::Chunk { .. }) || is_sign(message);
     answer.line.over("K2", "Cancel on another stream", written).await
 }
 

@@ -6,6 +6,7 @@ mod body;
 mod buyer;
 mod cancelling;
 mod framing;
+mod requests;
 mod resuming;
 mod streaming;
 
@@ -174,6 +175,42 @@ pub static PROVIDER: &[Scenario] = &[
     Scenario::new("award-again-old-epoch", &["R4"], "The award again with its old epoch", |scene| {
         with(scene, resuming::award_again_old_epoch)
     }),
+    Scenario::new("request", &["A13"], "A request: taken where requests are, declined where they are not", |scene| {
+        with(scene, requests::request)
+    }),
+    Scenario::new("features-that-it-lacks", &["A13"], "An award of what the engine cannot do", |scene| {
+        with(scene, requests::lacking)
+    }),
+    Scenario::new(
+        "request-that-is-none",
+        &["A4"],
+        "No object, a key twice, 40 lists deep, or what the Award says",
+        |scene| with(scene, requests::wrong),
+    ),
+    Scenario::new("request-out-of-bounds", &["B5"], "A request of a byte, and one that is to be continued", |scene| {
+        with(scene, requests::out_of_bounds)
+    }),
+    Scenario::new(
+        "tools",
+        &["W1", "W2", "X1"],
+        "A call of a tool: objects in their channel, counted and hashed",
+        |scene| with(scene, requests::tools),
+    ),
+    Scenario::new("resume-among-channels", &["R1", "X1"], "A cut after each piece of a call", |scene| {
+        with(scene, requests::resumed)
+    }),
+    Scenario::new("another-way-to-pay", &["S1"], "A way to pay that was not listed", |scene| {
+        with(scene, requests::another_way_to_pay)
+    }),
+    Scenario::new("voucher-unasked", &["S2"], "A voucher in an Ack, and in a Cancel, of what is not paid", |scene| {
+        with(scene, requests::voucher)
+    }),
+    Scenario::new(
+        "waits-for-a-slot",
+        &["C6", "C7"],
+        "A job for which there is no slot yet is computed when there is",
+        |scene| with(scene, streaming::waits),
+    ),
     Scenario::new("forty-streams", &["T4"], "Too many streams end none that was there", |scene| {
         with(scene, streaming::forty_streams)
     }),

@@ -4,13 +4,13 @@ use haggle_core::{
     Millis,
     wire::{
         Message,
-        message::{Award, EndReason, GoneReason, Offer},
+        message::{Award, EndReason, GoneReason, Offer, Phase},
     },
 };
 
 use super::buyer::{Answer, Buyer, PROMPT, say_award};
 use crate::{
-    line::{Line, SETTLE},
+    line::{Frame, Line, SETTLE, is_sign},
     stage::{Arrival, no_message},
     verdict::{Step, broken, demand, unplayed},
 };
@@ -87,7 +87,8 @@ pub(super) async fn out_of_place(buyer: Buyer) -> Step {
     answer.until_full().await?;
     answer.line.say(&Message::Rfq(buyer.rfq(16)));
     answer.line.over("C1", "an Rfq while an attempt runs", |_| false).await?;
-    for message in [Message::Keepalive, Message::Resumed { next: 0 }, Message::Gone(GoneReason::Unknown)] {
+    let working = Message::Working { phase: Phase::Queued, done: None, of: None, eta: None };
+    for message in [Message::Keepalive, working, Message::Resumed { next: 0 }, Message::Gone(GoneReason::Unknown)] {
         let line = buyer.line();
         line.say(&message);
         line.over("C1", "a message that only providers send", |_| false).await?;
@@ -126,6 +127,32 @@ pub(super) async fn acknowledged(buyer: Buyer) -> Step {
     line.gone("X4", GoneReason::Unknown).await
 }
 
+/// As many as it computes at once wait for an Ack, and one more waits for them.
+pub(super) async fn waits(buyer: Buyer) -> Step {
+    if buyer.slots > 4 {
+        return Err(unplayed("it computes more than 4 jobs at once; play with one of fewer slots"));
+    }
+    let mut running = Vec::new();
+    for _ in 0..buyer.slots.max(1) {
+        let mut answer = buyer.answer(LONG, 1).await?;
+        answer.until_full().await?;
+        running.push(answer);
+    }
+    let mut waiting = buyer.answer(4, 1_024).await?;
+    while let Some(arrival) = waiting.line.arrival(Millis(3_500)).await {
+        let Arrival::Frame(payload) = arrival else { return Err(no_message("C6", "patience", Some(arrival))) };
+        waiting.hear(&Frame(payload))?;
+    }
+    for answer in &mut running {
+        let line = answer.line.clone();
+        line.say(&answer.cancel_message());
+        answer.cancelled(&line).await?;
+    }
+    waiting.read_to_end().await?;
+    waiting.finish();
+    Ok(())
+}
+
 /// So many that most are reset: what runs, and a stream that was there, go on.
 pub(super) async fn forty_streams(buyer: Buyer) -> Step {
     let mut answer = buyer.answer(LONG, 2).await?;
@@ -151,7 +178,7 @@ pub(super) async fn sign_of_life(buyer: Buyer) -> Step {
     super::buyer::accepted(&line, &award, false).await?;
     while let Some(arrival) = line.arrival(Millis::from_secs(13)).await {
         let Arrival::Frame(payload) = arrival else { return Err(no_message("W6", "Keepalive", Some(arrival))) };
-        match crate::line::Frame(payload).message() {
+        match Frame(payload).message() {
             Message::Chunk { .. } => {}
             Message::End(_) => return Err(unplayed("its answer is too short for a full window")),
             _ => return Ok(()),
@@ -162,5 +189,5 @@ pub(super) async fn sign_of_life(buyer: Buyer) -> Step {
 
 /// What was written before the peer could know better.
 fn written(message: &Message<'_>) -> bool {
-    matches!(message, Message::Chunk { .. } | Message::Keepalive | Message::End(_))
+    matches!(message, Message::Chunk { .. } | Message::End(_)) || is_sign(message)
 }

@@ -4,7 +4,7 @@ use haggle_core::{
     Millis,
     wire::{
         Message,
-        message::{Accepted, GoneReason},
+        message::{Accepted, Channel, GoneReason},
     },
 };
 
@@ -60,6 +60,21 @@ pub(super) async fn cut_at_the_end(mut seller: Seller) -> Step {
     let (line, _) = resume(&seller, &deal, deal.award.epoch).await?;
     deal.moved(line);
     deal.line.say(&Message::Resumed { next: deal.next() });
+    deal.finish().await
+}
+
+/// The channel goes on where it was; the hash says so.
+pub(super) async fn among_thoughts(mut seller: Seller) -> Step {
+    let mut deal = seller.award().await?;
+    deal.accept().await?;
+    deal.tell(" hm", Some(Channel::Thought));
+    deal.acked(deal.next()).await?;
+    deal.cut();
+    let (line, _) = resume(&seller, &deal, deal.award.epoch).await?;
+    deal.moved(line);
+    deal.line.say(&Message::Resumed { next: deal.next() });
+    deal.tell(" so", Some(Channel::Thought));
+    deal.write(1);
     deal.finish().await
 }
 

@@ -1,7 +1,9 @@
 //! Scenarios that a requester answers by what it does with a job: the kit is the provider.
 
+mod channels;
 mod cutting;
 mod seller;
+mod waiting;
 mod working;
 
 use std::future::Future;
@@ -15,9 +17,10 @@ use crate::{
 };
 
 /// A prompt that is larger than what may come unasked.
-const LARGE: Needs = Needs { prompt_bytes: 40_000, ..ANY };
-const BIDS: Needs = Needs { bids: true, ..ANY };
-const ANY: Needs = Needs { prompt_bytes: 1, gives_up_after: None, bids: false };
+const LARGE: Needs = Needs { prompt_bytes: 40_000, ..Needs::ANY };
+const BIDS: Needs = Needs { bids: true, ..Needs::ANY };
+const REQUEST: Needs = Needs { request: true, two_providers: true, ..Needs::ANY };
+const TWO: Needs = Needs { two_providers: true, ..Needs::ANY };
 
 /// What a requester is asked. Each needs a job of its own ([`Scenario::needs`](crate::Needs)), and a provider that it did not
 /// meet before: what it thinks of one must not decide what it does with the next.
@@ -74,6 +77,69 @@ pub static REQUESTER: &[Scenario] = &[
     Scenario::new("keepalives", &["C2"], "Fifty are borne, a thousand are a flood", |scene| {
         with(scene, working::flood)
     }),
+    Scenario::new("works", &["C7"], "Working, one phase after the other, and tokens in the end", |scene| {
+        with(scene, waiting::works)
+    }),
+    Scenario::new("works-before-accepted", &["C1"], "Working on a job that was not accepted", |scene| {
+        with(scene, waiting::before_accepted)
+    }),
+    Scenario::new("works-among-tokens", &["C1"], "After the first token Working is a sign of life", |scene| {
+        with(scene, waiting::among_tokens)
+    }),
+    Scenario::new("works-too-often", &["C2"], "A thousand Workings are a flood", |scene| with(scene, waiting::flood)),
+    Scenario::new("thoughts", &["W2", "X1"], "Thoughts before the answer are tokens like others", |scene| {
+        with(scene, channels::thoughts)
+    }),
+    Scenario::new("every-channel", &["X1", "X2"], "From channel to channel, and filtered in the end", |scene| {
+        with(scene, channels::every)
+    }),
+    Scenario::new("channels-hash", &["X1"], "A hash of the text alone, its channels passed over", |scene| {
+        with(scene, channels::hash_of_the_text)
+    }),
+    Scenario::new("thought-for-text", &["X1"], "The same bytes in another channel are another answer", |scene| {
+        with(scene, channels::hash_of_another_channel)
+    }),
+    Scenario::new("unknown-channel", &["E3"], "A channel that there is not", |scene| {
+        with(scene, channels::unknown_channel)
+    }),
+    Scenario::new("thoughts-without-end", &["W2"], "Thoughts count among the tokens that were ordered", |scene| {
+        with(scene, channels::too_many_thoughts)
+    }),
+    Scenario::new("more-thoughts-than-tokens", &["B9"], "End tells of more thought tokens than tokens", |scene| {
+        with(scene, channels::more_thoughts_than_tokens)
+    }),
+    Scenario::new("receipt", &["S2"], "A receipt that nobody asked for is not relied on", |scene| {
+        with(scene, channels::receipt)
+    }),
+    Scenario::new("byte-order-mark", &["E3"], "U+FEFF is a character like others", |scene| {
+        with(scene, channels::byte_order_mark)
+    }),
+    Scenario::new("cut-among-thoughts", &["R1", "X1"], "A cut between two thoughts", |scene| {
+        with(scene, cutting::among_thoughts)
+    }),
+    Scenario::new("continued", &["R9"], "Another provider goes on after the text so far", |scene| {
+        with(scene, channels::continued)
+    })
+    .needs(TWO),
+    Scenario::new("thoughts-not-continued", &["R9"], "A run with thoughts is continued by nobody", |scene| {
+        with(scene, channels::not_continued)
+    })
+    .needs(TWO),
+    Scenario::new("filtered", &["X2"], "What was filtered is a complete answer", |scene| {
+        with(scene, channels::filtered)
+    })
+    .needs(TWO),
+    Scenario::new(
+        "request-not-continued",
+        &["R9", "B5"],
+        "What was begun of a request is continued by nobody",
+        |scene| with(scene, channels::request_not_continued),
+    )
+    .needs(REQUEST),
+    Scenario::new("request-with-tools", &["A13", "X2"], "A request with tools, and a call in answer", |scene| {
+        with(scene, channels::request)
+    })
+    .needs(REQUEST),
     Scenario::new("busy", &["A3"], "Decline {busy} is no fault, and its attempt is over", |scene| {
         with(scene, working::busy)
     }),
@@ -106,7 +172,7 @@ pub static REQUESTER: &[Scenario] = &[
     Scenario::new("given-up", &["K1", "K3"], "Cancel is said until it is confirmed", |scene| {
         with(scene, working::cancel)
     })
-    .needs(Needs { gives_up_after: Some(Millis::from_secs(3)), ..ANY }),
+    .needs(Needs { gives_up_after: Some(Millis::from_secs(3)), ..Needs::ANY }),
 ];
 
 /// Plays, tells, and turns down what still comes.

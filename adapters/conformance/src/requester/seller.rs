@@ -8,8 +8,8 @@ use haggle_core::{
     wire::{
         Message,
         message::{
-            Accepted, Advert, Award, Counter, Decline, DeclineReason, End, EndReason, Exactness, GoneReason,
-            ModelAdvert, Offer, Rfq,
+            Accepted, Advert, Award, Channel, Counter, Decline, DeclineReason, End, EndReason, Exactness, Features,
+            GoneReason, ModelAdvert, Offer, Rfq,
         },
     },
 };
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     line::{ANSWER, Frame, Line, SETTLE, frame},
+    run::{NO_UTF8, TEXT, number},
     scenario::Scene,
     stage::{Arrival, Stage, no_message},
     verdict::{Fault, Step, broken, demand, unplayed},
@@ -42,6 +43,8 @@ pub(super) struct Seller {
     /// Micro-units for a million tokens, read or written; 0 is free.
     price: u64,
     bids: Bids,
+    /// What its engine can do, if it takes requests.
+    features: Option<Features>,
     offers: BTreeMap<StreamId, (Offer, u32)>,
     /// Streams on which an Award was declined: its body may be on its way.
     declined: BTreeSet<StreamId>,
@@ -56,12 +59,27 @@ impl Seller {
         let model = scene.model.ok_or_else(|| unplayed("no model was named to be sold"))?;
         let (offers, stage) = (BTreeMap::new(), scene.stage);
         let declined = BTreeSet::new();
-        Ok(Self { stage, model, price: 0, bids: Bids::Lower, offers, declined, counters: 0, named: None })
+        Ok(Self {
+            stage,
+            model,
+            price: 0,
+            bids: Bids::Lower,
+            features: None,
+            offers,
+            declined,
+            counters: 0,
+            named: None,
+        })
     }
 
     /// It is not free, and answers bids.
     pub(super) fn haggling(self, bids: Bids) -> Self {
         Self { price: 1_000_000, bids, ..self }
+    }
+
+    /// It takes requests, and tells more of itself than this version knows.
+    pub(super) fn able(self, features: Features) -> Self {
+        Self { features: Some(features), ..self }
     }
 
     fn advert(&self) -> Message<'static> {
@@ -75,9 +93,9 @@ impl Seller {
             eta: Millis(100),
             can_continue: true,
             exactness: Exactness::default(),
-            features: None,
-            longest: None,
-            price_part: None,
+            features: self.features,
+            longest: self.features.map(|_| 1 << 16),
+            price_part: self.features.map(|_| 0),
         };
         Message::Advert(Advert { models: vec![model], slots: 1, free: 1, queued: 0, methods: None })
     }
@@ -231,8 +249,10 @@ pub(super) struct Deal {
     pub(super) line: Line,
     pub(super) award: Award,
     terms: [u8; 32],
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
+    /// What is hashed of the run.
     text: Vec<u8>,
+    channel: u8,
     next: u64,
     acked: u64,
 }
@@ -240,7 +260,7 @@ pub(super) struct Deal {
 impl Deal {
     fn new(line: Line, award: Award, payload: &[u8]) -> Self {
         let (next, terms) = (award.prefix_tokens, Sha256::digest(payload).into());
-        Self { line, award, terms, body: Vec::new(), text: Vec::new(), next, acked: next }
+        Self { line, award, terms, body: Vec::new(), text: Vec::new(), channel: TEXT, next, acked: next }
     }
 
     pub(super) fn accepted(&self) -> Accepted {
@@ -288,10 +308,25 @@ impl Deal {
     /// The next chunk, of one token.
     pub(super) fn chunk(&mut self) -> Vec<u8> {
         let text = format!(" w{}", self.next);
-        let chunk = frame(&Message::Chunk { seq: self.next, n: 1, text: &text, ids: None, channel: None });
+        self.piece(&text, None)
+    }
+
+    /// The next chunk, of one token in a channel.
+    pub(super) fn piece(&mut self, text: &str, channel: Option<Channel>) -> Vec<u8> {
+        let chunk = frame(&Message::Chunk { seq: self.next, n: 1, text, ids: None, channel });
         self.next += 1;
+        if number(channel) != self.channel {
+            self.channel = number(channel);
+            self.text.extend([NO_UTF8, self.channel]);
+        }
         self.text.extend_from_slice(text.as_bytes());
         chunk
+    }
+
+    /// Writes a token in a channel.
+    pub(super) fn tell(&mut self, text: &str, channel: Option<Channel>) {
+        let chunk = self.piece(text, channel);
+        self.line.send(&chunk);
     }
 
     /// Writes some tokens.
@@ -330,9 +365,33 @@ impl Deal {
         self.received().await
     }
 
+    /// Writes an End, and hears that it was received.
+    pub(super) async fn finish_with(&mut self, end: End) -> Step {
+        self.line.say(&Message::End(end));
+        self.received_by("X1").await
+    }
+
+    /// The requester has seen nothing wrong: for a moment the stream is still there.
+    pub(super) async fn lives(&mut self, rule: &'static str, after: &str) -> Step {
+        match self.line.arrival(SETTLE).await {
+            None => Ok(()),
+            Some(Arrival::Frame(payload))
+                if matches!(Frame(payload.clone()).message(), Message::Ack { end: false, .. }) =>
+            {
+                Ok(())
+            }
+            other => Err(no_message(rule, &format!("its patience after {after}"), other)),
+        }
+    }
+
     pub(super) async fn received(&mut self) -> Step {
+        self.received_by("X3").await
+    }
+
+    /// The same, where it is by another rule that an End may be taken for a wrong one.
+    pub(super) async fn received_by(&mut self, rule: &'static str) -> Step {
         loop {
-            if self.ack("X3", "Ack {end}").await? {
+            if self.ack(rule, "Ack {end}").await? {
                 let next = self.acked;
                 demand("X3", next == self.next, || format!("Ack {{end}} with next {next}, not {}", self.next))?;
                 self.line.close();

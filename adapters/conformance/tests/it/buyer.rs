@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use haggle_conformance::{Play, Scenario, Setting, Verdict};
 use haggle_core::{
-    Event, Input, Instant, JobSpec, Limits, Machine, Model, Output, PeerId, Policy, Requester, StreamId, spec::Haggle,
-    wire::Prompt,
+    Event, Input, Instant, JobSpec, Limits, Machine, Model, Output, PeerId, Policy, Requester, StreamId,
+    spec::Haggle,
+    wire::{Prompt, message::Features},
 };
 
 use crate::mistake::{Frames, Mistake, Notes, framed, payloads};
+
+const REQUEST: &str = r#"{"messages":[{"role":"user","content":"Paris?"}],"tools":[]}"#;
 
 struct World {
     requester: Requester,
@@ -38,6 +41,13 @@ pub(crate) fn play(scenario: &Scenario, mistake: Mistake) -> Verdict {
     let prompt = "Once ".repeat(1 + scenario.needs.prompt_bytes / 5);
     let mut spec = JobSpec { deadline: scenario.needs.gives_up_after, ..JobSpec::new(model, Prompt::Raw(prompt), 16) };
     spec.criteria.only = vec![peer];
+    if scenario.needs.two_providers {
+        spec.criteria.only.push(PeerId::new(b"other").unwrap());
+    }
+    if scenario.needs.request {
+        spec.prompt = Prompt::Request(REQUEST.into());
+        spec.criteria.require = Some(Features::TOOLS);
+    }
     if scenario.needs.bids {
         (spec.budget, spec.haggle) = (Some(1_000_000), Haggle::Bid(800));
     }

@@ -7,6 +7,7 @@ mod buying;
 mod labels;
 mod mistake;
 mod mistakes;
+mod newer_mistakes;
 mod seller;
 mod sellers_mistakes;
 mod selling;

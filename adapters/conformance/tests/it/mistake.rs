@@ -23,6 +23,8 @@ pub(crate) struct Mistake {
     pub(crate) stays: bool,
     /// Whether every peer is taken for the same.
     pub(crate) knows_no_peers: bool,
+    /// Whether its engine reads of a request what it likes.
+    pub(crate) takes_any_request: bool,
     /// Bounds that are others than the protocol's.
     pub(crate) limits: fn(&mut Limits),
 }
@@ -36,6 +38,7 @@ impl Mistake {
         takes: |_, _, bytes| bytes.to_vec(),
         stays: false,
         knows_no_peers: false,
+        takes_any_request: false,
         limits: |_| {},
     };
 }

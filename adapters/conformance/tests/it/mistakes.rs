@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use haggle_conformance::{Broken, PROVIDER, REQUESTER, Scenario, Verdict};
 
-use crate::{buyer, buyers_mistakes::BUYERS, mistake::Mistake, seller, sellers_mistakes::SELLERS};
+use crate::{buyer, buyers_mistakes, mistake::Mistake, newer_mistakes, seller, sellers_mistakes};
 
 type Player = fn(&Scenario, Mistake) -> Verdict;
 
 #[test]
 fn a_providers_mistakes_are_named() {
-    named(PROVIDER, seller::play, SELLERS);
+    named(PROVIDER, seller::play, &[sellers_mistakes::SELLERS, newer_mistakes::SELLERS].concat());
 }
 
 #[test]
 fn a_requesters_mistakes_are_named() {
-    named(REQUESTER, buyer::play, BUYERS);
+    named(REQUESTER, buyer::play, &[buyers_mistakes::BUYERS, newer_mistakes::BUYERS].concat());
 }
 
 fn named(scenarios: &[Scenario], play: Player, mistakes: &[Mistake]) {

@@ -7,7 +7,10 @@ use haggle_core::{
     AttemptId, Input, Instant, Limits, Machine, Millis, Model, Output, PeerId, Provider, ProviderEvent, Refusal,
     StreamId,
     provider::{Piece, Service, Serving},
-    wire::message::{EndReason, Exactness, ModelAdvert},
+    wire::{
+        Prompt,
+        message::{Channel, EndReason, Exactness, Features, ModelAdvert, Phase},
+    },
 };
 
 use crate::mistake::{Frames, Mistake, Notes, framed, payloads};
@@ -23,7 +26,7 @@ pub(crate) fn advert() -> ModelAdvert {
         eta: Millis(100),
         can_continue: true,
         exactness: Exactness::default(),
-        features: None,
+        features: Some(Features::TOOLS),
         longest: None,
         price_part: None,
     }
@@ -35,6 +38,42 @@ struct Running {
     max_tokens: u64,
     window: u32,
     is_blocked: bool,
+    asked: Asked,
+}
+
+/// What an engine is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Text,
+    /// A call of a tool, after a thought.
+    Call,
+    /// Nothing that it could.
+    Nonsense,
+}
+
+/// What a call looks like, piece by piece.
+const CALL: [(&str, Channel); 5] = [
+    (" so", Channel::Thought),
+    (" then", Channel::Thought),
+    (r#"{"index":0,"id":"a","name":"weather","arguments":""}"#, Channel::ToolCall),
+    (r#"{"index":0,"arguments":"{\"city\":"}"#, Channel::ToolCall),
+    (r#"{"index":0,"arguments":"\"Paris\"}"}"#, Channel::ToolCall),
+];
+
+/// What the Award says already.
+const SAID: [&str; 4] = ["model", "stream", "max_tokens", "seed"];
+
+fn asked(prompt: &Prompt, takes_any: bool) -> Asked {
+    let Prompt::Request(json) = prompt else { return Asked::Text };
+    let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(json) else { return Asked::Nonsense };
+    // No key twice, and not deep: neither is in what is written anew.
+    let is_plain = serde_json::to_string(&fields).unwrap().len() == json.len() && !json.contains("[[[[");
+    match fields {
+        _ if takes_any => Asked::Text,
+        fields if !is_plain || SAID.iter().any(|said| fields.contains_key(*said)) => Asked::Nonsense,
+        fields if fields.contains_key("tools") => Asked::Call,
+        _ => Asked::Text,
+    }
 }
 
 struct World {
@@ -146,7 +185,10 @@ impl World {
                 Output::Event(ProviderEvent::Start { attempt, work }) => {
                     let (max_tokens, window) = (work.max_tokens, work.window_tokens);
                     let first = work.prefix_tokens;
-                    self.jobs.insert(attempt, Running { written: 0, first, max_tokens, window, is_blocked: false });
+                    let asked = asked(&work.prompt, self.mistake.takes_any_request);
+                    self.provider.working(self.now, attempt, Phase::Reading);
+                    self.jobs
+                        .insert(attempt, Running { written: 0, first, max_tokens, window, is_blocked: false, asked });
                 }
                 Output::Event(ProviderEvent::Stop { attempt }) => drop(self.jobs.remove(&attempt)),
                 Output::Event(ProviderEvent::Room { attempt, .. }) => {
@@ -168,17 +210,12 @@ impl World {
                 continue;
             }
             worked = true;
-            let left = job.max_tokens - job.written;
-            if left == 0 {
-                self.provider.finish(self.now, *attempt, EndReason::Length).unwrap();
+            let Some((n, text, channel)) = job.next() else {
+                self.provider.finish(self.now, *attempt, job.ends()).unwrap();
                 job.is_blocked = true;
                 continue;
-            }
-            // Some pieces have two tokens, so that not every token is where a chunk begins.
-            let seq = job.first + job.written;
-            let n = if job.window >= 4 && left >= 2 && job.written % 3 == 1 { 2 } else { 1 };
-            let text = format!(" w{seq}");
-            match self.provider.push(self.now, *attempt, Piece { n, text: &text, ids: None, channel: None }) {
+            };
+            match self.provider.push(self.now, *attempt, Piece { n, text: &text, ids: None, channel }) {
                 Ok(_) => job.written += u64::from(n),
                 Err(Refusal::NoRoom) => job.is_blocked = true,
                 Err(refusal) => panic!("{refusal:?}"),
@@ -192,5 +229,33 @@ impl World {
         self.now = self.now.max(due.expect("somebody waits for something"));
         self.provider.handle_input(self.now, Input::Timeout);
         play.handle_input(self.now, Input::Timeout);
+    }
+}
+
+impl Running {
+    /// The next piece: its tokens, its text, its channel.
+    fn next(&self) -> Option<(u32, String, Option<Channel>)> {
+        let left = self.max_tokens - self.written;
+        match self.asked {
+            Asked::Nonsense => None,
+            Asked::Call => {
+                let (text, channel) = CALL.get(usize::try_from(self.written).unwrap())?;
+                (left > 0).then(|| (1, (*text).to_owned(), Some(*channel)))
+            }
+            // Some pieces have two tokens, so that not every token is where a chunk begins.
+            Asked::Text => {
+                let seq = self.first + self.written;
+                let n = if self.window >= 4 && left >= 2 && self.written % 3 == 1 { 2 } else { 1 };
+                (left > 0).then(|| (n, format!(" w{seq}"), None))
+            }
+        }
+    }
+
+    fn ends(&self) -> EndReason {
+        match self.asked {
+            Asked::Nonsense => EndReason::BadRequest,
+            Asked::Call if self.written == CALL.len() as u64 => EndReason::ToolCalls,
+            _ => EndReason::Length,
+        }
     }
 }

@@ -203,7 +203,7 @@ fn no_offer(notes: &mut Notes, stream: StreamId, payload: &[u8]) -> Payloads {
 }
 
 /// The terms of the Award as it came, not as it was understood.
-fn own_terms(notes: &mut Notes, stream: StreamId, payload: &[u8]) -> Payloads {
+pub(crate) fn own_terms(notes: &mut Notes, stream: StreamId, payload: &[u8]) -> Payloads {
     let award = notes.kept.get(&stream).cloned().unwrap_or_default();
     edit(payload, |message| {
         if let (Message::Accepted(accepted), Message::Award(asked)) = (message, read(&award)) {
@@ -256,7 +256,7 @@ fn no_body_after_decline(notes: &mut Notes, stream: StreamId, payload: &[u8]) ->
     if is_stray { vec![b"\xff".to_vec()] } else { same(payload) }
 }
 
-fn notes_award(notes: &mut Notes, stream: StreamId, payload: &[u8]) -> Payloads {
+pub(crate) fn notes_award(notes: &mut Notes, stream: StreamId, payload: &[u8]) -> Payloads {
     if matches!(read(payload), Message::Award(_)) {
         notes.kept.insert(stream, payload.to_vec());
     }
