@@ -1,6 +1,6 @@
 //! What a gateway is told at its start.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use haggle::{core::money::Amount, libp2p::PeerId};
 
@@ -28,6 +28,35 @@ pub struct Config {
     pub max_connections: usize,
     /// Jobs at once; further ones are refused with 429.
     pub max_jobs: usize,
+    /// How long a client is waited for.
+    pub patience: Patience,
+}
+
+/// How long a client is waited for that sends or reads too little. None of it counts while it waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A head that was begun is complete by then; else 408, and the connection is closed.
+    pub head: Duration,
+    /// Nothing of a body comes for so long; else 408.
+    pub body_gap: Duration,
+    /// A body is complete by then, however steadily it drips; else 408.
+    pub body: Duration,
+    /// A connection on which nobody asks anything is kept so long.
+    pub idle: Duration,
+    /// A client that reads nothing of what it asked for is left after so long, and its job cancelled.
+    pub unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            head: Duration::from_secs(10),
+            body_gap: Duration::from_secs(15),
+            body: Duration::from_secs(300),
+            idle: Duration::from_secs(60),
+            unread: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for Config {
@@ -43,6 +72,7 @@ impl Default for Config {
             bootstrap: Vec::new(),
             max_connections: 1_024,
             max_jobs: 256,
+            patience: Patience::default(),
         }
     }
 }

@@ -1,33 +1,34 @@
 //! A connection as hyper reads and writes it, with the patience that a client is given.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::FutureExt;
 use futures_timer::Delay;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::{
+    StatusCode,
+    rt::{Read, ReadBufCursor, Write},
+};
 
-use crate::runtime::Socket;
+use crate::{
+    config::Patience,
+    errors::Refused,
+    heads::{self, Fault, Heads},
+    runtime::Socket,
+};
 
 /// Bytes of a request's head, at most.
 pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// Lines of a request's head, at most.
 pub(crate) const MAX_LINES: usize = 100;
-/// A head that was begun is complete by then.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// A connection on which nobody asks anything is kept so long.
-const IDLE_PATIENCE: Duration = Duration::from_secs(60);
-/// A client that reads nothing of what it asked for is left.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
@@ -36,15 +37,23 @@ const BUSY: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     phase: AtomicU8,
-    /// The head that came last says in two ways how long its body is.
-    is_ambiguous: AtomicBool,
+    /// What is wrong with each head that came whole and was not taken yet.
+    heads: Mutex<VecDeque<Option<Fault>>>,
 }
 
 impl Pace {
-    /// A request is there. It is over when the value is dropped. True if its head is ambiguous.
-    pub(crate) fn begin(self: &Arc<Self>) -> (Busy, bool) {
+    /// A request is there. It is over when the value is dropped. What is wrong with its head.
+    pub(crate) fn begin(self: &Arc<Self>) -> (Busy, Option<Fault>) {
         self.phase.store(BUSY, Ordering::Relaxed);
-        (Busy(self.clone()), self.is_ambiguous.swap(false, Ordering::Relaxed))
+        (Busy(self.clone()), self.heads().pop_front().flatten())
+    }
+
+    fn heads(&self) -> MutexGuard<'_, VecDeque<Option<Fault>>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == BUSY
     }
 }
 
@@ -62,16 +71,20 @@ impl Drop for Busy {
 pub(crate) struct Connection<S> {
     socket: S,
     pace: Arc<Pace>,
+    patience: Patience,
     buffer: Box<[u8]>,
-    head: Vec<u8>,
+    heads: Heads,
     reading: Option<(u8, Delay)>,
     writing: Option<Delay>,
+    /// What is sent in place of hyper's bare status, and how much of it is.
+    instead: Option<(Vec<u8>, usize)>,
 }
 
 impl<S: Socket> Connection<S> {
-    pub(crate) fn new(socket: S, pace: Arc<Pace>) -> Self {
+    pub(crate) fn new(socket: S, pace: Arc<Pace>, patience: Patience) -> Self {
         let buffer = vec![0; 16 << 10].into();
-        Connection { socket, pace, buffer, head: Vec::new(), reading: None, writing: None }
+        let (reading, writing, instead) = (None, None, None);
+        Connection { socket, pace, patience, buffer, heads: Heads::default(), reading, writing, instead }
     }
 
     /// Whether the client has been waited for long enough.
@@ -82,45 +95,62 @@ impl<S: Socket> Connection<S> {
                 self.reading = None;
                 return Poll::Pending;
             }
-            HEAD => HEAD_PATIENCE,
-            _ => IDLE_PATIENCE,
+            HEAD => self.patience.head,
+            _ => self.patience.idle,
         };
         let (_, timer) = match &mut self.reading {
             Some(running) if running.0 == phase => running,
             other => other.insert((phase, Delay::new(patience))),
         };
         ready!(timer.poll_unpin(cx));
+        if phase == HEAD && self.writing.is_none() {
+            let text = format!("the head of the request did not come within {} seconds", patience.as_secs_f32());
+            let refused = Refused::new(StatusCode::REQUEST_TIMEOUT, "head_timeout", text);
+            // It has room for this, or the client reads nothing.
+            let _ = self.socket.poll_write(cx, &refused.on_the_wire());
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Looks at a head as it comes. hyper takes one of two lengths and forgets that there were two, which may be how a request is
-    /// smuggled past whoever took the other.
     fn look_at(&mut self, n: usize) {
-        if self.pace.phase.load(Ordering::Relaxed) == BUSY {
-            return;
-        }
-        if self.pace.phase.swap(HEAD, Ordering::Relaxed) != HEAD {
-            self.head.clear();
-        }
-        let room = MAX_HEAD.saturating_sub(self.head.len()).min(n);
-        let looked_at = self.head.len().saturating_sub(3);
-        self.head.extend_from_slice(&self.buffer[..room]);
-        if let Some(end) = self.head[looked_at..].windows(4).position(|four| four == b"\r\n\r\n") {
-            self.pace.is_ambiguous.store(is_ambiguous(&self.head[..looked_at + end]), Ordering::Relaxed);
-            self.head = Vec::new();
+        let mut heads = self.pace.heads();
+        self.heads.look_at(&self.buffer[..n], |fault| heads.push_back(fault));
+        if self.heads.is_open() && !self.pace.is_busy() {
+            self.pace.phase.store(HEAD, Ordering::Relaxed);
         }
     }
-}
 
-fn is_ambiguous(head: &[u8]) -> bool {
-    let names = |name: &str| {
-        let named = move |line: &&[u8]| {
-            line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
-                && line[name.len()..].trim_ascii_start().starts_with(b":")
-        };
-        head.split(|byte| *byte == b'\n').filter(named).count()
-    };
-    names("transfer-encoding") > 0 && names("content-length") > 0
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.socket.poll_write(cx, bytes) {
+            Poll::Pending => {
+                let unread = self.patience.unread;
+                let timer = self.writing.get_or_insert_with(|| Delay::new(unread));
+                ready!(timer.poll_unpin(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            written => {
+                self.writing = None;
+                written
+            }
+        }
+    }
+
+    /// Sends what stands for `n` bytes of hyper's.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<usize>> {
+        while let Some((text, mut sent)) = self.instead.take() {
+            let written = self.poll_send(cx, &text[sent..]);
+            if let Poll::Ready(Ok(more)) = written {
+                sent += more;
+            }
+            if sent < text.len() {
+                self.instead = Some((text, sent));
+            }
+            if ready!(written)? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(n))
+    }
 }
 
 impl<S: Socket> Read for Connection<S> {
@@ -142,17 +172,14 @@ impl<S: Socket> Read for Connection<S> {
 impl<S: Socket> Write for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        match this.socket.poll_write(cx, bytes) {
-            Poll::Pending => {
-                let timer = this.writing.get_or_insert_with(|| Delay::new(WRITE_PATIENCE));
-                ready!(timer.poll_unpin(cx));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            written => {
-                this.writing = None;
-                written
+        if this.instead.is_none() && !this.pace.is_busy() {
+            match heads::unread(bytes) {
+                Some((0, refused)) => this.instead = Some((refused.on_the_wire(), 0)),
+                Some((at, _)) => return this.poll_send(cx, &bytes[..at]),
+                None => {}
             }
         }
+        if this.instead.is_some() { this.poll_instead(cx, bytes.len()) } else { this.poll_send(cx, bytes) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -162,26 +189,5 @@ impl<S: Socket> Write for Connection<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_lengths_are_seen_however_they_are_written() {
-        for head in [
-            "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
-            "POST / HTTP/1.1\r\ntransfer-encoding : chunked\r\nCONTENT-LENGTH:5",
-        ] {
-            assert!(is_ambiguous(head.as_bytes()), "{head:?}");
-        }
-        for head in [
-            "POST / HTTP/1.1\r\nContent-Length: 5",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Content-Length: 5",
-        ] {
-            assert!(!is_ambiguous(head.as_bytes()), "{head:?}");
-        }
     }
 }

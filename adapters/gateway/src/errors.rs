@@ -118,6 +118,7 @@ impl Refused {
     }
 
     pub(crate) fn response(&self) -> Response<Body> {
+        self.log();
         let mut response = json_response(self.status, &self.envelope());
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after {
@@ -138,6 +139,24 @@ impl Refused {
         response
     }
 
+    /// The whole answer, where no server is there to write it; the connection is closed behind it.
+    pub(crate) fn on_the_wire(&self) -> Vec<u8> {
+        self.log();
+        let (body, id) = (self.envelope().to_string(), request_id());
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-request-id: {id}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            self.status,
+            body.len()
+        )
+        .into()
+    }
+
+    /// Without the message: it may quote what the client sent.
+    fn log(&self) {
+        tracing::debug!(status = self.status.as_u16(), code = self.code, "a request was refused");
+    }
+
     /// The names that OpenAI gives to kinds of errors.
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
@@ -150,6 +169,11 @@ impl Refused {
             _ => "invalid_request_error",
         }
     }
+}
+
+/// A name for a request, by which its client can speak of it.
+pub(crate) fn request_id() -> String {
+    format!("req_{:016x}", crate::order::fresh())
 }
 
 #[cfg(test)]

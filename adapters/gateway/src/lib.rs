@@ -29,7 +29,8 @@
 //!   event in its stream.
 //! - A client that goes away cancels its job.
 //! - Nobody but the owner spends: without a key only this machine is listened to, and no page of another origin.
-//! - Everything is bounded: heads of 64 KiB and 100 lines in 10 s, bodies of 4 MiB with a byte every 15 s, connections and jobs.
+//! - Everything is bounded: heads of 64 KiB and 100 lines in 10 s, bodies of 4 MiB with a byte every 15 s in 300 s, connections and
+//!   jobs.
 
 mod bill;
 mod body;
@@ -44,6 +45,7 @@ mod errors;
 mod failure;
 mod fields;
 mod gateway;
+mod heads;
 mod intake;
 mod jobs;
 mod messages;
@@ -62,5 +64,5 @@ mod shop;
 mod stream;
 mod units;
 
-pub use config::{Config, Key, StartError};
+pub use config::{Config, Key, Patience, StartError};
 pub use gateway::Gateway;

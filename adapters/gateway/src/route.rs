@@ -6,15 +6,17 @@ use haggle::{Model, Receipt};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING},
+    header::{HeaderName, HeaderValue},
 };
 use serde_json::{Value, json};
 
 use crate::{
     body::{Body, json_response, text_response},
     catalog, chat, completions,
-    errors::Refused,
-    failure, intake,
+    errors::{self, Refused},
+    failure,
+    heads::Fault,
+    intake,
     order::Order,
     owner,
     purchase::Purchase,
@@ -24,28 +26,24 @@ use crate::{
 };
 
 /// Answers a request. Every answer has an id, and an envelope if it is an error.
-pub(crate) async fn answer(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool) -> Response<Body> {
-    let (mut response, page) = match shop.owner.whence(request.headers(), request.uri()) {
-        Err(refused) => (refused.response(), None),
-        Ok(page) => (checked(shop, request, is_ambiguous).await.unwrap_or_else(|refused| refused.response()), page),
+pub(crate) async fn answer(shop: Arc<Shop>, request: Request<Incoming>, fault: Option<Fault>) -> Response<Body> {
+    let (mut response, page) = match (fault, shop.owner.whence(request.headers(), request.uri())) {
+        (Some(fault), _) => (fault.refused().response(), None),
+        (None, Err(refused)) => (refused.response(), None),
+        (None, Ok(page)) => (checked(shop, request).await.unwrap_or_else(|refused| refused.response()), page),
     };
     let headers = response.headers_mut();
     if let Some(page) = page {
         owner::let_read(headers, page);
     }
-    let id = format!("req_{:016x}", crate::order::fresh());
-    if let Ok(id) = HeaderValue::try_from(id) {
+    if let Ok(id) = HeaderValue::try_from(errors::request_id()) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     response
 }
 
-async fn checked(shop: Arc<Shop>, request: Request<Incoming>, is_ambiguous: bool) -> Result<Response<Body>, Refused> {
+async fn checked(shop: Arc<Shop>, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
     let (method, headers) = (request.method(), request.headers());
-    if is_ambiguous || (headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)) {
-        let text = "a body has one length: Content-Length or Transfer-Encoding";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "ambiguous_length", text).closing());
-    }
     if let Some(told) = owner::preflight(method, headers) {
         return Ok(told);
     }
@@ -75,7 +73,7 @@ async fn order(shop: Arc<Shop>, request: Request<Incoming>, owner: Option<usize>
         shop.metrics.retried();
     }
     let key = repeats::key(&head.headers)?;
-    let bytes = intake::read(body).await?;
+    let bytes = intake::read(body, &shop.config.patience).await?;
     let Some(key) = key else { return buy(shop, head.uri.path(), &head.headers, &bytes, owner).await };
     let (buyer, digest) = (shop.clone(), repeats::digest(head.uri.path(), &bytes));
     let answer = async move {

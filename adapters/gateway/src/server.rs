@@ -66,12 +66,12 @@ pub(crate) async fn accept<R: Sockets>(
 async fn serve<R: Sockets>(shop: Arc<Shop>, socket: <R::Listener as Accept>::Socket) {
     let pace = Arc::new(Pace::default());
     let stopping = shop.stopping.clone();
-    let connection = Connection::new(socket, pace.clone());
+    let connection = Connection::new(socket, pace.clone(), shop.config.patience);
     let service = service_fn(move |request| {
-        let (shop, (busy, is_ambiguous)) = (shop.clone(), pace.begin());
+        let (shop, (busy, fault)) = (shop.clone(), pace.begin());
         let closes = request.headers().contains_key(TRANSFER_ENCODING) || request.version() == Version::HTTP_10;
         async move {
-            let mut response = route::answer(shop, request, is_ambiguous).await;
+            let mut response = route::answer(shop, request, fault).await;
             if closes {
                 // What could be hidden behind a body without a length is not looked at.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -71,6 +71,19 @@ impl Client {
         let _ = self.stream.get_mut().write_all(bytes.as_ref());
     }
 
+    /// Sends something again and again until it is answered, or taken no more.
+    pub(crate) fn drip(&mut self, bytes: &[u8]) {
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a socket");
+        while stream.write_all(bytes).is_ok() && stream.peek(&mut [0]).is_err() {}
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    }
+
+    /// Sends as long as it is taken, at most so often. How often it was.
+    pub(crate) fn pour(&mut self, bytes: &[u8], most: usize) -> usize {
+        (0..most).take_while(|_| self.stream.get_mut().write_all(bytes).is_ok()).count()
+    }
+
     pub(crate) fn shut(&mut self) {
         let _ = self.stream.get_ref().shutdown(Shutdown::Write);
     }
@@ -128,6 +141,11 @@ impl Client {
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         };
         is_over && rest.is_empty()
+    }
+
+    /// Whether there comes any answer at all, and not the connection's end.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        self.stream.fill_buf().is_ok_and(|bytes| !bytes.is_empty())
     }
 
     pub(crate) fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {

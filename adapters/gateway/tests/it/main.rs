@@ -6,6 +6,8 @@ mod answers;
 mod budgets;
 mod channels;
 mod client;
+mod hostile;
+mod logs;
 mod market;
 mod owner;
 mod refusals;
