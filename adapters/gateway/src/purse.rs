@@ -55,7 +55,10 @@ pub(crate) struct Reservation {
 
 impl Purse {
     pub(crate) fn open(config: &Config) -> io::Result<Self> {
-        let day = today();
+        Self::open_on(config, today())
+    }
+
+    fn open_on(config: &Config, day: u64) -> io::Result<Self> {
         let (book, spent) = match &config.spent {
             Some(path) => Book::open(PathBuf::from(path), day).map(|(book, spent)| (Some(book), spent))?,
             None => (None, Spent::default()),
@@ -89,7 +92,7 @@ impl Purse {
     ) -> Result<Reservation, Refused> {
         let mut patience = Delay::new(PATIENCE).fuse();
         loop {
-            let waiter = match self.try_reserve(owner, needed, wanted)? {
+            let waiter = match self.try_reserve(owner, needed, wanted, today())? {
                 Ok(reservation) => return Ok(reservation),
                 Err(waiter) => waiter,
             };
@@ -105,9 +108,10 @@ impl Purse {
         owner: Option<usize>,
         needed: Amount,
         wanted: Amount,
+        day: u64,
     ) -> Result<Result<Reservation, oneshot::Receiver<()>>, Refused> {
         let mut state = self.lock();
-        state.turn(self, today()).map_err(|error| unwritable(&error))?;
+        state.turn(self, day).map_err(|error| unwritable(&error))?;
         let (room, hope) = state.room(owner);
         if room < needed.into() {
             if hope < needed.into() {
@@ -208,6 +212,9 @@ fn unwritable(error: &io::Error) -> Refused {
     let text = "what is spent cannot be written down on the gateway's disk, so nothing is bought";
     Refused::new(StatusCode::SERVICE_UNAVAILABLE, "book_unwritable", text).retry_after(Duration::from_secs(60))
 }
+
+#[cfg(test)]
+mod races;
 
 #[cfg(test)]
 mod tests {
