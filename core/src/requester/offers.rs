@@ -31,12 +31,17 @@ impl Job {
         Next::Stay
     }
 
-    /// Enough time was given to offers: who has not answered is late.
+    /// Enough time was given to offers: who has not answered is late. Who is late only because somebody else was quick may be
+    /// asked again if that one fails.
     pub(super) fn on_offer_window(&mut self, cx: &mut Context) -> Next {
+        let acceptable = !self.acceptable(cx).is_empty();
         let late: Vec<PeerId> =
             self.negotiations.iter().filter(|(_, negotiation)| negotiation.is_open()).map(|(peer, _)| *peer).collect();
         for peer in late {
             self.turn_down(cx, peer, ReleaseReason::Late, PassedOver::Late);
+            if acceptable {
+                self.forget_negotiation(cx, peer);
+            }
         }
         Next::Choose
     }

@@ -7,11 +7,16 @@ use haggle_core::{
     spec::{Choose, Haggle},
     wire::{
         Message, Prompt,
-        message::{Counter, Decline, DeclineReason, Offer, Rfq},
+        message::{Counter, Decline, DeclineReason, EndReason, Offer, ReleaseReason, Rfq},
     },
 };
 
-use super::{PRICE_OUT, advert, award, buyer::Buyer, peer};
+use super::{
+    PRICE_OUT, advert, award,
+    buyer::{Buyer, accepted},
+    giving_up::end,
+    peer,
+};
 
 /// A job that haggles, and was answered nothing yet.
 fn asking() -> (Buyer, haggle_core::StreamId, Rfq) {
@@ -171,4 +176,23 @@ fn a_hint_is_asked_and_not_believed() {
     buyer.hears(stream, &Message::Advert(advert));
     let next = buyer.newest("stranger");
     assert!(matches!(buyer.said(next)[..], [Message::Award(_), ..] | [Message::Rfq(_)]));
+}
+
+/// Who is late with an offer because another one was quick is out of this choice, not of the job: it goes on if that one fails.
+#[test]
+fn who_is_late_may_go_on_when_the_quick_one_fails() {
+    let mut buyer = Buyer::new();
+    ["quick", "slow"].iter().for_each(|name| buyer.knows(name, advert()));
+    buyer.submit(&["quick", "slow"], |spec| spec.haggle = Haggle::Offers);
+    let stream = buyer.newest("quick");
+    buyer.quotes(stream, award().tariff);
+    assert!(!buyer.is_awarded("quick"), "the other one has half a second");
+    buyer.wait(Millis(500));
+    let award = buyer.award(stream);
+    let said = buyer.said(buyer.newest("slow"));
+    assert!(matches!(said[..], [Message::Rfq(_), Message::Release(ReleaseReason::Late)]), "{said:?}");
+    buyer.hears(stream, &Message::Accepted(accepted(&award)));
+    buyer.hears(stream, &end(EndReason::Engine, ""));
+    buyer.wait(Millis::from_secs(5));
+    assert!(buyer.is_asked("slow"));
 }

@@ -17,7 +17,7 @@ use super::{
     sha256,
 };
 
-fn end(reason: EndReason, text: &str) -> Message<'static> {
+pub(super) fn end(reason: EndReason, text: &str) -> Message<'static> {
     let tokens = text.split_terminator(' ').skip(1).count() as u64;
     Message::End(End {
         reason,
