@@ -213,6 +213,12 @@ impl Pipe {
     }
 }
 
+/// A stream's first so many bytes may arrive one by one: more than an honest job's. Who floods a stream is not to make a world
+/// of a million events.
+const FINE: u64 = 4 * 1024;
+/// The least mean length of the pieces of what comes after.
+const COARSE: u64 = 512;
+
 /// Where the bytes of a stream are cut into pieces. It depends on their place in the stream alone: how they were put
 /// together before changes nothing. Each run of `mean` bytes has one cut, at a place drawn for it.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +236,7 @@ impl Cuts {
         if mean == 0 {
             return None;
         }
+        let mean = if place < FINE { mean } else { mean.max(COARSE) };
         let in_run =
             |run: u64| run * mean + 1 + dice::below(self.seed, self.stream, self.key.wrapping_shl(40) ^ run, mean);
         let run = place / mean;
@@ -385,9 +392,11 @@ mod tests {
         };
         assert_eq!(all(1, 200), (1..200).collect::<Vec<u64>>());
         assert_eq!(all(0, 200), []);
-        let places = all(8, 8001);
-        assert_eq!(places.len(), 1000);
+        let places = all(8, 4001);
+        assert_eq!(places.len(), 500);
         assert!(places.iter().enumerate().all(|(run, cut)| (cut - 1) / 8 == run as u64), "{places:?}");
         assert!(places.windows(2).any(|pair| pair[1] - pair[0] != 8));
+        let flood = all(1, 1024 * 1024).len() as u64;
+        assert!(flood < FINE + 1024 * 1024 / COARSE, "{flood} pieces");
     }
 }
