@@ -158,7 +158,7 @@ fn a_body_goes_out_under_credit() {
         })
     };
     assert_eq!(sent(&buyer), 32_768);
-    let accepted = super::buyer::accepted(&buyer.award(stream));
+    let accepted = accepted(&buyer.award(stream));
     buyer.hears(stream, &Message::Accepted(accepted));
     assert_eq!(sent(&buyer), 100_000);
 }
