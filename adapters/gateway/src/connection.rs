@@ -25,10 +25,6 @@ use crate::{
     runtime::Socket,
 };
 
-/// Bytes of a request's head, at most.
-pub(crate) const MAX_HEAD: usize = 64 << 10;
-/// Lines of a request's head, at most.
-pub(crate) const MAX_LINES: usize = 100;
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;

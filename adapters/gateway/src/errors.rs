@@ -8,7 +8,10 @@ use hyper::{
 };
 use serde_json::{Value, json};
 
-use crate::body::{Body, json_response};
+use crate::{
+    body::{Body, json_response},
+    fresh,
+};
 
 /// Told to clients that read it: do not try again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -142,7 +145,7 @@ impl Refused {
     /// The whole answer, where no server is there to write it; the connection is closed behind it.
     pub(crate) fn on_the_wire(&self) -> Vec<u8> {
         self.log();
-        let (body, id) = (self.envelope().to_string(), request_id());
+        let (body, id) = (self.envelope().to_string(), fresh::request_id());
         format!(
             "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-request-id: {id}\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -169,11 +172,6 @@ impl Refused {
             _ => "invalid_request_error",
         }
     }
-}
-
-/// A name for a request, by which its client can speak of it.
-pub(crate) fn request_id() -> String {
-    format!("req_{:016x}", crate::order::fresh())
 }
 
 #[cfg(test)]

@@ -6,7 +6,12 @@
 
 use hyper::StatusCode;
 
-use crate::{connection::MAX_HEAD, errors::Refused};
+use crate::errors::Refused;
+
+/// Bytes of a request's head, at most.
+pub(crate) const MAX_HEAD: usize = 64 << 10;
+/// Lines of a request's head, at most.
+pub(crate) const MAX_LINES: usize = 100;
 
 /// Why a head can be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -44,6 +44,7 @@ mod connection;
 mod errors;
 mod failure;
 mod fields;
+mod fresh;
 mod gateway;
 mod heads;
 mod intake;

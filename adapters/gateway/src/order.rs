@@ -1,10 +1,5 @@
 //! What a client orders, whatever interface it came by.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-};
-
 use haggle::{
     Criteria, JobSpec, Model, Prompt,
     config::span,
@@ -24,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::{
     errors::Refused,
     fields::{Asked, Field, sift},
+    fresh,
     read::{count, decimal, fields, flag, milli, take, text, texts},
 };
 
@@ -255,13 +251,8 @@ fn sampling(body: &mut Map<String, Value>) -> Result<Sampling, Refused> {
         // The likeliest token is always among those that are drawn from.
         top_p_milli: take(body, "top_p", milli(1))?.map_or(1_000, |share| share.max(1)),
         top_k: take(body, "top_k", whole)?.unwrap_or(0),
-        seed: take(body, "seed", seed)?.unwrap_or_else(fresh),
+        seed: take(body, "seed", seed)?.unwrap_or_else(fresh::number),
     })
-}
-
-/// A number that nobody expects: the standard library draws its hashers' keys from the system.
-pub(crate) fn fresh() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 fn stops(name: &str, value: Value) -> Result<Vec<String>, Refused> {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     body::{Body, json_response, text_response},
     catalog, chat, completions,
-    errors::{self, Refused},
-    failure,
+    errors::Refused,
+    failure, fresh,
     heads::Fault,
     intake,
     order::Order,
@@ -36,7 +36,7 @@ pub(crate) async fn answer(shop: Arc<Shop>, request: Request<Incoming>, fault: O
     if let Some(page) = page {
         owner::let_read(headers, page);
     }
-    if let Ok(id) = HeaderValue::try_from(errors::request_id()) {
+    if let Ok(id) = HeaderValue::try_from(fresh::request_id()) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     response

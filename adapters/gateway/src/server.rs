@@ -22,7 +22,8 @@ use hyper::{
 
 use crate::{
     body::Body,
-    connection::{Busy, Connection, MAX_HEAD, MAX_LINES, Pace},
+    connection::{Busy, Connection, Pace},
+    heads::{MAX_HEAD, MAX_LINES},
     route,
     runtime::{Accept, Sockets},
     shop::Shop,
