@@ -90,5 +90,5 @@ fn abilities<'a>(models: impl IntoIterator<Item = &'a ModelAdvert>) -> Abilities
 
 fn meets(able: &Abilities, needs: &Needs) -> bool {
     let Some((model, needed)) = needs else { return true };
-    able.iter().any(|(name, has)| name == model && has.contain(*needed))
+    able.iter().any(|(name, has)| name == model && has.0 & needed.0 == needed.0)
 }

@@ -28,9 +28,9 @@ pub(super) fn features(plan: &mut Plan, cast: &Cast, may_change: bool) {
     }
     for job in &mut plan.jobs {
         job.request = draws.chance(1, 2);
-        job.require = (job.request || draws.chance(1, 4)).then(|| some(&mut draws, 1));
+        job.require = (job.request || draws.chance(1, 4)).then(|| some(&mut draws, 2));
     }
-    for _ in 0..if may_change { draws.below(3) } else { 0 } {
+    for _ in 0..if may_change { draws.below(5) } else { 0 } {
         let provider = cast.providers[draws.below(cast.providers.len() as u64) as usize];
         let features = draws.chance(3, 4).then(|| some(&mut draws, 2));
         let what = FaultKind::Features(provider, features);
