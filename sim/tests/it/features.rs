@@ -10,8 +10,8 @@ use haggle_core::{
     },
 };
 use haggle_sim::{
-    Answer, EngineScript, Fault, FaultKind, Job, NodeId, Plan, ProviderConfig, RequesterConfig, Schedule, Told, World,
-    job, owed,
+    Answer, EngineScript, Fault, FaultKind, Job, NodeId, Pace, Plan, ProviderConfig, RequesterConfig, Schedule, Told,
+    World, job, owed,
 };
 
 use crate::{MODEL, is_answered, passed_over};
@@ -139,6 +139,31 @@ fn what_is_not_all_text_is_never_continued() {
         }
     }
     assert!(continued > 0 && sealed > 0, "{continued} {sealed}");
+}
+
+/// [X1] A process that comes back goes on in the channels in which its application stored what was told.
+#[test]
+fn a_buyer_that_crashes_goes_on_in_channels() {
+    for k in 1..LENGTH {
+        let mut world = World::new(k);
+        world.add_provider(serving(400_000, Answer::IN_CHANNELS, Some(Features::TOOLS)));
+        let me = world.add_requester(RequesterConfig { pace: Pace::Every(1), ..RequesterConfig::default() });
+        world.config.stores = true;
+        world.keep_state(me);
+        let id = world.submit(me, request(Failover::Continue)).unwrap();
+        while world.job(id).tokens < k && world.step() {}
+        let at = world.now();
+        world.apply(&Schedule { faults: vec![Fault { at, what: FaultKind::Crash(me, 20) }] });
+        world.run_to_end();
+        world.report().verdict().unwrap_or_else(|broken| panic!("after {k}: {broken}"));
+        let thoughts =
+            Answer::new(MODEL.as_bytes(), Answer::IN_CHANNELS, &Prompt::Request(JSON.into()), 0).thoughts(0..LENGTH);
+        let job = world.job(id);
+        assert!(
+            matches!(job.finished(), Some(Finished::Answer { tokens: LENGTH, thought, .. }) if *thought == Some(thoughts)),
+            "after {k}: {job}"
+        );
+    }
 }
 
 /// [A13] An engine that cannot do any more what its advert said declines, and somebody else is found.

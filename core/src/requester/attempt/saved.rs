@@ -161,6 +161,10 @@ impl Attempt {
         let mut text_hash = TextHash::default();
         let mut left = written.len();
         for (channel, span) in spans {
+            if left == 0 {
+                // What was stored beyond is caught up with: here its channel would begin twice.
+                break;
+            }
             let span = span.get(..left.min(span.len())).ok_or(SnapshotError::Impossible)?;
             text_hash.update(*channel, span);
             left -= span.len();
