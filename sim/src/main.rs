@@ -1,5 +1,6 @@
 //! `haggle-sim`: runs random worlds and reports broken rules.
 
+#[macro_use]
 mod commands;
 
 use std::process::ExitCode;
@@ -58,11 +59,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.first().map(String::as_str) {
         None | Some("help" | "--help" | "-h") => {
-            println!("{HELP}");
+            say!("{HELP}");
             return ExitCode::SUCCESS;
         }
         _ if args.iter().any(|arg| arg == "--help" || arg == "-h") => {
-            println!("{HELP}");
+            say!("{HELP}");
             return ExitCode::SUCCESS;
         }
         Some("run") => Words::new(&args[1..]).and_then(run::run),
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failed::Usage(message)) => {
-            eprintln!("haggle-sim: {message}\n\n{HELP}");
+            eprintln!("haggle-sim: {message}; 'haggle-sim help' tells what there is");
             ExitCode::from(2)
         }
     }

@@ -25,13 +25,13 @@ pub(crate) fn bench(mut words: Words) -> Result<(), Failed> {
 }
 
 fn of_messages() {
-    println!("{} bytes over links of 1 to 10 ms, one message on its way for each node:", messages::BYTES);
+    say!("{} bytes over links of 1 to 10 ms, one message on its way for each node:", messages::BYTES);
     for nodes in [100, 1000, 10_000, 100_000] {
         let count = 3_000_000;
         let bare = Took::measure(|| messages::bare(nodes, count, 1));
         let mut world = messages::world(nodes, 1);
         let ours = Took::measure(|| messages::pass(&mut world, count));
-        println!(
+        say!(
             "  {nodes} nodes: bare event loop {}/s, world {}/s, {} ‰ of it",
             bare.per_second(),
             ours.per_second(),
@@ -41,7 +41,7 @@ fn of_messages() {
 }
 
 fn of_market() {
-    println!("the real core, inputs of machines a second:");
+    say!("the real core, inputs of machines a second:");
     for (nodes, from, until, judged) in [(1000, 16, 80, true), (1000, 16, 80, false), (100_000, 9, 12, false)] {
         let clock = Clock::start();
         let empty = World::new(1);
@@ -50,7 +50,7 @@ fn of_market() {
         market::run(&mut world, from * 1000);
         let took = Took::measure(|| market::run(&mut world, until * 1000));
         let how = if judged { "judged" } else { "without oracles" };
-        println!("  {nodes} nodes, {how}: {}/s of {}, built in {built} ms", took.per_second(), took.count);
+        say!("  {nodes} nodes, {how}: {}/s of {}, built in {built} ms", took.per_second(), took.count);
     }
 }
 
@@ -59,7 +59,7 @@ fn of_idle() {
     let (before, clock) = (resident_bytes(), Clock::start());
     let world = market::idle(nodes, 1);
     let (millis, bytes) = (clock.nanos() / 1_000_000, resident_bytes().saturating_sub(before));
-    println!("{nodes} idle cores: {} bytes each, built in {millis} ms", bytes / u64::from(nodes));
+    say!("{nodes} idle cores: {} bytes each, built in {millis} ms", bytes / u64::from(nodes));
     drop(world);
 }
 
@@ -69,12 +69,12 @@ fn of_churn() {
     world.run_to_end();
     let millis = clock.nanos() / 1_000_000;
     let report = world.report();
-    println!(
+    say!(
         "{} nodes, {} jobs, {} virtual s, jitter and churn: {millis} ms, {} inputs of machines",
         churn::NODES,
         churn::JOBS,
         churn::SPAN / 1000,
         report.inputs
     );
-    print!("{report}");
+    show!("{report}");
 }

@@ -15,7 +15,7 @@ fn listing(words: &mut Words) -> Result<String, Failed> {
 pub(crate) fn traces(mut words: Words) -> Result<(), Failed> {
     let listing = listing(&mut words)?;
     words.done()?;
-    print!("{listing}");
+    show!("{listing}");
     Ok(())
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn same(mut words: Words) -> Result<(), Failed> {
     }
     let there = String::from_utf8_lossy(&there.stdout).into_owned();
     if here == there {
-        println!("{seeds} seeds: every trace is equal in both processes");
+        say!("{seeds} seeds: every trace is equal in both processes");
         return Ok(());
     }
     let differs = here.lines().zip(there.lines()).find(|(here, there)| here != there);
@@ -53,7 +53,7 @@ pub(crate) fn bless(words: Words) -> Result<(), Failed> {
     for (path, text) in [(golden::FILE, &lines), (golden::PROFILES, &golden::profiles())] {
         std::fs::write(path, text).map_err(|error| Failed::Broken(format!("{path} can not be written: {error}")))?;
     }
-    println!(
+    say!(
         "{} and {} are written. In CHANGELOG.md, say why, and: {}",
         golden::FILE,
         golden::PROFILES,

@@ -20,7 +20,7 @@ pub(crate) fn figures(mut words: Words) -> Result<(), Failed> {
 
 pub(crate) fn profiles(words: Words) -> Result<(), Failed> {
     words.done()?;
-    print!("{}", profiles::table());
+    show!("{}", profiles::table());
     Ok(())
 }
 
@@ -29,20 +29,20 @@ fn figure(name: &str) -> Option<fn(u64)> {
     Some(match name {
         "outage" => |seed| {
             for how in FAILINGS {
-                println!("seed {seed}, {how:?}: {}", outage::total(seed, 100, 300, how));
+                say!("seed {seed}, {how:?}: {}", outage::total(seed, 100, 300, how));
             }
         },
-        "transient" => |seed| println!("seed {seed}: {}", outage::transient(seed, 100, 300, 100)),
+        "transient" => |seed| say!("seed {seed}: {}", outage::transient(seed, 100, 300, 100)),
         "heal" => |seed| {
             for how in FAILINGS {
-                println!("seed {seed}, {how:?}: {}", outage::heal(seed, 1000, 60, how));
+                say!("seed {seed}, {how:?}: {}", outage::heal(seed, 1000, 60, how));
             }
         },
-        "cuts" => |seed| println!("offset {seed}: {}", cuts::every(2000, 31, seed)),
-        "twice" => |seed| println!("seed {seed}: {}", cuts::twice(seed, 2000, 1000)),
+        "cuts" => |seed| say!("offset {seed}: {}", cuts::every(2000, 31, seed)),
+        "twice" => |seed| say!("seed {seed}: {}", cuts::twice(seed, 2000, 1000)),
         "choice" => |seed| {
             for chooser in [Chooser::Core, Chooser::LeastLoadedOfTwo] {
-                println!("seed {seed}, {chooser:?}: {}", choice::run(seed, 300, chooser));
+                say!("seed {seed}, {chooser:?}: {}", choice::run(seed, 300, chooser));
             }
         },
         _ => return None,

@@ -1,5 +1,19 @@
 //! What the program can be asked for.
 
+/// Prints a line. Who stops reading, as `head` does, has what it wanted: the verdict stands.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::commands::print(format_args!("{}\n", format_args!($($text)*)))
+    };
+}
+
+/// Prints without ending the line.
+macro_rules! show {
+    ($($text:tt)*) => {
+        $crate::commands::print(format_args!($($text)*))
+    };
+}
+
 pub(crate) mod bench;
 pub(crate) mod determinism;
 pub(crate) mod figures;
@@ -7,9 +21,18 @@ pub(crate) mod mutants;
 pub(crate) mod repro;
 pub(crate) mod run;
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    str::FromStr,
+};
 
 use haggle_sim::volume::{self, Seeds};
+
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    drop(io::stdout().write_fmt(text));
+}
 
 /// Why a command did not succeed.
 pub(crate) enum Failed {

@@ -33,7 +33,7 @@ pub(crate) fn hunt(mut words: Words) -> Result<(), Failed> {
         Some((seed, broken))
     });
     let Some((seed, broken)) = found else {
-        println!("not found");
+        say!("not found");
         return Ok(());
     };
     let small = shrink(&Plan::draw(seed), Duration::from_secs(5));
@@ -41,7 +41,7 @@ pub(crate) fn hunt(mut words: Words) -> Result<(), Failed> {
         || "does not shrink".into(),
         |small| format!("{} faults {} nodes {} runs", small.plan.faults.len(), small.plan.present(), small.runs),
     );
-    println!("{} seeds, {:?}: {size}", seed + 1, broken.rule);
+    say!("{} seeds, {:?}: {size}", seed + 1, broken.rule);
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn mutants(mut words: Words) -> Result<(), Failed> {
     let (mut counts, mut survivors) = (Vec::new(), Vec::new());
     for mutant in all.iter().filter(|mutant| names.is_empty() || names.contains(&mutant.name)) {
         let found = copy.try_out(mutant, seeds)?;
-        println!("{:<24} {:<12} {found}", mutant.name, mutant.rule);
+        say!("{:<24} {:<12} {found}", mutant.name, mutant.rule);
         match found.split_once(" seeds").and_then(|(count, _)| count.parse::<u64>().ok()) {
             Some(count) => counts.push(count),
             None if found.starts_with("test") => counts.push(u64::MAX),
@@ -75,7 +75,7 @@ pub(crate) fn mutants(mut words: Words) -> Result<(), Failed> {
     // A few of them say nothing about all: who names them sees each one's figure.
     let is_whole = names.is_empty();
     let middle = if is_whole { format!(", median {median} seeds") } else { String::new() };
-    println!("{} found, {by_test} of them by a test alone{middle}; {} survive", counts.len(), survivors.len());
+    say!("{} found, {by_test} of them by a test alone{middle}; {} survive", counts.len(), survivors.len());
     if !survivors.is_empty() {
         return Err(Failed::Broken(format!("nothing finds {}", survivors.join(", "))));
     }

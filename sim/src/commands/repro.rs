@@ -31,7 +31,7 @@ pub(crate) fn keep(folder: &str, seed: u64) -> Result<(), Failed> {
     fs::create_dir_all(folder).map_err(|error| Failed::Usage(format!("{folder} can not be made: {error}")))?;
     let path = format!("{folder}/seed-{seed}.toml");
     write(&path, &Plan::draw(seed).to_text())?;
-    println!("  or:    {}", repro::command(&path));
+    say!("  or:    {}", repro::command(&path));
     Ok(())
 }
 
@@ -39,11 +39,11 @@ pub(crate) fn replay(mut words: Words) -> Result<(), Failed> {
     let plan = plan(&source(&mut words)?)?;
     words.done()?;
     let report = plan.run();
-    print!("{report}");
+    show!("{report}");
     match repro::story(&plan) {
         None => Ok(()),
         Some(story) => {
-            print!("{story}");
+            show!("{story}");
             Err(Failed::Broken("a rule is broken".into()))
         }
     }
@@ -59,11 +59,11 @@ pub(crate) fn scenario(mut words: Words) -> Result<(), Failed> {
     words.done()?;
     let mut world = plan.world();
     plan.finish(&mut world);
-    print!("{}", world.report());
+    show!("{}", world.report());
     for (nth, _) in plan.jobs.iter().enumerate() {
         match world.submitted(nth) {
-            Some(job) => println!("  job {nth}: {job}"),
-            None => println!("  job {nth}: refused"),
+            Some(job) => say!("  job {nth}: {job}"),
+            None => say!("  job {nth}: refused"),
         }
     }
     world.report().verdict().map_err(|broken| Failed::Broken(broken.to_string()))
@@ -76,11 +76,11 @@ pub(crate) fn shrink(mut words: Words) -> Result<(), Failed> {
     words.done()?;
     let Some(small) = smaller(&plan, time) else { return Err(Failed::Usage("no rule is broken there".into())) };
     let text = small.plan.to_text();
-    print!("{}", repro::story(&small.plan).unwrap_or_default());
+    show!("{}", repro::story(&small.plan).unwrap_or_default());
     if let Some(broken) = small.plan.run().broken.iter().find(|broken| broken.rule == small.rule) {
-        println!("\n{}", repro::as_test(&small.plan, broken));
+        say!("\n{}", repro::as_test(&small.plan, broken));
     }
-    println!(
+    say!(
         "{} faults of {}, {} jobs of {}, {} nodes of {}, in {} runs",
         small.plan.faults.len(),
         plan.faults.len(),
@@ -91,7 +91,7 @@ pub(crate) fn shrink(mut words: Words) -> Result<(), Failed> {
         small.runs
     );
     match out {
-        Some(path) => write(&path, &text).map(|()| println!("kept in {path}")),
+        Some(path) => write(&path, &text).map(|()| say!("kept in {path}")),
         None => Ok(()),
     }
 }
@@ -121,14 +121,14 @@ pub(crate) fn diff(mut words: Words) -> Result<(), Failed> {
     words.done()?;
     let (one, other) = (recorded(&left)?, recorded(&right)?);
     let Some(at) = log::diverge(&one, &other) else {
-        println!("equal: {} events", one.len());
+        say!("equal: {} events", one.len());
         return Ok(());
     };
-    println!("the same for {at} events, then they part");
-    one[at.saturating_sub(AROUND)..at].iter().for_each(|line| println!("  {line}"));
+    say!("the same for {at} events, then they part");
+    one[at.saturating_sub(AROUND)..at].iter().for_each(|line| say!("  {line}"));
     for (name, lines) in [(&left, &one), (&right, &other)] {
-        println!("{name}:");
-        lines[at.min(lines.len())..].iter().take(AROUND).for_each(|line| println!("  {line}"));
+        say!("{name}:");
+        lines[at.min(lines.len())..].iter().take(AROUND).for_each(|line| say!("  {line}"));
     }
     Err(Failed::Broken("they differ".into()))
 }
@@ -150,9 +150,9 @@ pub(crate) fn trace(mut words: Words) -> Result<(), Failed> {
         None => entries.iter().collect(),
     };
     match form.as_deref() {
-        None | Some("jsonl") => shown.iter().for_each(|entry| println!("{}", entry.json())),
-        Some("text") => shown.iter().for_each(|entry| println!("{entry}")),
-        Some("chart") => print!("{}", log::chart(&shown)),
+        None | Some("jsonl") => shown.iter().for_each(|entry| say!("{}", entry.json())),
+        Some("text") => shown.iter().for_each(|entry| say!("{entry}")),
+        Some("chart") => show!("{}", log::chart(&shown)),
         Some(other) => return Err(Failed::Usage(format!("--form is jsonl, text or chart, not '{other}'"))),
     }
     Ok(())

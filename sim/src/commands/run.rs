@@ -17,15 +17,15 @@ pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
         }
     });
     for (seed, broken) in &summary.broken {
-        println!("BROKEN {broken}\n  again: {}", repro::command(&repro::line(*seed)));
+        say!("BROKEN {broken}\n  again: {}", repro::command(&repro::line(*seed)));
         if let Some(folder) = &keep {
             super::repro::keep(folder, *seed)?;
         }
     }
-    println!("{summary}");
+    say!("{summary}");
     match points.as_deref() {
         None => {}
-        Some("list") => summary.points.covered().iter().for_each(|name| println!("  {name}")),
+        Some("list") => summary.points.covered().iter().for_each(|name| say!("  {name}")),
         Some("required") if summary.points.missed().is_empty() => {}
         Some("required") => {
             return Err(Failed::Broken(format!("never covered:\n  {}", summary.points.missed().join("\n  "))));
