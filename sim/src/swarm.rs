@@ -32,7 +32,7 @@ pub fn run(seed: u64) -> Report {
     }
     if again(&plan, &mut report) != report.trace {
         let what = "a second run of the same seed went another way".into();
-        report.broken.push(Broken { rule: Rule::Determinism, at: report.now, job: None, what });
+        report.broken.push(Broken { rule: Rule::Determinism, at: report.now, job: None, what, line: None });
     }
     if seed.is_multiple_of(ONE_WAY) {
         look_at(&mut report, &laws::one_way(seed), &format!("{}:one-way", repro::line(seed)));
@@ -63,10 +63,7 @@ fn again(plan: &Plan, report: &mut Report) -> u128 {
 /// Runs another world of the same seed, and adds what it breaks.
 fn look_at(report: &mut Report, plan: &Plan, line: &str) {
     let other = plan.run();
-    report.broken.extend(other.broken.into_iter().map(|broken| {
-        let what = format!("{} (replay {line})", broken.what);
-        Broken { what, ..broken }
-    }));
+    report.broken.extend(other.broken.into_iter().map(|broken| Broken { line: Some(line.to_owned()), ..broken }));
     other.excuses.into_iter().for_each(|(why, count)| *report.excuses.entry(why).or_default() += count);
 }
 
@@ -94,4 +91,24 @@ fn waste(id: JobId, job: &Job) -> Option<String> {
         Event::PassedOver { why, .. } => Some(format!("{id}: {why:?} at {at} ms")),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fault, FaultKind, NodeId, engine::Trouble};
+
+    #[test]
+    fn what_another_world_of_the_seed_breaks_is_replayed_by_its_own_line() {
+        let misspelt = |seed| {
+            let mut plan = Plan::draw_calm(seed);
+            let plant = FaultKind::Engine(NodeId(0), Some((0, Trouble::Misspell)));
+            plan.faults.push(Fault { at: 0, what: plant });
+            let mut report = Plan::draw_calm(seed).run();
+            look_at(&mut report, &plan, "v1:its:own");
+            report.broken.into_iter().next()
+        };
+        let broken = (0..100).find_map(misspelt).expect("one of them answers a job");
+        assert_eq!((broken.rule, broken.line.as_deref()), (Rule::Text, Some("v1:its:own")));
+    }
 }

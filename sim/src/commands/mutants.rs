@@ -10,6 +10,7 @@ use std::{
 use haggle_sim::{
     Plan,
     mutants::{self, Mutant},
+    repro,
     shrink::shrink,
     swarm,
 };
@@ -36,7 +37,8 @@ pub(crate) fn hunt(mut words: Words) -> Result<(), Failed> {
         say!("not found");
         return Ok(());
     };
-    let small = shrink(&Plan::draw(seed), Duration::from_secs(5));
+    let plan = broken.line.as_deref().and_then(|line| repro::seed_plan(line).ok());
+    let small = shrink(&plan.unwrap_or_else(|| Plan::draw(seed)), Duration::from_secs(5));
     let size = small.map_or_else(
         || "does not shrink".into(),
         |small| format!("{} faults {} nodes {} runs", small.plan.faults.len(), small.plan.present(), small.runs),

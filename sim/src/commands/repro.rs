@@ -26,11 +26,11 @@ fn write(path: &str, text: &str) -> Result<(), Failed> {
     fs::write(path, text).map_err(|error| Failed::Usage(format!("{path} can not be written: {error}")))
 }
 
-/// Writes a seed's world down, whatever the generator draws later.
-pub(crate) fn keep(folder: &str, seed: u64) -> Result<(), Failed> {
+/// Writes a world down, whatever the generator draws later.
+pub(crate) fn keep(folder: &str, line: &str) -> Result<(), Failed> {
     fs::create_dir_all(folder).map_err(|error| Failed::Usage(format!("{folder} can not be made: {error}")))?;
-    let path = format!("{folder}/seed-{seed}.toml");
-    write(&path, &Plan::draw(seed).to_text())?;
+    let path = format!("{folder}/{}.toml", line.replace(':', "-"));
+    write(&path, &plan(line)?.to_text())?;
     say!("  or:    {}", repro::command(&path));
     Ok(())
 }

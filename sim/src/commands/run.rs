@@ -17,9 +17,10 @@ pub(crate) fn run(mut words: Words) -> Result<(), Failed> {
         }
     });
     for (seed, broken) in &summary.broken {
-        say!("BROKEN {broken}\n  again: {}", repro::command(&repro::line(*seed)));
+        let line = broken.line.clone().unwrap_or_else(|| repro::line(*seed));
+        say!("BROKEN {broken}\n  again: {}", repro::command(&line));
         if let Some(folder) = &keep {
-            super::repro::keep(folder, *seed)?;
+            super::repro::keep(folder, &line)?;
         }
     }
     say!("{summary}");

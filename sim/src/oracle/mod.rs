@@ -102,7 +102,7 @@ impl Judge {
 
     pub(crate) fn fail(&mut self, rule: Rule, what: impl fmt::Display) {
         if self.broken.len() < 100 {
-            self.broken.push(Broken { rule, at: self.now, job: self.subject, what: what.to_string() });
+            self.broken.push(Broken { rule, at: self.now, job: self.subject, what: what.to_string(), line: None });
         }
     }
 

@@ -94,6 +94,8 @@ pub struct Broken {
     pub job: Option<JobId>,
     /// What happened.
     pub what: String,
+    /// The line that replays it, if it is not the seed's own world that broke it: one that is healed, or one for a law.
+    pub line: Option<String>,
 }
 
 impl fmt::Display for Broken {
