@@ -1,7 +1,7 @@
 //! What is sold, as the last search saw it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -27,6 +27,10 @@ use crate::units::units;
 
 /// What was seen is believed for so long.
 const FRESH: Duration = Duration::from_secs(30);
+/// Who sold something may come back, and is spoken of as known, for so long.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+/// Models that were bought, the last ones.
+const MAX_BOUGHT: usize = 256;
 /// The core's clock counts milliseconds.
 const NEXT_TICK: Duration = Duration::from_millis(2);
 /// A search takes no longer.
@@ -39,6 +43,8 @@ pub(crate) struct Catalog {
     seen: Mutex<Option<(Instant, Sold)>>,
     /// One search at a time: whoever comes meanwhile has its result.
     looking: futures::lock::Mutex<()>,
+    /// Models by when they were bought last.
+    bought: Mutex<VecDeque<(Instant, Model)>>,
 }
 
 impl Catalog {
@@ -71,6 +77,22 @@ impl Catalog {
         let (_, sold) = self.lock().clone()?;
         let (_, advert) = sold.iter().find(|(seller, _)| seller == peer)?;
         advert.models.iter().find(|entry| is(entry, model)).map(|entry| entry.price_in)
+    }
+
+    /// A provider of it was found.
+    pub(crate) fn was_bought(&self, model: &Model) {
+        let mut bought = self.bought.lock().unwrap_or_else(PoisonError::into_inner);
+        bought.retain(|(_, known)| known != model);
+        bought.truncate(MAX_BOUGHT - 1);
+        bought.push_front((Instant::now(), model.clone()));
+    }
+
+    /// Whether somebody sold it a while ago.
+    pub(crate) fn was_sold(&self, model: &Model) -> bool {
+        let bought = self.bought.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: &Instant| at.elapsed() < REMEMBERED;
+        bought.iter().any(|(at, known)| known == model && is_recent(at))
+            || self.lock().as_ref().is_some_and(|(at, sold)| is_recent(at) && offers(sold, model).is_some())
     }
 
     fn fresh(&self) -> Option<Sold> {

@@ -45,6 +45,8 @@ pub struct Patience {
     pub idle: Duration,
     /// A client that reads nothing of what it asked for is left after so long, and its job cancelled.
     pub unread: Duration,
+    /// What a refused client still sends is dropped for so long, up to 16 MiB, so that it comes to read why it was refused.
+    pub parting: Duration,
 }
 
 impl Default for Patience {
@@ -55,6 +57,7 @@ impl Default for Patience {
             body: Duration::from_secs(300),
             idle: Duration::from_secs(60),
             unread: Duration::from_secs(60),
+            parting: Duration::from_secs(2),
         }
     }
 }

@@ -25,6 +25,9 @@ use crate::{
     runtime::Socket,
 };
 
+/// Bytes of a refused request that are dropped, at most.
+const MAX_DROPPED: usize = 16 << 20;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
@@ -74,13 +77,24 @@ pub(crate) struct Connection<S> {
     writing: Option<Delay>,
     /// What is sent in place of hyper's bare status, and how much of it is.
     instead: Option<(Vec<u8>, usize)>,
+    /// Nothing more is sent: how long, and for how many bytes, the client is still heard.
+    parting: Option<(Delay, usize)>,
 }
 
 impl<S: Socket> Connection<S> {
     pub(crate) fn new(socket: S, pace: Arc<Pace>, patience: Patience) -> Self {
         let buffer = vec![0; 16 << 10].into();
-        let (reading, writing, instead) = (None, None, None);
-        Connection { socket, pace, patience, buffer, heads: Heads::default(), reading, writing, instead }
+        Connection {
+            socket,
+            pace,
+            patience,
+            buffer,
+            heads: Heads::default(),
+            reading: None,
+            writing: None,
+            instead: None,
+            parting: None,
+        }
     }
 
     /// Whether the client has been waited for long enough.
@@ -129,6 +143,19 @@ impl<S: Socket> Connection<S> {
                 written
             }
         }
+    }
+
+    /// Drops what a refused client still sends: a socket that is closed before resets the connection, and many a client then sees that
+    /// instead of the answer, and asks again.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((timer, left)) = &mut self.parting else { return Poll::Ready(Ok(())) };
+        while *left > 0 && timer.poll_unpin(cx).is_pending() {
+            match ready!(self.socket.poll_read(cx, &mut self.buffer)) {
+                Ok(n) if n > 0 => *left = left.saturating_sub(n),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what stands for `n` bytes of hyper's.
@@ -184,6 +211,11 @@ impl<S: Socket> Write for Connection<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_shutdown(cx)
+        let this = &mut *self;
+        if this.parting.is_none() {
+            ready!(this.socket.poll_shutdown(cx))?;
+            this.parting = Some((Delay::new(this.patience.parting), MAX_DROPPED));
+        }
+        if this.heads.is_within_request() { this.poll_rest(cx) } else { Poll::Ready(Ok(())) }
     }
 }

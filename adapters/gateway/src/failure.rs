@@ -36,6 +36,12 @@ pub(crate) fn of_job(failure: &Failure, bill: &Bill, model: &Model) -> Refused {
     unowed(failure, model)
 }
 
+/// Its providers were there a while ago, and may be again.
+pub(crate) fn gone(model: &Model) -> Refused {
+    let text = format!("nobody who sells the model {:?} can be reached now", model.to_text());
+    Refused::new(StatusCode::SERVICE_UNAVAILABLE, "no_provider", text).retry_after(COME_BACK)
+}
+
 pub(crate) fn stopping() -> Refused {
     Refused::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the gateway is being stopped").retry_after(COME_BACK)
 }
@@ -62,7 +68,8 @@ fn unowed(failure: &Failure, model: &Model) -> Refused {
     match failure {
         Failure::OverBudget { cheapest, budget } => over_budget(*cheapest, *budget),
         Failure::Context | Failure::Declined(PassedOver::Declined(DeclineReason::Context)) => {
-            let text = Failure::Context.to_string();
+            // Some clients know it by these words only.
+            let text = "the request exceeds the available context size: shorten the prompt or lower max_tokens";
             Refused::new(StatusCode::BAD_REQUEST, "context_length_exceeded", text).param("messages")
         }
         Failure::BadRequest | Failure::Declined(PassedOver::Declined(DeclineReason::Unsupported)) => {

@@ -55,6 +55,11 @@ impl Heads {
         !self.head.is_empty()
     }
 
+    /// Whether more of a request is to come, or may be.
+    pub(crate) fn is_within_request(&self) -> bool {
+        self.is_open() || self.at != At::Head
+    }
+
     /// Takes what came. What is wrong with each head that is complete by it, in turn.
     pub(crate) fn look_at(&mut self, mut bytes: &[u8], mut found: impl FnMut(Option<Fault>)) {
         while !bytes.is_empty() {

@@ -78,6 +78,10 @@ pub(crate) async fn begin(shop: Arc<Shop>, order: Order, owner: Option<usize>) -
                 return Ok(purchase);
             }
             Err(refused) if failure::is_of_the_model(&refused) => {
+                let refused = match refused.code {
+                    "model_not_found" if shop.catalog.was_sold(model) => failure::gone(model),
+                    _ => refused,
+                };
                 let refused = nobody_offers(&shop, &order, model, refused).await;
                 last.get_or_insert(refused);
             }
@@ -352,6 +356,7 @@ impl Purchase {
         Some(match event {
             JobEvent::Awarded { attempt, offer, reason } => {
                 jobs::lock(&self.record).provider = Some((offer.peer, offer.tariff));
+                self.shop.catalog.was_bought(&self.model);
                 let (fee, price) = (units(offer.tariff.fee_in), units(offer.tariff.price_out));
                 format!("awarded {} attempt {attempt} fee_in {fee} price_out {price} because {reason:?}", offer.peer)
             }

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use haggle_gateway::{Config, Patience};
+use haggle_gateway::{Config, Key, Patience};
 use serde_json::json;
 
 use crate::{
@@ -85,7 +85,7 @@ fn a_body_in_malformed_chunks_buys_nothing() {
 
 #[test]
 fn who_sends_drop_by_drop_is_left() {
-    let eternal = Patience { head: LONG, body_gap: LONG, body: LONG, idle: LONG, unread: LONG };
+    let eternal = Patience { head: LONG, body_gap: LONG, body: LONG, idle: LONG, unread: LONG, parting: LONG };
     let declared = format!("{POST}Content-Length: 4000000\r\n\r\n");
     let cases = [
         (Patience { head: SHORT, ..eternal }, POST, "X-Drop: 1\r\n", "head_timeout"),
@@ -132,6 +132,20 @@ fn of_a_gigabyte_no_more_is_taken_than_a_request_may_have() {
         let taken = client.pour(piece, MOST);
         assert!(taken < MOST / 8, "{taken} MiB were taken");
         assert_eq!(client.answer().error(), (413, "request_too_large".into(), String::new()));
+    }
+}
+
+#[test]
+fn who_is_refused_early_can_send_all_and_reads_why() {
+    let patience = Patience { parting: LONG, ..Patience::default() };
+    let keys = vec![Key::new("one", "secret-one").expect("a key")];
+    let market = market(Config { patience, keys, ..rich() });
+    let piece = vec![b' '; 1 << 20];
+    for (key, status) in [("secret-one", 413), ("secret-two", 401)] {
+        let mut client = Client::connect(market.at);
+        client.send(format!("{POST}Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n", 12 << 20));
+        assert_eq!(client.pour(&piece, 12), 12);
+        assert_eq!(client.answer().error().0, status);
     }
 }
 
