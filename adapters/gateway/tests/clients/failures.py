@@ -77,8 +77,13 @@ def sold(client):
 
 
 def counted(node):
+    return counted_with(node, "none")
+
+
+def counted_with(node, key):
     """The gateway's counters."""
-    with urllib.request.urlopen(node.said.removesuffix("/v1") + "/metrics", timeout=60) as answer:
+    request = urllib.request.Request(node.said.removesuffix("/v1") + "/metrics", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line.startswith("haggle_gateway")]
     return {name.removeprefix("haggle_gateway_"): float(value) for name, value in lines}
 
@@ -211,6 +216,44 @@ def a_gateway_that_is_ended_cancels_and_bills_all():
         lines = [json.loads(line) for line in ledger]
     assert all(line["outcome"] == "cancelled" for line in lines), lines
     assert 0 < sum(float(line["owed"]) for line in lines) <= sum(owed), (lines, owed)
+
+
+def fails(kind, client, **more):
+    """The error of a kind that a request ends with."""
+    try:
+        client.chat.completions.create(**asked(max_tokens=2, **more))
+    except kind as error:
+        assert error.body["message"] and error.request_id, error.body
+        return error
+    raise AssertionError(f"it was not refused with {kind.__name__}")
+
+
+@check
+def who_may_not_ask_now_is_told_why_by_the_class_of_the_error():
+    keys = tempfile.NamedTemporaryFile("w")
+    keys.write("sk-a-long-secret\n")
+    keys.flush()
+    seller = provider("--tokens-per-second", "20")
+    node = Node(URL, "gateway", "--listen", "127.0.0.1:0", "--dht", "false", "--provider", seller.said, "--key-file", keys.name,
+                "--set", "limits.jobs=1")
+    client = openai.OpenAI(base_url=node.said, api_key="sk-a-long-secret", max_retries=0, timeout=60)
+    until(lambda: sold(client))
+    for wrong in ("none", "sk-a-long-secreT", "sk-a-long-secret-and-more"):
+        error = fails(openai.AuthenticationError, client.with_options(api_key=wrong))
+        assert (error.status_code, error.code) == (401, "invalid_api_key") and error.response.headers["www-authenticate"] == "Bearer"
+    # The one job that may run.
+    stream = client.chat.completions.create(**asked(stream=True))
+    next(iter(stream))
+    error = fails(openai.RateLimitError, client)
+    assert (error.status_code, error.code) == (429, "too_many_jobs") and int(error.response.headers["retry-after"]) > 0
+    stream.close()
+    until(lambda: counted_with(node, "sk-a-long-secret")["jobs_running"] == 0)
+    seller.end(signal.SIGKILL)
+    error = fails(openai.InternalServerError, client)
+    assert (error.status_code, error.code) == (503, "no_provider") and int(error.response.headers["retry-after"]) > 0, error.body
+    fails(openai.InternalServerError, client.with_options(max_retries=2))
+    assert counted_with(node, "sk-a-long-secret")["retries_seen_total"] == 2
+    assert "secret" not in node.text()
 
 
 def main():

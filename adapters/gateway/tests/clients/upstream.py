@@ -8,17 +8,28 @@ MODEL = "caller"
 
 def written(request):
     """The deltas of an answer, and why it ends."""
+    thoughts = [{"reasoning_content": part} for part in ("Let me ", "see. ")] if request.get("reasoning_effort") else []
     last = request["messages"][-1]
+    results = [message["content"] for message in request["messages"] if message["role"] == "tool"]
     if last["role"] == "tool":
-        return [{"content": f"The tool says: {last['content']}"}], "stop"
+        return thoughts + [{"content": f"The tool says: {' and '.join(results)}"}], "stop"
     if request.get("tools"):
-        function = {"name": request["tools"][0]["function"]["name"], "arguments": ""}
-        first = {"index": 0, "id": "call_1", "type": "function", "function": function}
-        rest = [{"index": 0, "function": {"arguments": part}} for part in ('{"city":', '"Ulm"}')]
-        return [{"tool_calls": [call]} for call in [first, *rest]], "tool_calls"
+        calls = request["tools"] if request.get("parallel_tool_calls", True) else request["tools"][:1]
+        return thoughts + [piece for index, tool in enumerate(calls) for piece in called(index, tool)], "tool_calls"
     if request.get("response_format", {}).get("type", "text") != "text":
-        return [{"content": '{"city":'}, {"content": '"Ulm"}'}], "stop"
-    return [{"content": "Nothing was asked."}], "stop"
+        return thoughts + [{"content": '{"city":'}, {"content": '"Ulm"}'}], "stop"
+    images = [part for part in last["content"] if part["type"] == "image_url"] if isinstance(last["content"], list) else []
+    if images:
+        return thoughts + [{"content": f"{len(images)} of {images[0]['image_url']['url'].split(';')[0]}"}], "stop"
+    return thoughts + [{"content": "Nothing was asked."}], "stop"
+
+
+def called(index, tool):
+    """A call in pieces."""
+    function = {"name": tool["function"]["name"], "arguments": ""}
+    yield {"tool_calls": [{"index": index, "id": f"call_{index + 1}", "type": "function", "function": function}]}
+    for part in ('{"city":', '"Ulm"}'):
+        yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
 
 
 class Handler(BaseHTTPRequestHandler):
