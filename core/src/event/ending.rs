@@ -42,7 +42,7 @@ pub enum Outcome {
 pub enum Finished {
     /// A job's text has ended.
     Answer {
-        /// By the model, by `max_tokens`, with a call of tools, or by a filter.
+        /// By the model, by `max_tokens`, with a call of tools, by a filter, or because the context was full.
         reason: EndReason,
         /// Tokens read, as the provider counted them.
         prompt_tokens: u64,

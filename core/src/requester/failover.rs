@@ -44,7 +44,7 @@ impl Job {
         if let Some(fault) = why.fault_of_request()
             && self.is_believed(cx, peer, why)
         {
-            return Next::fail(fault);
+            return self.at_fault(fault);
         }
         let delivered = self.transcript.tokens() > 0;
         if delivered && self.left() == 0 {
@@ -86,7 +86,21 @@ impl Job {
             // They are not as they were written: nobody can mend that.
             return Next::give_up(Failure::Interrupted(why), NoRetry::Complete);
         }
-        let (reason, tokens) = (EndReason::Length, self.transcript.tokens());
+        self.ends_here(EndReason::Length)
+    }
+
+    /// The request is at fault. But what was written until the context was full is an answer, as far as it goes: nobody who is
+    /// known has more room.
+    fn at_fault(&self, fault: Failure) -> Next {
+        match fault {
+            Failure::Context if self.transcript.tokens() > 0 => self.ends_here(EndReason::Context),
+            fault => Next::fail(fault),
+        }
+    }
+
+    /// The answer is what was delivered, though the provider that was asked last did not end it.
+    fn ends_here(&self, reason: EndReason) -> Next {
+        let tokens = self.transcript.tokens();
         Next::finish(Finished::Answer { reason, prompt_tokens: 0, tokens, thought: None, cached: None })
     }
 
@@ -227,7 +241,7 @@ impl Job {
     pub(super) fn give_up(&self, no_retry: NoRetry) -> Next {
         let why = self.broken.unwrap_or(Interrupted::Lost);
         match why.fault_of_request() {
-            Some(fault) => Next::fail(fault),
+            Some(fault) => self.at_fault(fault),
             None if self.has_delivered() => Next::give_up(Failure::Interrupted(why), no_retry),
             None => Next::give_up(Failure::Declined(PassedOver::Interrupted(why)), no_retry),
         }

@@ -2,7 +2,7 @@
 
 use haggle_core::{
     Limits, Millis, Policy, StreamId,
-    event::{Failure, Interrupted, NoRetry, Outcome, Violation},
+    event::{Failure, Finished, Interrupted, NoRetry, Outcome, Violation},
     money::Tariff,
     spec::Failover,
     wire::{
@@ -12,7 +12,7 @@ use haggle_core::{
 };
 
 use super::{
-    advert,
+    PRICE_OUT, advert,
     buyer::{Buyer, accepted},
     sha256,
 };
@@ -186,6 +186,35 @@ fn an_ending_that_is_final_needs_no_reason() {
     buyer.wait(Millis(5_000));
     assert!(matches!(buyer.outcome, Some(Outcome::Failed(Failure::OverBudget { .. }))), "{:?}", buyer.outcome);
     assert_eq!(buyer.no_retry, None);
+}
+
+/// What was written until the context was full is an answer, if nobody has more room; text that is senseless is none.
+#[test]
+fn an_answer_that_fills_the_context_is_one() {
+    for others in [false, true] {
+        let mut buyer = Buyer::new();
+        buyer.knows("seller", advert());
+        let names = if others { &["seller", "another"][..] } else { &["seller"] };
+        names.iter().skip(1).for_each(|name| buyer.knows(name, ModelAdvert { price_out: PRICE_OUT * 2, ..advert() }));
+        buyer.submit(names, |_| ());
+        let stream = accept(&mut buyer, "seller");
+        buyer.chunk(stream, 0, " a");
+        buyer.hears(stream, &end(EndReason::Context, " a"));
+        if others {
+            assert_eq!(buyer.outcome, None, "another one may have more room");
+            buyer.wait(Millis(1_000));
+            let stream = accept(&mut buyer, "another");
+            buyer.hears(stream, &end(EndReason::Context, ""));
+        }
+        let Some(Outcome::Finished(Finished::Answer { reason, tokens, .. })) = &buyer.outcome else {
+            panic!("{:?}", buyer.outcome);
+        };
+        assert_eq!((*reason, *tokens, buyer.owed > 0), (EndReason::Context, 1, true));
+    }
+    let (mut buyer, stream, _) = Buyer::accepted(|_| ());
+    buyer.chunk(stream, 0, " a");
+    buyer.hears(stream, &end(EndReason::BadRequest, " a"));
+    assert_eq!(buyer.outcome, Some(Outcome::Failed(Failure::BadRequest)));
 }
 
 /// Who refuses the request is contradicted or confirmed by another one, at once, and not out of the quota of retries.
