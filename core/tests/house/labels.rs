@@ -129,7 +129,7 @@ fn a_citation_hangs_on_what_follows() {
 }
 
 /// Every rule by its label, and whether it is one that a peer must keep.
-fn rules(protocol: &str) -> BTreeMap<&str, bool> {
+pub(super) fn rules(protocol: &str) -> BTreeMap<&str, bool> {
     let mut rules = BTreeMap::new();
     let mut last = None;
     for line in protocol.lines() {

@@ -13,6 +13,7 @@ mod rooms;
 mod seed_map;
 mod sizes;
 mod threats;
+mod vectors;
 
 use std::{
     fs,

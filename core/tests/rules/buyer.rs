@@ -40,6 +40,24 @@ pub(super) struct Buyer {
 struct Conversation {
     peer: PeerId,
     payloads: Vec<Vec<u8>>,
+    /// How many of them are no news.
+    told: usize,
+    /// Whether it was closed or reset, if that is news.
+    ended: Option<Ended>,
+}
+
+/// How a requester ends a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    Closed,
+    Reset,
+}
+
+/// What a requester said on a stream since it was asked for last.
+pub(super) struct News {
+    pub(super) stream: StreamId,
+    pub(super) payloads: Vec<Vec<u8>>,
+    pub(super) ended: Option<Ended>,
 }
 
 impl Buyer {
@@ -151,13 +169,34 @@ impl Buyer {
         self.streams[&stream].payloads.iter().map(|payload| wire::decode(payload).unwrap()).collect()
     }
 
+    /// What was said since this was last asked, stream by stream, and how each ended.
+    pub(super) fn news(&mut self) -> Vec<News> {
+        let news = self.streams.iter_mut().map(|(stream, conversation)| {
+            let payloads = conversation.payloads[conversation.told..].to_vec();
+            conversation.told = conversation.payloads.len();
+            News { stream: *stream, payloads, ended: conversation.ended.take() }
+        });
+        news.filter(|news| !news.payloads.is_empty() || news.ended.is_some()).collect()
+    }
+
+    /// Bytes come on a stream.
+    pub(super) fn receives(&mut self, stream: StreamId, bytes: &[u8]) {
+        self.requester.handle_input(self.now, Input::Received(stream, bytes));
+        self.drain();
+    }
+
+    /// The application has taken tokens.
+    pub(super) fn reads(&mut self, job: JobId, tokens: u64) {
+        self.requester.consumed(self.now, job, tokens);
+        self.drain();
+    }
+
     pub(super) fn hears(&mut self, stream: StreamId, message: &Message<'_>) {
         let mut frame = vec![0, 0];
         wire::encode(message, &mut frame);
         let len = u16::try_from(frame.len() - 2).unwrap();
         frame[..2].copy_from_slice(&len.to_be_bytes());
-        self.requester.handle_input(self.now, Input::Received(stream, &frame));
-        self.drain();
+        self.receives(stream, &frame);
     }
 
     pub(super) fn chunk(&mut self, stream: StreamId, seq: u64, text: &str) {
@@ -220,11 +259,13 @@ impl Buyer {
             match output {
                 Output::Open { stream, peer } => {
                     opened.push(stream);
-                    self.streams.insert(stream, Conversation { peer, payloads: Vec::new() });
+                    self.streams.insert(stream, Conversation { peer, payloads: Vec::new(), told: 0, ended: None });
                 }
                 Output::Transmit { stream, bytes } => {
                     self.streams.get_mut(&stream).unwrap().payloads.extend(payloads(bytes));
                 }
+                Output::Close(stream) => self.streams.get_mut(&stream).unwrap().ended = Some(Ended::Closed),
+                Output::Reset(stream) => self.streams.get_mut(&stream).unwrap().ended = Some(Ended::Reset),
                 Output::StartQuery { query, .. } => self.query = Some(query),
                 Output::Event(Event::Tokens { text, .. }) => self.text.push_str(text),
                 Output::Event(Event::Working { phase, .. }) => self.works.push(phase),

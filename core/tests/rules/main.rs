@@ -4,6 +4,7 @@
 //! simulator: a peer is a list of messages.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a conversation that can not be held has failed")]
 
+mod answers;
 mod asking;
 mod award;
 mod bounds;

@@ -77,7 +77,11 @@ impl Seller {
     }
 
     pub(super) fn push(&mut self, attempt: AttemptId, text: &str) -> Result<u32, Refusal> {
-        let room = self.provider.push(self.now, attempt, Piece { n: 1, text, ids: None, channel: None });
+        self.piece(attempt, Piece { n: 1, text, ids: None, channel: None })
+    }
+
+    pub(super) fn piece(&mut self, attempt: AttemptId, piece: Piece<'_>) -> Result<u32, Refusal> {
+        let room = self.provider.push(self.now, attempt, piece);
         self.drain();
         room
     }

@@ -11,6 +11,7 @@ mod memory;
 mod prompt;
 mod protocol;
 mod samples;
+mod tables;
 mod vectors;
 
 /// Bytes of hexadecimal digits; spaces are for the eye.

@@ -44,6 +44,7 @@ fn bodies_are_taken_and_refused_as_the_vectors_say() {
         let kind = match kind {
             "chat" => BodyKind::Chat,
             "raw" => BodyKind::Raw,
+            "request" => BodyKind::Request,
             _ => BodyKind::Tokens,
         };
         let (bytes, read) = (unhex(bytes), Prompt::decode(kind, &unhex(bytes)));

@@ -77,6 +77,20 @@ fn is_data(value: Json<'_>) -> bool {
 mod tests {
     use super::*;
 
+    /// What a provider in another language takes and refuses.
+    #[test]
+    fn bodies_are_taken_and_refused_as_the_vectors_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../core/tests/vectors/requests.txt");
+        let text = std::fs::read_to_string(path).expect("the vectors of the protocol");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        assert!(lines.len() >= 30, "{}", lines.len());
+        for line in lines {
+            let [verdict, what, body] = line.splitn(3, " | ").collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let body = body.replace("\\x20", " ");
+            assert_eq!(check(&body).is_ok(), verdict == "taken", "{what}: {body}");
+        }
+    }
+
     #[test]
     fn a_request_is_an_object_of_what_is_said_nowhere_else() {
         let good = r#" {"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:x,y"}}]}],
