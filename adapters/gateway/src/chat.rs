@@ -1,46 +1,28 @@
 //! `POST /v1/chat/completions`: what is asked, and the answer, whole or in chunks.
 
-use haggle::{Receipt, core::wire::message::EndReason};
+use haggle::Receipt;
 use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{
-    body::event,
     calls::ToolCall,
+    chunks::{self, Chunks, finish_reason},
     errors::Refused,
     fields::CHAT,
-    jobs, messages,
+    messages,
     order::Order,
     purchase::Purchase,
     read::object,
     stream::{Said, Voice},
-    units::units,
 };
+
+/// How ids of answers begin.
+const PREFIX: &str = "chatcmpl";
 
 pub(crate) fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Order, Refused> {
     Order::read(CHAT, object(bytes)?, headers, |body, asked| {
         let messages = messages::read(body, asked)?;
         messages::prompt(messages, asked)
-    })
-}
-
-/// Why an answer ended, in OpenAI's words.
-pub(crate) fn finish_reason(receipt: &Receipt) -> &'static str {
-    match receipt.reason {
-        EndReason::Length | EndReason::Context => "length",
-        EndReason::Filtered => "content_filter",
-        EndReason::ToolCalls => "tool_calls",
-        _ => "stop",
-    }
-}
-
-/// The market's count, and what is owed.
-pub(crate) fn usage(receipt: &Receipt) -> Value {
-    json!({
-        "prompt_tokens": receipt.prompt_tokens, "completion_tokens": receipt.tokens,
-        "total_tokens": receipt.prompt_tokens.saturating_add(receipt.tokens), "cost": units(receipt.bill.owed),
-        "prompt_tokens_details": {"cached_tokens": receipt.cached.unwrap_or(0)},
-        "completion_tokens_details": {"reasoning_tokens": receipt.thought.unwrap_or(0)},
     })
 }
 
@@ -59,81 +41,58 @@ pub(crate) fn whole(purchase: &Purchase, said: Said, receipt: &Receipt) -> Value
         }
         message["tool_calls"] = calls.iter().map(call_json).collect();
     }
-    let record = jobs::lock(&purchase.record);
-    json!({
-        "id": format!("chatcmpl-{}", record.id), "object": "chat.completion", "created": record.created,
-        "model": record.model.to_text(),
-        "choices": [{
-            "index": 0, "message": message, "logprobs": null,
-            "finish_reason": finish_reason(receipt),
-        }],
-        "usage": usage(receipt), "haggle": record.of_answer(),
-    })
+    let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(receipt)});
+    chunks::whole(purchase, PREFIX, "chat.completion", choice, receipt)
 }
 
 fn call_json(call: &ToolCall) -> Value {
     json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
 }
 
-/// Chunks of one answer: `id`, `created` and `model` are the same in all of them.
-pub(crate) struct Chunks {
-    include_usage: bool,
-    frame: Value,
+/// An answer as it comes.
+pub(crate) struct Deltas {
+    chunks: Chunks,
     /// Calls of tools so far.
     calls: u32,
 }
 
-impl Chunks {
+impl Deltas {
     pub(crate) fn new(include_usage: bool) -> Self {
-        Chunks { include_usage, frame: Value::Null, calls: 0 }
+        Deltas { chunks: Chunks::new(include_usage), calls: 0 }
     }
 
-    fn chunk(&self, delta: Value, reason: Option<&str>, out: &mut String) {
-        let mut chunk = self.frame.clone();
-        chunk["choices"] = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);
-        event(&chunk, out);
+    fn delta(&self, delta: Value, reason: Option<&str>, out: &mut String) {
+        self.chunks.write(json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}), out);
     }
 }
 
-impl Voice for Chunks {
+impl Voice for Deltas {
     fn begin(&mut self, purchase: &Purchase, out: &mut String) {
-        let record = jobs::lock(&purchase.record);
-        self.frame = json!({
-            "id": format!("chatcmpl-{}", record.id), "object": "chat.completion.chunk", "created": record.created,
-            "model": record.model.to_text(),
-        });
-        drop(record);
-        self.chunk(json!({"role": "assistant", "content": ""}), None, out);
+        self.chunks.begin(purchase, PREFIX, "chat.completion.chunk");
+        self.delta(json!({"role": "assistant", "content": ""}), None, out);
     }
 
     fn text(&mut self, text: &str, out: &mut String) {
-        self.chunk(json!({"content": text}), None, out);
+        self.delta(json!({"content": text}), None, out);
     }
 
     fn thought(&mut self, text: &str, out: &mut String) {
-        self.chunk(json!({"reasoning_content": text}), None, out);
+        self.delta(json!({"reasoning_content": text}), None, out);
     }
 
     fn refusal(&mut self, text: &str, out: &mut String) {
-        self.chunk(json!({"refusal": text}), None, out);
+        self.delta(json!({"refusal": text}), None, out);
     }
 
     fn call(&mut self, call: &ToolCall, out: &mut String) {
         let mut delta = call_json(call);
         delta["index"] = self.calls.into();
         self.calls += 1;
-        self.chunk(json!({"tool_calls": [delta]}), None, out);
+        self.delta(json!({"tool_calls": [delta]}), None, out);
     }
 
     fn end(&mut self, purchase: &Purchase, receipt: &Receipt, out: &mut String) {
-        self.chunk(json!({}), Some(finish_reason(receipt)), out);
-        if self.include_usage {
-            let mut last = self.frame.clone();
-            last["choices"] = json!([]);
-            last["usage"] = usage(receipt);
-            last["haggle"] = jobs::lock(&purchase.record).of_answer();
-            event(&last, out);
-        }
-        out.push_str("data: [DONE]\n\n");
+        self.delta(json!({}), Some(finish_reason(receipt)), out);
+        self.chunks.end(purchase, receipt, out);
     }
 }

@@ -5,16 +5,19 @@ use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    body::event,
-    chat::{finish_reason, usage},
+    chunks::{self, Chunks, finish_reason},
     errors::Refused,
     fields::COMPLETIONS,
-    jobs,
     order::Order,
     purchase::Purchase,
     read::{object, take},
     stream::{Said, Voice},
 };
+
+/// How ids of answers begin.
+const PREFIX: &str = "cmpl";
+/// What an answer is, and each piece of it.
+const OBJECT: &str = "text_completion";
 
 pub(crate) fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Order, Refused> {
     Order::read(COMPLETIONS, object(bytes)?, headers, |body, _| prompt(body))
@@ -43,62 +46,35 @@ fn ids_of(ids: &[Value]) -> Option<Prompt> {
 }
 
 pub(crate) fn whole(purchase: &Purchase, said: Said, receipt: &Receipt) -> Value {
-    let mut answer = frame(purchase);
-    answer["choices"] = choice(&[said.text, said.refusal].concat(), Some(finish_reason(receipt)));
-    answer["usage"] = usage(receipt);
-    answer["haggle"] = jobs::lock(&purchase.record).of_answer();
-    answer
-}
-
-fn frame(purchase: &Purchase) -> Value {
-    let record = jobs::lock(&purchase.record);
-    json!({
-        "id": format!("cmpl-{}", record.id), "object": "text_completion", "created": record.created,
-        "model": record.model.to_text(),
-    })
+    let choice = choice(&[said.text, said.refusal].concat(), Some(finish_reason(receipt)));
+    chunks::whole(purchase, PREFIX, OBJECT, choice, receipt)
 }
 
 fn choice(text: &str, reason: Option<&str>) -> Value {
-    json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": reason}])
+    json!({"index": 0, "text": text, "logprobs": null, "finish_reason": reason})
 }
 
-/// The pieces of one answer.
-pub(crate) struct Pieces {
-    include_usage: bool,
-    frame: Value,
-}
+/// An answer as it comes.
+pub(crate) struct Pieces(Chunks);
 
 impl Pieces {
     pub(crate) fn new(include_usage: bool) -> Self {
-        Pieces { include_usage, frame: Value::Null }
-    }
-
-    fn piece(&self, text: &str, reason: Option<&str>, out: &mut String) {
-        let mut piece = self.frame.clone();
-        piece["choices"] = choice(text, reason);
-        event(&piece, out);
+        Pieces(Chunks::new(include_usage))
     }
 }
 
 impl Voice for Pieces {
     fn begin(&mut self, purchase: &Purchase, _: &mut String) {
-        self.frame = frame(purchase);
+        self.0.begin(purchase, PREFIX, OBJECT);
     }
 
     fn text(&mut self, text: &str, out: &mut String) {
-        self.piece(text, None, out);
+        self.0.write(choice(text, None), out);
     }
 
     fn end(&mut self, purchase: &Purchase, receipt: &Receipt, out: &mut String) {
-        self.piece("", Some(finish_reason(receipt)), out);
-        if self.include_usage {
-            let mut last = self.frame.clone();
-            last["choices"] = json!([]);
-            last["usage"] = usage(receipt);
-            last["haggle"] = jobs::lock(&purchase.record).of_answer();
-            event(&last, out);
-        }
-        out.push_str("data: [DONE]\n\n");
+        self.0.write(choice("", Some(finish_reason(receipt))), out);
+        self.0.end(purchase, receipt, out);
     }
 }
 

@@ -38,6 +38,7 @@ mod book;
 mod calls;
 mod catalog;
 mod chat;
+mod chunks;
 mod completions;
 mod config;
 mod connection;

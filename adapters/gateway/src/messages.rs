@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     errors::Refused,
     fields::Asked,
-    read::{fields, list, take, text},
+    read::{Item, list, take, text},
 };
 
 /// JSON in JSON of a request, at most; providers refuse what is deeper.
@@ -21,7 +21,8 @@ pub(crate) fn read(body: &mut Map<String, Value>, asked: &mut Asked) -> Result<V
     if messages.is_empty() {
         return Err(Refused::value("messages", "must be a list of at least one message"));
     }
-    messages.into_iter().enumerate().map(|(at, value)| message(&format!("messages[{at}]"), value, asked)).collect()
+    let each = |(at, value)| message(Item::read(format!("messages[{at}]"), value)?, asked);
+    messages.into_iter().enumerate().map(each).collect()
 }
 
 /// The least that carries it: text alone, if nothing else is in it, so that every provider can read it; else a whole request.
@@ -64,40 +65,38 @@ fn depth(value: &Value) -> usize {
 }
 
 /// A message, reduced to what a model reads: role, content, name, and what was called.
-pub(crate) fn message(at: &str, value: Value, asked: &mut Asked) -> Result<Value, Refused> {
-    let mut message = fields(at, value)?;
-    let path = |name: &str| format!("{at}.{name}");
-    let role = take(&mut message, "role", |_, value| text(&path("role"), value))?;
-    let role = match role.as_deref() {
+pub(crate) fn message(mut message: Item, asked: &mut Asked) -> Result<Value, Refused> {
+    let role = match message.take("role", text)?.as_deref() {
         Some("system" | "developer") => "system",
         Some("user") => "user",
         Some("assistant") => "assistant",
         Some("tool") => "tool",
-        Some("function") => return Err(Refused::unsupported_value(path("role"), "a tool's result has the role tool")),
-        _ => return Err(Refused::value(path("role"), "must be system, developer, user, assistant or tool")),
+        Some("function") => {
+            return Err(Refused::unsupported_value(message.path("role"), "a tool's result has the role tool"));
+        }
+        _ => return Err(Refused::value(message.path("role"), "must be system, developer, user, assistant or tool")),
     };
-    let content = take(&mut message, "content", |_, value| content(&path("content"), value, asked))?;
-    let calls = take(&mut message, "tool_calls", |_, value| calls(&path("tool_calls"), value))?.unwrap_or_default();
+    let content = message.take("content", |at, value| content(at, value, asked))?;
+    let calls = message.take("tool_calls", calls)?.unwrap_or_default();
     let mut read = json!({"role": role});
     match content {
         Some(content) => read["content"] = content,
         None if role == "assistant" => read["content"] = if calls.is_empty() { "".into() } else { Value::Null },
-        None => return Err(Refused::value(path("content"), "is missing")),
+        None => return Err(message.missing("content")),
     }
     if !calls.is_empty() {
-        asked.ask(path("tool_calls"), Features::TOOLS);
+        asked.ask(message.path("tool_calls"), Features::TOOLS);
         read["tool_calls"] = calls.into();
     }
     if role == "tool" {
-        let id = take(&mut message, "tool_call_id", |_, value| text(&path("tool_call_id"), value))?;
-        read["tool_call_id"] = id.ok_or_else(|| Refused::value(path("tool_call_id"), "is missing"))?.into();
-        asked.ask(path("role"), Features::TOOLS);
+        read["tool_call_id"] = message.text("tool_call_id")?.into();
+        asked.ask(message.path("role"), Features::TOOLS);
     }
-    if let Some(name) = take(&mut message, "name", |_, value| text(&path("name"), value))? {
+    if let Some(name) = message.take("name", text)? {
         read["name"] = name.into();
     }
     // What else a message has would not reach the model.
-    for (name, _) in message.iter().filter(|(_, value)| !value.is_null() && **value != json!([])) {
+    for (name, _) in message.rest().iter().filter(|(_, value)| !value.is_null() && **value != json!([])) {
         asked.ignore(format!("messages.{name}"));
     }
     Ok(read)
@@ -123,61 +122,60 @@ fn content(at: &str, value: Value, asked: &mut Asked) -> Result<Value, Refused> 
 }
 
 fn part(at: &str, part: Value, asked: &mut Asked) -> Result<Value, Refused> {
-    let mut part = fields(at, part)?;
-    let path = |name: &str| format!("{at}.{name}");
-    let kind = take(&mut part, "type", |_, value| text(&path("type"), value))?;
-    let mut of = |name: &str| {
-        let found = take(&mut part, name, |_, value| text(&path(name), value))?;
-        found.ok_or_else(|| Refused::value(path(name), "is missing"))
-    };
-    match kind.as_deref() {
-        Some("text" | "input_text" | "output_text") => Ok(json!({"type": "text", "text": of("text")?})),
-        Some("refusal") => Ok(json!({"type": "text", "text": of("refusal")?})),
-        Some(kind @ ("image_url" | "input_image" | "input_audio" | "file" | "input_file")) => {
-            let kind = kind.to_owned();
-            attached(at, &kind, part, asked)
+    let mut part = Item::read(at, part)?;
+    match part.text("type")?.as_str() {
+        "text" | "input_text" | "output_text" => Ok(json!({"type": "text", "text": part.text("text")?})),
+        "refusal" => Ok(json!({"type": "text", "text": part.text("refusal")?})),
+        kind @ ("image_url" | "input_image" | "input_audio" | "file" | "input_file") => attached(kind, part, asked),
+        kind => {
+            let why = format!("{kind:?} is no part that a model is given here");
+            Err(Refused::unsupported_value(part.path("type"), &why))
         }
-        Some(kind) => {
-            Err(Refused::unsupported_value(path("type"), &format!("{kind:?} is no part that a model is given here")))
-        }
-        None => Err(Refused::value(path("type"), "is missing")),
     }
 }
 
 /// A part that is no text. Nobody fetches anything for a request: what is attached is in it.
-fn attached(at: &str, kind: &str, mut part: Map<String, Value>, asked: &mut Asked) -> Result<Value, Refused> {
-    let inner = |name: &str| format!("{at}.{name}");
-    let (feature, read) = match kind {
+fn attached(kind: &str, mut part: Item, asked: &mut Asked) -> Result<Value, Refused> {
+    asked.ask(part.path("type"), feature_of(kind));
+    match kind {
         "image_url" | "input_image" => {
-            let image = part.remove("image_url").unwrap_or_default();
+            let image = part.remove("image_url");
             let mut image = if image.is_string() { json!({"url": image}) } else { image };
-            if let Some(detail) = part.remove("detail").filter(|_| kind == "input_image") {
+            let detail = part.remove("detail");
+            if kind == "input_image" && !detail.is_null() {
                 image["detail"] = detail;
             }
             if !image["url"].as_str().is_some_and(|url| url.starts_with("data:image/")) {
                 let why = "an image comes in the request, as a data: URL; nobody here fetches one";
-                return Err(Refused::unsupported_value(inner("image_url"), why));
+                return Err(Refused::unsupported_value(part.path("image_url"), why));
             }
-            (Features::IMAGES, json!({"type": "image_url", "image_url": image}))
+            Ok(json!({"type": "image_url", "image_url": image}))
         }
         "input_audio" => {
-            let audio = part.remove("input_audio").unwrap_or_default();
+            let audio = part.remove("input_audio");
             if !audio["data"].is_string() || !audio["format"].is_string() {
-                return Err(Refused::value(inner("input_audio"), "must have data and format, as text"));
+                return Err(Refused::value(part.path("input_audio"), "must have data and format, as text"));
             }
-            (Features::AUDIO, json!({"type": "input_audio", "input_audio": audio}))
+            Ok(json!({"type": "input_audio", "input_audio": audio}))
         }
         _ => {
-            let file = part.remove("file").unwrap_or_else(|| Value::Object(std::mem::take(&mut part)));
+            let (at, file) = (part.path("file"), part.remove("file"));
+            let file = if file.is_null() { part.rest().into() } else { file };
             if !file["file_data"].is_string() {
                 let why = "a file comes in the request, as file_data; none is kept here";
-                return Err(Refused::unsupported_value(inner("file"), why));
+                return Err(Refused::unsupported_value(at, why));
             }
-            (Features::FILES, json!({"type": "file", "file": file}))
+            Ok(json!({"type": "file", "file": file}))
         }
-    };
-    asked.ask(inner("type"), feature);
-    Ok(read)
+    }
+}
+
+fn feature_of(kind: &str) -> Features {
+    match kind {
+        "image_url" | "input_image" => Features::IMAGES,
+        "input_audio" => Features::AUDIO,
+        _ => Features::FILES,
+    }
 }
 
 fn calls(at: &str, value: Value) -> Result<Vec<Value>, Refused> {

@@ -24,6 +24,54 @@ pub(crate) fn take<T>(
     value.map(|value| read(name, value)).transpose()
 }
 
+/// An object within a request, and where it stands, by which all that is wrong with it is named.
+pub(crate) struct Item {
+    at: String,
+    fields: Map<String, Value>,
+}
+
+impl Item {
+    pub(crate) fn read(at: impl Into<String>, value: Value) -> Result<Self, Refused> {
+        let at = at.into();
+        let fields = fields(&at, value)?;
+        Ok(Item { at, fields })
+    }
+
+    /// Where a field of it stands.
+    pub(crate) fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.at)
+    }
+
+    /// Takes a field away, read by `read`; `None` if it is absent or null.
+    pub(crate) fn take<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str, Value) -> Result<T, Refused>,
+    ) -> Result<Option<T>, Refused> {
+        let path = self.path(name);
+        take(&mut self.fields, name, |_, value| read(&path, value))
+    }
+
+    /// Takes a field away that has to be there, and text.
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, Refused> {
+        self.take(name, text)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> Refused {
+        Refused::value(self.path(name), "is missing")
+    }
+
+    /// Takes a field away as it is; null if it is absent.
+    pub(crate) fn remove(&mut self, name: &str) -> Value {
+        self.fields.shift_remove(name).unwrap_or_default()
+    }
+
+    /// What was not taken.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.fields
+    }
+}
+
 pub(crate) fn text(name: &str, value: Value) -> Result<String, Refused> {
     match value {
         Value::String(text) => Ok(text),

@@ -93,7 +93,7 @@ async fn buy(
     match path {
         "/v1/chat/completions" => {
             let order = chat::read(bytes, headers)?;
-            let voice = chat::Chunks::new(order.include_usage);
+            let voice = chat::Deltas::new(order.include_usage);
             answered(shop, order, owner, voice, chat::whole).await
         }
         "/v1/completions" => {

@@ -9,7 +9,7 @@ use crate::{
     fields::{Asked, RESPONSES},
     messages,
     order::Order,
-    read::{fields, list, object, take, text},
+    read::{Item, fields, list, object, take, text},
 };
 
 /// What is said where a request says nothing.
@@ -64,36 +64,29 @@ fn conversation(input: Value, asked: &mut Asked) -> Result<Vec<Value>, Refused> 
 }
 
 fn item(at: &str, value: Value, all: &mut Vec<Value>, asked: &mut Asked) -> Result<(), Refused> {
-    let mut item = fields(at, value)?;
-    let path = |name: &str| format!("{at}.{name}");
-    let kind = take(&mut item, "type", |_, value| text(&path("type"), value))?;
-    let mut of = |name: &str| {
-        let found = take(&mut item, name, |_, value| text(&path(name), value))?;
-        found.ok_or_else(|| Refused::value(path(name), "is missing"))
-    };
-    match kind.as_deref() {
+    let mut item = Item::read(at, value)?;
+    match item.take("type", text)?.as_deref() {
         None | Some("message") => {
             // Names of an earlier answer's parts: a model reads none of them.
-            ["id", "status", "phase"].iter().for_each(|name| drop(item.remove(*name)));
-            all.push(messages::message(at, item.into(), asked)?);
+            ["id", "status", "phase"].iter().for_each(|name| drop(item.remove(name)));
+            all.push(messages::message(item, asked)?);
         }
         Some("function_call") => {
-            let function = json!({"name": of("name")?, "arguments": of("arguments")?});
-            let call = json!({"id": of("call_id")?, "type": "function", "function": function});
-            asked.ask(path("type"), Features::TOOLS);
+            let function = json!({"name": item.text("name")?, "arguments": item.text("arguments")?});
+            let call = json!({"id": item.text("call_id")?, "type": "function", "function": function});
+            asked.ask(item.path("type"), Features::TOOLS);
             called(call, all);
         }
         Some("function_call_output") => {
-            let id = of("call_id")?;
-            let output = item.remove("output").unwrap_or_default();
+            let (id, output) = (item.text("call_id")?, item.remove("output"));
             let message = json!({"role": "tool", "tool_call_id": id, "content": output});
-            all.push(messages::message(at, message, asked)?);
+            all.push(messages::message(Item::read(at, message)?, asked)?);
         }
         // What was thought before is not given to a model again.
         Some("reasoning") => asked.ignore("input.reasoning".into()),
         Some(kind) => {
             let why = format!("{kind:?} is no item that a model is given here, and nothing of earlier answers is kept");
-            return Err(Refused::unsupported_value(path("type"), &why));
+            return Err(Refused::unsupported_value(item.path("type"), &why));
         }
     }
     Ok(())
@@ -139,14 +132,12 @@ fn carry(asked: &mut Asked) -> Result<(), Refused> {
 }
 
 fn tool(at: &str, value: Value) -> Result<Value, Refused> {
-    let mut tool = fields(at, value)?;
-    match tool.shift_remove("type") {
-        Some(kind) if kind == "function" => Ok(json!({"type": "function", "function": tool})),
-        _ => {
-            let why = "a tool is a function that the client calls; nobody here calls one for it";
-            Err(Refused::unsupported_value(format!("{at}.type"), why))
-        }
+    let mut tool = Item::read(at, value)?;
+    if tool.remove("type") == "function" {
+        return Ok(json!({"type": "function", "function": tool.rest()}));
     }
+    let why = "a tool is a function that the client calls; nobody here calls one for it";
+    Err(Refused::unsupported_value(tool.path("type"), why))
 }
 
 #[cfg(test)]
