@@ -168,7 +168,8 @@ pub(crate) fn describe(sold: &[(PeerId, Advert)], model: &Model) -> Option<Value
         .map(|(peer, (advert, entry))| {
             json!({
                 "id": peer.to_string(), "price_in": units(entry.price_in), "price_out": units(entry.price_out),
-                "context": entry.context, "slots": advert.slots, "free": advert.free,
+                "context": entry.context, "slots": advert.slots, "free": advert.free, "queued": advert.queued,
+                "first_token_ms": entry.eta.0,
                 "features": names(entry.features.unwrap_or_default()), "exactness": exactness(entry),
             })
         })

@@ -62,6 +62,7 @@ impl Gateway {
             spawn: Arc::new(move |task| spawner.spawn(task)),
             stopping: stopping.shared(),
             running: Arc::new(AtomicUsize::new(0)),
+            watching: Arc::new(AtomicUsize::new(0)),
         });
         runtime.spawn(Box::pin(async move {
             if let Err(error) = server::accept::<R>(shop, socket, living).await {

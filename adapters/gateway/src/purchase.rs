@@ -274,8 +274,8 @@ impl Purchase {
         match event {
             // Cancelled here: how it ends is all that counts.
             JobEvent::Tokens { .. } if self.fault.is_some() => {}
-            JobEvent::Tokens { text, channel, .. } => {
-                jobs::lock(&self.record).tokens_came();
+            JobEvent::Tokens { text, channel, n, .. } => {
+                jobs::lock(&self.record).tokens_came(n);
                 if self.said(channel, text).is_err() {
                     self.give_up(MALFORMED);
                 }

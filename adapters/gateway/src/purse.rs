@@ -13,12 +13,14 @@ use futures::{FutureExt, channel::oneshot, select_biased};
 use futures_timer::Delay;
 use haggle::core::money::{Account, Amount};
 use hyper::StatusCode;
+use serde_json::{Value, json};
 
 use crate::{
     book::{Book, Spent},
     config::{Config, Key},
     errors::Refused,
     failure, jobs,
+    units::units,
 };
 
 /// What others have set aside may become free again: it is waited for so long.
@@ -81,6 +83,23 @@ impl Purse {
     /// Whether anything bounds what an owner spends a day.
     pub(crate) fn bounds(&self, owner: Option<usize>) -> bool {
         self.day_budget.is_some() || owner.and_then(|at| self.keys.get(at)).is_some_and(|key| key.day_budget.is_some())
+    }
+
+    /// What an owner may spend today and has spent: the gateway's budget, and that of the key if there is one. In units.
+    pub(crate) fn left(&self, owner: Option<usize>) -> Vec<Value> {
+        let mut state = self.lock();
+        if let Err(error) = state.turn(self, today()) {
+            tracing::debug!(%error, "a new day cannot be begun in the book");
+        }
+        let key = owner.and_then(|at| self.keys.get(at));
+        let limits = [(None, self.day_budget)].into_iter().chain(key.map(|key| (Some(&key.name), key.day_budget)));
+        let accounts = state.accounts(owner).into_iter().zip(limits);
+        let bounded = accounts.filter_map(|(account, (key, limit))| Some((account.remaining()?, account, key, limit?)));
+        let told = bounded.map(|(left, account, key, limit)| {
+            let (owed, reserved) = (units(account.owed()), units(account.reserved()));
+            json!({"key": key, "limit": units(limit), "left": units(left), "owed": owed, "reserved": reserved})
+        });
+        told.collect()
     }
 
     /// Sets `wanted` aside, or what there is, at least `needed`. Waits while others may leave enough of what is theirs.

@@ -16,9 +16,9 @@ use crate::{
     errors::Refused,
     failure, fresh,
     heads::Fault,
-    intake,
+    intake, live,
     order::Order,
-    owner,
+    owner, page,
     purchase::Purchase,
     repeats, responses,
     shop::Shop,
@@ -49,6 +49,8 @@ async fn checked(shop: Arc<Shop>, request: Request<Incoming>) -> Result<Response
     }
     let path = request.uri().path().to_owned();
     match path.as_str() {
+        // It holds nothing of anybody's: what it shows it asks for, with a key where one is needed.
+        "/" => return get(method).map(|()| page::page()),
         "/healthz" => return get(method).map(|()| json_response(StatusCode::OK, &json!({"status": "ok"}))),
         "/readyz" => return get(method).and_then(|()| ready(&shop)),
         _ => {}
@@ -57,6 +59,7 @@ async fn checked(shop: Arc<Shop>, request: Request<Incoming>) -> Result<Response
     match path.as_str() {
         "/v1/chat/completions" | "/v1/completions" | "/v1/responses" => order(shop, request, owner).await,
         "/metrics" => get(method).map(|()| shop.counted()),
+        "/v1/haggle/live" => get(method).and_then(|()| live::watch(shop, owner)),
         "/v1/models" => get(method).map(|()| shop.clone())?.models().await,
         path => named(&shop, method, path, owner).await,
     }

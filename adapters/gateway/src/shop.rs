@@ -1,8 +1,11 @@
 //! What all requests of a gateway share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::{channel::oneshot, future};
@@ -13,6 +16,9 @@ use crate::{
     catalog::Catalog, config::Config, errors::Refused, jobs::Jobs, metrics::Metrics, owner::Owner, purse::Purse,
     repeats::Repeats,
 };
+
+/// Pages that are told at once what happens.
+const MAX_WATCHING: usize = 16;
 
 pub(crate) struct Shop {
     pub(crate) node: Node,
@@ -29,10 +35,18 @@ pub(crate) struct Shop {
     /// Resolves when the gateway is told to stop.
     pub(crate) stopping: future::Shared<oneshot::Receiver<()>>,
     pub(crate) running: Arc<AtomicUsize>,
+    pub(crate) watching: Arc<AtomicUsize>,
 }
 
-/// A place among the jobs that run, given back when it is dropped.
+/// A place among the jobs that run, or among those who watch; given back when it is dropped.
 pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    fn of(places: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let permit = Permit(places.clone());
+        (places.fetch_add(1, Ordering::Relaxed) < most).then_some(permit)
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -43,12 +57,17 @@ impl Drop for Permit {
 impl Shop {
     /// A place for one more job.
     pub(crate) fn permit(&self) -> Result<Permit, Refused> {
-        let permit = Permit(self.running.clone());
-        if self.running.fetch_add(1, Ordering::Relaxed) < self.config.max_jobs {
-            return Ok(permit);
-        }
-        let text = format!("{} jobs run already, which is the limit", self.config.max_jobs);
-        let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_jobs", text);
-        Err(refused.retry_after(std::time::Duration::from_secs(1)))
+        let text = || format!("{} jobs run already, which is the limit", self.config.max_jobs);
+        Permit::of(&self.running, self.config.max_jobs).ok_or_else(|| too_many("too_many_jobs", text()))
     }
+
+    /// A place for one more who watches.
+    pub(crate) fn seat(&self) -> Result<Permit, Refused> {
+        let text = || format!("{MAX_WATCHING} pages watch already, which is the limit; close one");
+        Permit::of(&self.watching, MAX_WATCHING).ok_or_else(|| too_many("too_many_watching", text()))
+    }
+}
+
+fn too_many(code: &'static str, text: String) -> Refused {
+    Refused::new(StatusCode::TOO_MANY_REQUESTS, code, text).retry_after(Duration::from_secs(1))
 }

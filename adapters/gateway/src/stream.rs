@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Future, FutureExt, select_biased, stream};
+use futures::{Future, FutureExt, Stream, select_biased, stream};
 use futures_timer::Delay;
 use haggle::Receipt;
 use hyper::{
-    Response,
+    HeaderMap, Response,
     body::Bytes,
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
@@ -67,17 +67,24 @@ pub(crate) async fn respond(shop: Arc<Shop>, order: Order, owner: Option<usize>,
         },
         () = Delay::new(HEADERS_BY).fuse() => Talk::Waiting(begun),
     };
-    let mut response = Response::new(Body::Whole(None));
+    let mut headers = HeaderMap::new();
+    if let Talk::Begun(purchase) = &talk {
+        purchase.add_headers(&mut headers);
+    }
+    let events = Events { talk, voice, quiet: Quiet::new() };
+    let mut response =
+        of_events(stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) }));
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// An answer whose body is made of events.
+pub(crate) fn of_events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::stream(events));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    if let Talk::Begun(purchase) = &talk {
-        purchase.add_headers(headers);
-    }
-    let events = Events { talk, voice, quiet: Quiet::new() };
-    *response.body_mut() =
-        Body::stream(stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) }));
     response
 }
 

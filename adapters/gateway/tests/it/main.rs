@@ -10,6 +10,7 @@ mod hostile;
 mod logs;
 mod market;
 mod owner;
+mod page;
 mod refusals;
 mod repeats;
 mod responses;

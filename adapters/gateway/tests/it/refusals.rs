@@ -16,7 +16,7 @@ fn every_refusal_has_the_one_envelope() {
     let at = market.at;
     for (answer, expected) in [
         (get(at, "/v1/files"), (404, "unknown_url", "")),
-        (get(at, "/"), (404, "unknown_url", "")),
+        (get(at, "/unknown"), (404, "unknown_url", "")),
         (post(at, "/v1/embeddings", &json!({})), (404, "unknown_url", "")),
         (post(at, "/v1/responses", &json!({})), (400, "missing_parameter", "model")),
         (get(at, CHAT), (405, "method_not_allowed", "")),
