@@ -1,8 +1,8 @@
 //! What a gateway is told at its start.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use haggle::{core::money::Amount, libp2p::PeerId};
+use haggle::{Model, core::money::Amount, libp2p::PeerId};
 
 /// How a gateway serves its owner.
 #[derive(Clone, Debug)]
@@ -87,6 +87,10 @@ pub struct Key {
     pub name: String,
     /// What its answers of a day (in UTC) may cost together, in micro-units, besides the gateway's own.
     pub day_budget: Option<Amount>,
+    /// How many answers it may ask for in any 60 s; further requests are refused with 429. Counted in memory.
+    pub rate: Option<NonZeroU32>,
+    /// The models that it may ask for, by the names that it asks by; none: all.
+    pub models: Vec<Model>,
     pub(crate) secret: String,
 }
 
@@ -100,13 +104,25 @@ impl Key {
         if secret.len() < 8 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(StartError::Key { name });
         }
-        Ok(Key { name, day_budget: None, secret })
+        Ok(Key { name, day_budget: None, rate: None, models: Vec::new(), secret })
     }
 
     /// The same, with a budget of its own.
     #[must_use]
     pub fn with_day_budget(self, day_budget: Option<Amount>) -> Self {
         Key { day_budget, ..self }
+    }
+
+    /// The same, with so many requests a minute.
+    #[must_use]
+    pub fn with_rate(self, rate: Option<NonZeroU32>) -> Self {
+        Key { rate, ..self }
+    }
+
+    /// The same, for these models only.
+    #[must_use]
+    pub fn with_models(self, models: Vec<Model>) -> Self {
+        Key { models, ..self }
     }
 }
 

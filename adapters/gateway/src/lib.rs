@@ -61,6 +61,7 @@ mod purse;
 mod read;
 mod repeats;
 mod responses;
+mod rights;
 mod route;
 pub mod runtime;
 mod server;

@@ -13,12 +13,14 @@ use hyper::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::{body::Body, config::Config, errors::Refused};
+use crate::{body::Body, config::Config, errors::Refused, rights::Rights};
 
 /// Who may spend.
 pub(crate) struct Owner {
     /// Digests: comparing them tells nothing of a secret's length either.
     keys: Vec<[u8; 32]>,
+    /// Of each key.
+    rights: Vec<Rights>,
     hosts: Vec<String>,
     origins: Vec<String>,
 }
@@ -29,6 +31,7 @@ impl Owner {
             |texts: &[String]| texts.iter().map(|text| text.trim_end_matches('/').to_ascii_lowercase()).collect();
         Owner {
             keys: config.keys.iter().map(|key| digest(&key.secret)).collect(),
+            rights: config.keys.iter().map(Rights::of).collect(),
             hosts: lower(&config.allow_hosts),
             origins: lower(&config.allow_origins),
         }
@@ -69,6 +72,11 @@ impl Owner {
             .enumerate()
             .fold(None, |found, (at, key)| if bool::from(key.ct_eq(&given)) { Some(at) } else { found });
         found.map(Some).ok_or_else(|| unknown("this key is not known here"))
+    }
+
+    /// What an owner may do; `None` where nobody needs a key, and everything may be done.
+    pub(crate) fn rights(&self, owner: Option<usize>) -> Option<&Rights> {
+        self.rights.get(owner?)
     }
 
     fn is_own_host(&self, headers: &HeaderMap, uri: &Uri) -> bool {

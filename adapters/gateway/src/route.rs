@@ -1,6 +1,9 @@
 //! Which path does what.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use haggle::{Model, Receipt};
 use hyper::{
@@ -70,6 +73,7 @@ async fn order(shop: Arc<Shop>, request: Request<Incoming>, owner: Option<usize>
     if *request.method() != Method::POST {
         return Err(Refused::method("POST"));
     }
+    shop.owner.rights(owner).map_or(Ok(()), |rights| rights.ask(Instant::now()))?;
     let (head, body) = request.into_parts();
     let is_retry = |count: &HeaderValue| count.as_bytes() != b"0";
     if head.headers.get("x-stainless-retry-count").is_some_and(is_retry) {
@@ -120,6 +124,7 @@ async fn answered(
     voice: impl Voice,
     whole: impl FnOnce(&Purchase, Said, &Receipt) -> Value,
 ) -> Result<Response<Body>, Refused> {
+    shop.owner.rights(owner).map_or(Ok(()), |rights| rights.allow(&order.models))?;
     let ignored = order.ignored.clone();
     let response = match order.stream {
         true => stream::respond(shop, order, owner, voice).await,

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     answers::chat,
     client::Client,
-    market::{market, rich},
+    market::{MODEL, market, rich},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -67,6 +67,33 @@ fn with_a_key_only_who_knows_it_spends() {
     let job = format!("/v1/haggle/jobs/{}", answer.head.header("x-haggle-job").expect("a job"));
     // What one bought is not told to the other.
     assert_eq!((ask(&job, "Bearer secret-one").head.status, ask(&job, "Bearer secret-two").head.status), (200, 404));
+}
+
+#[test]
+fn a_key_asks_for_its_models_only_and_as_often_as_it_may() {
+    let model = |name: &str| haggle::Model::new(name.as_bytes()).expect("a model");
+    let key = |name: &str| Key::new(name, format!("secret-{name}")).expect("a key");
+    let keys = vec![
+        key("slow").with_rate(std::num::NonZeroU32::new(2)),
+        key("bound").with_models(vec![model("other"), model(MODEL)]),
+        key("barred").with_models(vec![model("other")]),
+    ];
+    let market = market(Config { keys, ..rich() });
+    let ask = |name: &str, more| {
+        let key = format!("Bearer secret-{name}");
+        Client::connect(market.at).ask("POST", CHAT, &[("Authorization", &key)], chat(more).to_string().as_bytes())
+    };
+    assert_eq!((ask("slow", json!({})).head.status, ask("slow", json!({})).head.status), (200, 200));
+    let refused = ask("slow", json!({}));
+    assert_eq!(refused.error(), (429, "rate_limit_exceeded".into(), String::new()));
+    let after: u64 = refused.head.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
+    assert!((1..=61).contains(&after), "{after}");
+    assert_eq!(ask("bound", json!({})).head.status, 200);
+    // Neither at first nor in the second place.
+    for (name, more) in [("barred", json!({})), ("bound", json!({"models": ["third"]}))] {
+        assert_eq!(ask(name, more).error(), (403, "model_not_allowed".into(), "model".into()), "{name}");
+    }
+    assert_eq!(market.script.begun(), 3, "what is refused buys nothing");
 }
 
 #[test]
