@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 #[cbor(transparent)]
 pub struct Features(#[n(0)] pub u32);
 
+// [A14]
 impl Features {
     /// Calls tools.
     pub const TOOLS: Self = Self(1);

@@ -98,6 +98,7 @@ impl Calls {
         }
         let (id_told, name_told) = &mut self.told[at];
         let mut fields = Map::new();
+        // [W7]
         fields.insert("index".into(), index.into());
         for (field, value, told) in [("id", &call.id, id_told), ("name", &call.name, name_told)] {
             // Some say it again with each piece.
