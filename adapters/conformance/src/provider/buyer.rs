@@ -233,15 +233,16 @@ impl Answer {
         Ok(())
     }
 
-    /// Takes all that comes, acknowledging it, and says how it ended.
+    /// Takes all that still comes, acknowledging it, and says how it ended.
     pub(super) async fn read_to_end(&mut self) -> Step<End> {
         loop {
+            if let Some(end) = &self.run.end {
+                return Ok(end.clone());
+            }
             if self.run.room() <= 1 {
                 self.ack(self.run.next());
             }
-            if !self.more().await? {
-                return self.run.end.clone().ok_or_else(|| unplayed("an End that is none"));
-            }
+            self.more().await?;
         }
     }
 

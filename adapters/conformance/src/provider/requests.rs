@@ -99,13 +99,9 @@ pub(super) async fn resumed(buyer: Buyer) -> Step {
         answer.until_full().await?;
         answer.ack(next + answer.run.chunks[chunk].n);
     }
-    let ended = answer.run.end.as_ref().map(|end| end.reason);
-    let reason = match ended {
-        Some(reason) => reason,
-        None => answer.read_to_end().await?.reason,
-    };
+    let end = answer.read_to_end().await?;
     answer.finish();
-    called(reason)
+    called(end.reason)
 }
 
 pub(super) async fn another_way_to_pay(buyer: Buyer) -> Step {

@@ -19,6 +19,8 @@ pub(crate) struct Mistake {
     pub(crate) says: fn(&mut Notes, StreamId, &[u8]) -> Vec<Vec<u8>>,
     /// Bytes as they came, before they are cut into frames.
     pub(crate) takes: fn(&mut Notes, StreamId, &[u8]) -> Vec<u8>,
+    /// Jobs that the provider computes at once.
+    pub(crate) slots: u32,
     /// Whether a stream that the machine ends is left open.
     pub(crate) stays: bool,
     /// Whether every peer is taken for the same.
@@ -36,6 +38,7 @@ impl Mistake {
         hears: |_, _, payload| vec![payload.to_vec()],
         says: |_, _, payload| vec![payload.to_vec()],
         takes: |_, _, bytes| bytes.to_vec(),
+        slots: 1,
         stays: false,
         knows_no_peers: false,
         takes_any_request: false,

@@ -89,7 +89,8 @@ struct World {
 
 /// Plays a scenario with our own provider.
 pub(crate) fn play(scenario: &Scenario, mistake: Mistake) -> Verdict {
-    let service = Service { models: vec![Serving { advert: advert(), floor_permille: 500 }], ..Service::default() };
+    let models = vec![Serving { advert: advert(), floor_permille: 500 }];
+    let service = Service { models, slots: mistake.slots, ..Service::default() };
     let mut world = World {
         provider: Provider::new(service, Limits::default(), [1; 32]).unwrap(),
         mistake,
