@@ -8,13 +8,13 @@ use crate::world::{Folder, Node, Running, run};
 
 const PROMPT: &str = "Once upon a time";
 
-fn lines(file: &Path) -> Vec<Value> {
+pub(crate) fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).expect("a ledger");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// What both sides have to agree on.
-fn figures(lines: &[Value]) -> Vec<Value> {
+pub(crate) fn figures(lines: &[Value]) -> Vec<Value> {
     let names = ["job", "attempt", "model", "fee_in", "price_out", "tokens", "owed", "settlement"];
     let mut figures: Vec<Value> =
         lines.iter().map(|line| names.iter().map(|name| line[name].clone()).collect()).collect();

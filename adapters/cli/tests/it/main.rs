@@ -10,6 +10,7 @@ mod flight;
 mod gateway;
 mod input;
 mod line;
+mod load;
 mod market;
 mod matrix;
 #[cfg(target_os = "linux")]
