@@ -24,8 +24,9 @@ use crate::{
     settings::{Sales, Settings},
 };
 
-/// The key of a node that others know by it: kept in the data folder, made once. No other process has it as long as the
-/// lock lives.
+/// The key of a node that others know by it: in the file that was named, else in the data folder; made once. No other process
+/// uses that file as long as the lock lives. A node with a state directory has the state's own key instead: whoever starts it
+/// decides that.
 pub(crate) fn lasting_key(settings: &Settings, args: &NodeArgs, name: &str) -> Result<(Keypair, KeyLock), Failed> {
     match &args.key {
         Some(file) => load_named(file),

@@ -5,6 +5,7 @@
 
 mod circles;
 mod constants;
+mod index;
 mod labels;
 mod lockfile;
 mod purity;
