@@ -1,13 +1,13 @@
 //! What is kept of every job, from its submission to its ending.
 
 use haggle_core::{
-    JobId, JobSpec, PeerId,
+    JobId, JobSpec, PeerId, Policy,
     money::Tariff,
     spec::Failover,
     wire::{Prompt, message::Features},
 };
 
-use super::{Judge, Rule, cost, market::Tries, owed};
+use super::{Judge, Rule, cost, market::Tries, owed, patience::Wait};
 use crate::engine::Answer;
 
 /// A job as the oracle counts it.
@@ -30,6 +30,7 @@ pub(super) struct Book {
     /// It was lost with its node.
     pub(super) died: bool,
     pub(super) tries: Tries,
+    pub(super) wait: Option<Wait>,
     /// Of [`crate::points::PHASES`].
     pub(super) phase: u8,
     pub(super) resumed: bool,
@@ -51,6 +52,8 @@ pub(super) struct JobSpecFacts {
     pub(super) require: Option<Features>,
     pub(super) exclude: Vec<PeerId>,
     pub(super) retries: u32,
+    /// How long a first token is waited for in all, and without a word of the work on it, in ms.
+    pub(super) patience: (u64, u64),
 }
 
 /// An attempt on its bill.
@@ -64,7 +67,7 @@ pub(super) struct Line {
 }
 
 impl Judge {
-    pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, retries: u32, spec: Option<&JobSpec>) {
+    pub(crate) fn submitted(&mut self, job: JobId, node: u32, deadline: u64, policy: &Policy, spec: Option<&JobSpec>) {
         if self.is_away {
             return;
         }
@@ -80,7 +83,8 @@ impl Judge {
             failover: spec.failover,
             require: spec.criteria.require,
             exclude: spec.criteria.exclude.clone(),
-            retries,
+            retries: policy.max_retries,
+            patience: (policy.first_token.0, policy.work_gap.0),
         });
         let book = Book {
             node,
@@ -95,6 +99,7 @@ impl Judge {
             ended: false,
             died: false,
             tries: Tries::default(),
+            wait: None,
             phase: 0,
             resumed: false,
             recovered: false,

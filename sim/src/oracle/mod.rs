@@ -7,6 +7,7 @@ mod events;
 mod features;
 mod market;
 mod messages;
+mod patience;
 mod process;
 mod rules;
 

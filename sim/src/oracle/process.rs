@@ -8,7 +8,10 @@ use crate::points::Group;
 impl Judge {
     /// A node stands still until then: no job of it ends before.
     pub(crate) fn sleeps(&mut self, node: u32, until: u64) {
-        self.each_open(node, |book| book.deadline = book.deadline.max(until));
+        self.each_open(node, |book| {
+            book.deadline = book.deadline.max(until);
+            book.wait = None;
+        });
     }
 
     /// A node's clock was set: it may take for old what is not.
@@ -18,7 +21,10 @@ impl Judge {
 
     /// A node's clock makes its deadlines come later.
     pub(crate) fn delayed(&mut self, node: u32, ms: u64) {
-        self.each_open(node, |book| book.deadline = book.deadline.saturating_add(ms));
+        self.each_open(node, |book| {
+            book.deadline = book.deadline.saturating_add(ms);
+            book.wait = None;
+        });
     }
 
     /// The node is dead: its jobs can not be ended any more, its slots are gone.

@@ -73,6 +73,9 @@ pub enum Rule {
     Offers,
     /// A stream of an epoch that is not newer attaches to nothing.
     Epoch,
+    /// A first token is waited for as long as was promised, and no longer than the requester's patience; who has written says no
+    /// more that it works.
+    Patience,
     /// A provider that is left is told.
     Fence,
     /// No table grows beyond its limit.

@@ -154,11 +154,11 @@ impl World {
         let limit = config.policy.job_deadline;
         let own = place.clock.read(now);
         let deadline = place.clock.after(now, deadline.unwrap_or(limit).min(limit).0).max(place.asleep_until);
-        let (pace, retries) = (config.pace, config.policy.max_retries);
+        let (pace, policy) = (config.pace, &config.policy);
         let Reply::Job(job) = side.machine.command(own, command)? else {
             unreachable!("what begins a job is answered with its name")
         };
-        self.judge.submitted(job, node, deadline, retries, spec);
+        self.judge.submitted(job, node, deadline, policy, spec);
         if let Some(log) = &mut self.log {
             log.submitted(self.now, node, job, if spec.is_some() { "a job" } else { "a question" });
         }

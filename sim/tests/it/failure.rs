@@ -412,6 +412,27 @@ fn a_requester_that_dies_frees_its_slot() {
     }
 }
 
+/// There is one slot, and somebody waits for it. A process that dies is seen at once, a machine only by its silence.
+#[test]
+fn who_waits_for_the_slot_of_a_dead_requester_is_served_soon() {
+    for (seen_after, most) in [(Some(5), 6_000), (None, 30_000 + 6_000)] {
+        let slow = EngineScript { token: 2_000, ..engine(40) };
+        let (mut world, _, dies) = pair(16, cheap().slots(1).engine(slow));
+        let waits = world.add_requester(RequesterConfig::default());
+        let first = world.submit(dies, spec()).unwrap();
+        run_to_token(&mut world, first, 3);
+        let second = world.submit(waits, spec()).unwrap();
+        while world.job(second).count("job:negotiated") == 0 && world.step() {}
+        let at = world.now();
+        strike(&mut world, FaultKind::Kill(dies, seen_after));
+        run_to_token(&mut world, second, 1);
+        let took = world.now() - at;
+        println!("served {took} ms after the other died");
+        assert!((5_000..=most).contains(&took), "{seen_after:?}: {took} ms");
+        assert!(is_answered(&run(&mut world, second)));
+    }
+}
+
 #[test]
 fn attempts_are_counted() {
     let mut world = World::new(16);

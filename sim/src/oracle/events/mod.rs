@@ -31,6 +31,7 @@ impl Judge {
         if book.ended || book.node != node {
             return self.fail(Rule::Ending, format_args!("{} after the ending of {job:?}", event.name()));
         }
+        self.waits(job, event);
         match event {
             Event::Asked { peer, .. } => self.turned_to(node, job, *peer),
             Event::Awarded { attempt, quote, .. } => {

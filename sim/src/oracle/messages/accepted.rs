@@ -22,6 +22,7 @@ impl Judge {
         let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
         let is_first = known.window.is_none();
         known.window.get_or_insert(window);
+        known.eta = known.eta.max(accepted.eta.map_or(0, |eta| eta.0));
         known.echoed |= echoed;
         if core && is_first {
             self.check_ability(provider, &needs);

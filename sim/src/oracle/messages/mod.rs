@@ -59,6 +59,9 @@ pub(super) struct AttemptBook {
     texts: BTreeMap<(u64, u64), u64>,
     /// The provider echoed the terms of an Award.
     echoed: bool,
+    /// How long it says that its first token takes, in ms; and whether it told of the work on it.
+    pub(super) eta: u64,
+    pub(super) works: bool,
     /// The newest epoch that the provider took.
     epoch: u32,
     /// The newest that its requester said.
@@ -138,12 +141,24 @@ impl Judge {
                 (Message::Chunk { seq, n, text, ids, channel }, Some(attempt)) => {
                     self.chunk_sent(sent, attempt, (*seq, *n), (text, *ids), *channel);
                 }
+                (Message::Working { .. }, Some(attempt)) => self.working_sent(sent, attempt),
                 (Message::End(_) | Message::Gone(_), Some(attempt)) => self.is_over(provider, attempt),
                 (Message::Resumed { .. }, Some(attempt)) => self.resumed_sent(sent, attempt),
                 _ => {}
             }
         }
         self.subject = None;
+    }
+
+    /// What is done for a first token is told before there is one.
+    // [C7]
+    fn working_sent(&mut self, sent: Sent, (job, attempt): (JobId, u32)) {
+        let known = self.attempts.entry((sent.provider, job, attempt)).or_default();
+        known.works = true;
+        // Who forgot what it wrote begins anew.
+        if sent.core && known.sent > known.prefix && !self.forgetful.contains(&sent.provider) {
+            self.fail(Rule::Patience, format_args!("{job:?}: {:?} works on what it has written", sent.provider));
+        }
     }
 
     /// The message in a frame. The core sends none that a peer refuses.

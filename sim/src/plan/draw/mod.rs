@@ -7,6 +7,7 @@ mod features;
 use haggle_core::{
     Limits,
     spec::{Failover, Haggle},
+    time::Millis,
     wire::message::EndReason,
 };
 
@@ -70,6 +71,7 @@ fn draw(seed: u64, with_hostile: bool) -> Plan {
         plan.faults = faults::faults(seed, &cast, plan.jobs.len() as u64);
         plan.faults.extend(faults::crashes(seed, &cast));
         turn_knobs(&mut plan, cast.probing);
+        turn_patience(&mut plan, cast.probing);
     }
     features::features(&mut plan, &cast, with_hostile);
     plan.jobs.push(JobPlan {
@@ -223,6 +225,19 @@ fn turn_knobs(plan: &mut Plan, probing: NodeId) {
     }
     for job in plan.jobs.iter_mut().filter(|_| is_rush) {
         job.at = RUSH_AT + job.at / RUSH_IN;
+    }
+}
+
+/// How long some requesters wait for a first token: often not as long as a model takes to load.
+fn turn_patience(plan: &mut Plan, probing: NodeId) {
+    let mut knobs = Draws::new(plan.seed, Stream::new(0, 1, Purpose::Knob));
+    for node in &mut plan.nodes[..probing.0 as usize] {
+        if let NodePlan::Requester(requester) = node
+            && knobs.chance(1, 3)
+        {
+            requester.policy.work_gap = Millis(200 + knobs.below(20_000));
+            requester.policy.first_token = Millis(1_000 + knobs.below(60_000));
+        }
     }
 }
 
