@@ -3,6 +3,7 @@
 mod kinds;
 mod models;
 mod parts;
+mod running;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use parts::{Part, part_of};
+pub(crate) use running::{KeyTable, Running};
 
 use crate::{
     args::{Global, NodeArgs, Serve, Waits},
@@ -98,36 +100,6 @@ impl Sales {
     pub(crate) fn computed(&self) -> Self {
         let Sales { price_in, price_out, aliases, floor_permille, models, .. } = Sales::default();
         Sales { price_in, price_out, aliases, floor_permille, models, ..self.clone() }
-    }
-}
-
-/// How a command runs beside its node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Running {
-    /// What an answer, or a talk, may cost in units; if empty, only free providers are taken.
-    budget: String,
-    /// The file into which what is sold and bought is written; none if empty.
-    pub(crate) ledger: String,
-    /// Where HTTP is answered, for those who watch over it; nowhere if empty.
-    pub(crate) metrics: String,
-    /// How often `serve` tells how business goes; 0 is never.
-    #[serde(with = "span")]
-    pub(crate) status_every: Duration,
-    /// How long jobs that run may go on after the first signal.
-    #[serde(with = "span")]
-    pub(crate) drain: Duration,
-}
-
-impl Default for Running {
-    fn default() -> Self {
-        Running {
-            budget: String::new(),
-            ledger: String::new(),
-            metrics: String::new(),
-            status_every: Duration::from_secs(60),
-            drain: Duration::from_secs(30),
-        }
     }
 }
 
@@ -382,10 +354,11 @@ impl Settings {
 
     /// Puts one value and checks that it can be there, so that a mistake is told with its path and origin.
     fn put(&mut self, path: &str, value: Value, origin: &str) -> Result<(), Failed> {
-        let hint = match (path.starts_with("models."), did_you_mean(path, self.paths().iter().map(String::as_str))) {
-            (true, _) => "; each of several models is a table of its own: write [[models]], with two brackets".into(),
-            (false, hint) if hint.is_empty() => "; `haggle config` shows all there are".into(),
-            (false, hint) => hint,
+        let of_list = ["models", "gateway.key"].iter().find(|list| path.starts_with(&format!("{list}.")));
+        let hint = match (of_list, did_you_mean(path, self.paths().iter().map(String::as_str))) {
+            (Some(list), _) => format!("; each of several is a table of its own: write [[{list}]], with two brackets"),
+            (None, hint) if hint.is_empty() => "; `haggle config` shows all there are".into(),
+            (None, hint) => hint,
         };
         let instead = kinds::instead(path, &value);
         match self.tree.pointer_mut(&pointer(path)) {

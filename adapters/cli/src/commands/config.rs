@@ -21,6 +21,7 @@ pub(crate) fn run(global: &Global, args: &ShowConfig) -> Result<Exit, Failed> {
         one.sales()?;
     }
     settings.budget()?;
+    settings.running()?;
     let all = settings.all();
     if global.json {
         let entry = |(path, value, origin)| (path, json!({"value": value, "origin": origin}));
@@ -182,6 +183,14 @@ const WORDS: &[(&str, &Words)] = &[
             ("status_every", "How often `serve` tells how business goes; \"0s\": never."),
             ("drain", "How long jobs may go on after the first Ctrl-C."),
         ],
+    ),
+    (
+        "The gateway",
+        &[(
+            "gateway.key",
+            "Keys that clients have to send: a table [[gateway.key]] for each, with name, key_env or key_file (where it is), \
+             and budget_per_day, rate (requests a minute) and models, as far as it is bound.",
+        )],
     ),
     ("Books", &[("ledger", "A file that gets a line for each attempt that was sold or bought; empty: none.")]),
     (

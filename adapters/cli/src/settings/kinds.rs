@@ -10,6 +10,8 @@ pub(super) fn instead(path: &str, value: &Value) -> Option<String> {
     let default = defaults.pointer(&pointer(path))?;
     Some(match (default, value) {
         (Value::Array(_), _) if path == "models" => "write a table [[models]] for each of several models".into(),
+        // A variable of that name may hold the key itself, which is not shown.
+        (Value::Array(_), _) if path == "gateway.key" => "write a table [[gateway.key]] for each key".into(),
         (Value::Array(_), Value::String(_)) => format!("write a list: {path} = [{value}]"),
         (Value::Array(_), _) => format!("write a list of texts in quotes: {path} = [\"...\"]"),
         (Value::String(_), Value::Number(_) | Value::Bool(_)) => format!("write it in quotes: {path} = \"{value}\""),

@@ -21,6 +21,10 @@ pub(crate) fn base_url(running: &mut Running) -> String {
 
 /// Sends a chat. What comes is read line by line.
 pub(crate) fn chat(url: &str, more: Value) -> BufReader<TcpStream> {
+    asked(url, "", more)
+}
+
+fn asked(url: &str, headers: &str, more: Value) -> BufReader<TcpStream> {
     let at = url.trim_start_matches("http://").trim_end_matches("/v1");
     let mut body = json!({
         "model": "haggle-tiny-stories", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": 60,
@@ -29,7 +33,7 @@ pub(crate) fn chat(url: &str, more: Value) -> BufReader<TcpStream> {
     let body = body.to_string();
     let mut stream = TcpStream::connect(at).expect("it listens");
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("it reads");
@@ -77,4 +81,34 @@ fn what_a_killed_gateway_spent_today_is_spent() {
     assert_eq!(status(&mut chat(&url, json!({"max_tokens": 60}))), "402");
     again.signal("TERM");
     again.over().exits(0);
+}
+
+#[test]
+fn keys_of_a_file_are_bound_as_it_says() {
+    let serve = Node::start(&["serve"]);
+    let folder = Folder::new();
+    let secret = folder.file("secret", "# of the editor\nsecret-editor\n");
+    let key = format!("name = \"editor\"\nkey_file = {:?}\nrate = 1\nmodels = [\"haggle-tiny-stories\"]", secret);
+    let start = |more: &str| {
+        let file = folder.file("keys.toml", format!("[[gateway.key]]\n{key}\n{more}\n")).display().to_string();
+        let args = ["gateway", "--json", "--listen", "127.0.0.1:0", "--provider", &serve.address, "--config", &file];
+        folder.haggle(&args)
+    };
+    for (more, told) in [
+        ("key_env = \"ALSO\"", "gateway.key[0]: say where the key is"),
+        ("budget_per_day = \"1\"", "needs --state"),
+        (&format!("[[gateway.key]]\n{key}"), "two keys have the name"),
+        ("[[gateway.key]]\nkey_env = \"NONE\"", "gateway.key[1].name:"),
+        ("[[gateway.key]]\nname = \"b\"\nkey_env = \"NONE-OF-THIS-NAME\"", "gateway.key[1].key_env"),
+    ] {
+        Running::spawn(start(more)).over().says(3, &[told]);
+    }
+    let mut gateway = Running::spawn(start(""));
+    let url = base_url(&mut gateway);
+    assert_eq!(status(&mut chat(&url, json!({}))), "401");
+    let ask = |more| status(&mut asked(&url, "Authorization: Bearer secret-editor\r\n", more));
+    assert_eq!(ask(json!({"max_tokens": 5})), "200");
+    assert_eq!(ask(json!({"max_tokens": 5})), "429");
+    gateway.signal("TERM");
+    gateway.over().exits(0);
 }

@@ -67,6 +67,8 @@ fn a_setting_that_cannot_work_is_told_with_its_path_and_origin() {
         ("bootstrap_nodes = [1]", &["a list of texts in quotes"]),
         ("[models]\nmodel = \"a\"", &["models.model:", "[[models]], with two brackets"]),
         ("models = \"a\"", &["models:", "[[models]]"]),
+        ("[gateway.key]\nname = \"a\"", &["gateway.key.name:", "[[gateway.key]], with two brackets"]),
+        ("[[gateway.key]]\nrates = 1", &["gateway.key:", "unknown field `rates`", "`rate`"]),
         ("colour = 1", &["colour:", "`haggle config` shows all"]),
         ("slots = -1", &["slots:"]),
         ("slots = 0", &["slots:", "at least 1"]),
