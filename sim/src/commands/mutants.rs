@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use haggle_sim::{
@@ -24,12 +24,11 @@ const MEDIAN: u64 = 500;
 
 /// Runs seeds until one breaks a rule, and cuts that one down.
 pub(crate) fn hunt(mut words: Words) -> Result<(), Failed> {
-    let (seeds, time) = (words.number("seeds")?.unwrap_or(SEEDS), words.number("time")?.unwrap_or(60));
+    let seeds = words.number("seeds")?.unwrap_or(SEEDS);
     words.done()?;
     // A mistake may well be a panic; the report says so.
     std::panic::set_hook(Box::new(|_| {}));
-    let until = Instant::now() + Duration::from_secs(time);
-    let found = (0..seeds).take_while(|_| Instant::now() < until).find_map(|seed| {
+    let found = (0..seeds).find_map(|seed| {
         let broken = swarm::run(seed).broken.into_iter().next()?;
         Some((seed, broken))
     });
