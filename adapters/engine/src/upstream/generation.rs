@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{Failure, Generation, Phase, Step, Why};
+use crate::{Failure, Generation, Outage, Phase, Step, Why};
 
 use super::{
     answer::{Answer, Asked},
@@ -88,6 +88,21 @@ impl Upstreaming {
             None => health.count_failure(&failure, now),
         }
         step
+    }
+
+    /// A page that is not there is the wrong address, where no word of the server's says that it is something else. Some have
+    /// none for texts, and write conversations all the same.
+    fn doubted(&self, status: u16, refusal: Refusal) -> Refusal {
+        let is_doubtful = matches!(status, 404 | 405) && refusal.outage.is_none() && refusal.failure.why == Why::Engine;
+        if !is_doubtful || self.asked.is_text {
+            return refusal;
+        }
+        let base = self.server.client.base();
+        let url = format!("{base}{}", self.post.path);
+        match self.server.health.doubts(&url, base, status) {
+            Some(Outage { lasts, detail }) => Refusal::of_server(Why::Engine, lasts, detail),
+            None => refusal,
+        }
     }
 
     /// The server did not take the request: it is asked again without what it names, if nobody asked for that.
@@ -194,7 +209,8 @@ impl Generation for Upstreaming {
             Received::End(broken) => self.answer.iter_mut().for_each(|answer| answer.end(broken.as_deref())),
             Received::Refused { status, retry_after, body } => {
                 let error = ErrorBody::read(&body).about(&self.post.bytes());
-                return self.not_taken(refusal::of_status(status, retry_after, &error), &error);
+                let refusal = refusal::of_status(status, retry_after, &error);
+                return self.not_taken(self.doubted(status, refusal), &error);
             }
             Received::Packed(how) => {
                 let detail = format!("the upstream server packs its answer in a way that is not known here: {how}");

@@ -134,6 +134,13 @@ impl Health {
         self.mark_broken(Outage { lasts: refusal::BROKEN, detail }, now);
     }
 
+    /// A prompt was answered as a page that is not there, by a server that has never answered one: its address is doubted
+    /// at once. Later it is not: what was right once says that this is about the prompt.
+    pub(super) fn doubts(&self, url: &str, base: &str, status: u16) -> Option<Outage> {
+        let detail = || format!("{url} answers HTTP {status}: {}", doubt(base));
+        self.lock().waits.is_empty().then(|| Outage { lasts: refusal::BROKEN, detail: detail() })
+    }
+
     /// A job was taken, and its first text came: what others were refused for is mended.
     pub(super) fn count_answer(&self, wait: Duration) {
         let mut state = self.lock();
@@ -320,8 +327,8 @@ fn doubt(base: &str) -> String {
 
 /// The address as most servers have it, if this one is another.
 fn usual(base: &str) -> Option<String> {
-    if base.ends_with("/v1") {
-        return None;
+    if let Some(before) = base.strip_suffix("/v1") {
+        return before.ends_with("/v1").then(|| before.to_owned());
     }
     let (before, last) = base.rsplit_once('/')?;
     let is_version =
@@ -370,6 +377,7 @@ mod tests {
             ("http://a:1/api", Some("http://a:1/api/v1")),
             ("http://a:1/v2", Some("http://a:1/v1")),
             ("http://a:1/api/v1/chat", Some("http://a:1/api/v1")),
+            ("http://a:1/v1/v1", Some("http://a:1/v1")),
             ("http://a:1/v1", None),
         ] {
             assert_eq!(usual(base).as_deref(), expected, "{base}");

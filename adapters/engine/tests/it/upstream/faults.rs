@@ -76,6 +76,26 @@ fn a_sick_server_is_told_once_and_so_is_its_recovery() {
 }
 
 #[test]
+fn a_server_without_the_page_for_conversations_is_doubted_at_the_first_job_and_never_once_it_wrote() {
+    let server = Server::start(Does::Refuses(404, None, "404 page not found"));
+    let patience = Patience { probe_every: 60 * LONG, ..config(&server).patience };
+    let base = format!("{}/v1", server.url());
+    let engine =
+        Upstream::open(Config { url: base.clone(), patience, ..config(&server) }).expect("it lists its models");
+    assert_eq!(run(&engine, chat(8)).why(), Why::Engine);
+    let outage = engine.outage().expect("nobody else is sent there");
+    for said in [&format!("{base}/chat/completions answers HTTP 404"), &format!("{}.", server.url())] {
+        assert!(outage.detail.contains(said), "{said} is not in {}", outage.detail);
+    }
+    let engine = Upstream::open(Config { patience, ..config(&server) }).expect("well");
+    server.does(Does::Writes);
+    assert_eq!(run(&engine, chat(8)).text(), words(8));
+    server.does(Does::Refuses(404, None, "404 page not found"));
+    assert_eq!(run(&engine, chat(8)).why(), Why::Engine);
+    assert_eq!(engine.outage(), None);
+}
+
+#[test]
 fn a_killed_server_is_suspected_at_once() {
     let server = Server::start(Does::SilentEnd);
     let patience = Patience { probe_every: 60 * LONG, ..config(&server).patience };
