@@ -2,6 +2,7 @@
 
 use haggle_core::{
     JobId, JobSpec, PeerId, Policy,
+    event::Bill,
     money::Tariff,
     spec::Failover,
     wire::{Prompt, message::Features},
@@ -24,6 +25,8 @@ pub(super) struct Book {
     pub(super) before_restart: u64,
     pub(super) consumed: u64,
     pub(super) lines: Vec<Line>,
+    /// The first line of the run.
+    pub(super) run: usize,
     /// The last line's attempt may still come to owe more.
     pub(super) is_open: bool,
     pub(super) ended: bool,
@@ -63,6 +66,8 @@ pub(super) struct Line {
     pub(super) peer: PeerId,
     pub(super) tariff: Tariff,
     pub(super) tokens: u64,
+    /// Tokens that its application was told and lost in a crash, and that may come no more: they were accepted.
+    pub(super) lost: u64,
     pub(super) answer: Option<(Answer, u64)>,
 }
 
@@ -95,6 +100,7 @@ impl Judge {
             before_restart: 0,
             consumed: 0,
             lines: Vec::new(),
+            run: 0,
             is_open: false,
             ended: false,
             died: false,
@@ -158,6 +164,19 @@ impl Book {
     pub(super) fn is_sealed(&self) -> bool {
         let request = self.spec.as_ref().is_some_and(|spec| matches!(spec.prompt, Prompt::Request(_)));
         self.tokens > 0 && (request || self.aside.is_some())
+    }
+
+    /// Of what was lost in a crash, counts what the bill says that the requester had accepted.
+    // [M3]
+    pub(super) fn find_lost(&mut self, bill: &Bill) {
+        for (index, line) in self.lines.iter_mut().enumerate().filter(|(_, line)| line.lost > 0) {
+            let billed = bill.lines.iter().find(|billed| (billed.attempt, billed.peer) == (line.attempt, line.peer));
+            let more = billed.map_or(0, |billed| billed.tokens.saturating_sub(line.tokens));
+            if more <= line.lost {
+                line.tokens += more;
+                *(if index < self.run { &mut self.before_restart } else { &mut self.tokens }) += more;
+            }
+        }
     }
 
     /// Owed for closed attempts, and reserved for the open one.

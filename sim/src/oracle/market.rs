@@ -114,7 +114,8 @@ impl Judge {
                 matches!(spec.failover, Failover::Continue | Failover::ContinueOrRestart)
             }
         };
-        let wrote: Vec<_> = book.lines.iter().filter(|line| line.tokens > 0).chain(book.lines.last()).collect();
+        let run = book.lines.get(book.run..).unwrap_or_default();
+        let wrote: Vec<_> = run.iter().filter(|line| line.tokens > 0).chain(run.last()).collect();
         let same = wrote.windows(2).all(|pair| {
             pair.iter().all(|line| line.answer.is_some())
                 && pair[0].answer.map(|answer| answer.0) == pair[1].answer.map(|answer| answer.0)

@@ -72,11 +72,14 @@ impl Judge {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         book.recovered = true;
         book.tokens = book.tokens.saturating_sub(tokens);
+        let is_aside = book.aside.is_some();
         book.aside = book.aside.filter(|first| *first < book.tokens);
         let mut left = tokens;
         for line in book.lines.iter_mut().rev() {
             let part = left.min(line.tokens);
             line.tokens -= part;
+            // Nobody keeps the text of a run that is not all text.
+            line.lost = if is_aside { part } else { 0 };
             left -= part;
         }
     }

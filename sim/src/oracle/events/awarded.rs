@@ -25,7 +25,7 @@ impl Judge {
             || last.is_some_and(|line| line.attempt == attempt && line.tokens == 0)
             || (book.recovered && last.is_none_or(|line| line.attempt < attempt));
         book.is_open = true;
-        book.lines.push(Line { attempt, peer, tariff, tokens: 0, answer });
+        book.lines.push(Line { attempt, peer, tariff, tokens: 0, lost: 0, answer });
         if !follows {
             self.fail(Rule::Terms, format_args!("{job:?} awards attempt {attempt} out of turn"));
         }

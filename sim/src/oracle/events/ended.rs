@@ -14,7 +14,8 @@ use crate::{
 
 impl Judge {
     pub(super) fn ended(&mut self, job: JobId, outcome: &Outcome, bill: &Bill) {
-        let Some(book) = self.jobs.get(&job) else { return };
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        book.find_lost(bill);
         let (own, tokens) = (book.owed(), book.tokens);
         let late = self.now > book.deadline;
         let lines: Vec<_> = book.lines.iter().filter(|line| line.tokens > 0).map(Line::figures).collect();

@@ -59,6 +59,7 @@ impl Judge {
                 {
                     book.before_restart += std::mem::take(&mut book.tokens);
                     book.aside = None;
+                    book.run = book.lines.len().saturating_sub(1);
                 }
             }
             Event::Negotiated { attempt, peer, tariff, .. } => {

@@ -28,6 +28,8 @@ impl Judge {
             return self.fail(Rule::Seq, format_args!("{job:?}: tokens of {peer:?}, who was not awarded last"));
         };
         line.tokens += n;
+        // It goes on: what was lost comes again.
+        line.lost = 0;
         let (attempt, end) = (line.attempt, seq + n);
         let differs = line.answer.is_some_and(|(answer, _)| {
             let ids_differ = ids.is_some_and(|ids| {
