@@ -31,7 +31,7 @@ pub struct Sale {
     pub price_out: Price,
     /// Bytes of a prompt that are counted as one token read; a prompt is priced before it is seen.
     pub bytes_per_token: u32,
-    /// Expected time to the first token.
+    /// Time from a slot to the first token: a guess, which is offered until a job was served; then what was measured is.
     pub eta: Millis,
     /// Where the way down for bidders would end, in thousandths of the posted price: nobody is given more than three quarters of
     /// that way. 1000 does not haggle.

@@ -55,6 +55,8 @@ pub(super) struct Context {
     pub(super) running: u32,
     /// How long a job has its slot, typically.
     pub(super) typical: Millis,
+    /// Time from a slot to the first token, of each model that wrote one.
+    pub(super) first_tokens: BTreeMap<Model, Millis>,
     /// Bytes of bodies that were admitted and not yet handed to the engine.
     pub(super) held: u64,
     pub(super) next_stream: u64,
@@ -128,6 +130,7 @@ impl Context {
             queue: VecDeque::new(),
             running: 0,
             typical: Millis::ZERO,
+            first_tokens: BTreeMap::new(),
             held: 0,
             next_stream: 0,
             next_attempt: 0,

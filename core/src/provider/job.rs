@@ -203,6 +203,10 @@ impl Job {
         }
     }
 
+    pub(super) const fn is_cut(&self) -> bool {
+        matches!(self.link, Link::Cut { .. })
+    }
+
     /// When its slot is whoever's waits: it had it for a while with nobody there to hear.
     pub(super) fn yields_at(&self) -> Instant {
         match self.link {

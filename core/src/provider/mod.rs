@@ -12,6 +12,7 @@ mod closing;
 mod command;
 mod conduct;
 mod context;
+mod eta;
 mod haggling;
 mod inbox;
 mod job;
@@ -34,7 +35,7 @@ use crate::{
     limits::{ConfigError, Limits},
     refusal::Refusal,
     time::Instant,
-    wire::message::{Advert, EndReason, Phase},
+    wire::message::{Advert, EndReason, ModelAdvert, Phase},
 };
 
 use self::{
@@ -127,6 +128,7 @@ impl Provider {
         self.cx.service = service;
         let served = &self.cx.service.models;
         self.cx.outages.retain(|model, _| served.iter().any(|serving| serving.advert.model == *model));
+        self.cx.retain_first_tokens();
         Ok(())
     }
 
@@ -148,7 +150,11 @@ impl Provider {
     pub fn advert(&self) -> Advert {
         let busy = u32::try_from(self.holding()).unwrap_or(u32::MAX);
         Advert {
-            models: self.cx.able().map(|serving| serving.advert.clone()).collect(),
+            models: self
+                .cx
+                .able()
+                .map(|Serving { advert, .. }| ModelAdvert { eta: self.cx.first_token(&advert.model), ..advert.clone() })
+                .collect(),
             slots: self.cx.service.slots,
             free: if self.cx.is_closing() { 0 } else { self.cx.service.slots.saturating_sub(busy) },
             queued: busy.saturating_sub(self.cx.service.slots),
@@ -203,7 +209,7 @@ impl Provider {
         Digester::new(now)
             .with(&(&cx.service, &cx.outages, &cx.limits, &cx.rng, cx.lifecycle))
             .with(&(&cx.streams, &cx.peers, &cx.offers, &cx.bidders, &cx.conducts, jobs, &cx.by_name, &cx.lost))
-            .with(&(queue, cx.running, cx.typical, cx.held, cx.next_stream, cx.next_attempt))
+            .with(&(queue, cx.running, cx.typical, &cx.first_tokens, cx.held, cx.next_stream, cx.next_attempt))
             .done()
     }
 }

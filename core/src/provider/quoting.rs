@@ -155,18 +155,6 @@ impl Provider {
         self.cx.index_offers();
         kept.then_some(offer)
     }
-
-    /// Expected time to the first token of a job that came now.
-    pub(super) fn eta(&self, model: &Model) -> Millis {
-        self.cx.service.find(model).map_or(Millis::ZERO, |serving| serving.advert.eta).max(self.wait())
-    }
-
-    /// Expected time until a job that came now would have a slot and its first token.
-    fn wait(&self) -> Millis {
-        let ahead = (self.holding() as u64 + 1).saturating_sub(u64::from(self.cx.service.slots));
-        let slowest = self.cx.service.models.iter().map(|serving| serving.advert.eta).max().unwrap_or_default();
-        Millis(slowest.max(self.cx.typical).times(ahead).0 / u64::from(self.cx.service.slots.max(1)))
-    }
 }
 
 impl Context {
@@ -174,12 +162,6 @@ impl Context {
     pub(super) fn expire_offers(&mut self) {
         self.offers.expire(self.now);
         self.index_offers();
-    }
-
-    /// Notes how long a job had its slot: an average over the last eight or so.
-    pub(super) fn note_duration(&mut self, took: Millis) {
-        let sum = self.typical.0.saturating_mul(7).saturating_add(took.0);
-        self.typical = if self.typical == Millis::ZERO { took } else { Millis(sum / 8) };
     }
 
     /// The posted price of a request whose prompt has so many tokens at least, or why it gets none.

@@ -51,6 +51,9 @@ impl Job {
             self.blocked.get_or_insert(cx.now);
             return Err(Refusal::NoRoom);
         }
+        if written == u64::from(n) {
+            cx.note_first_token(&self.award.model, cx.now.since(self.started));
+        }
         self.text_bytes = text_bytes;
         self.text_hash.update(channel, text);
         if channel == Some(Channel::Thought) {

@@ -13,6 +13,7 @@ mod channels;
 mod choosing;
 mod conversations;
 mod damage;
+mod eta;
 mod giving_up;
 mod haggling;
 mod leaving;
