@@ -55,8 +55,8 @@ pub(super) struct Context {
     pub(super) running: u32,
     /// How long a job has its slot, typically.
     pub(super) typical: Millis,
-    /// Time from a slot to the first token, of each model that wrote one.
-    pub(super) first_tokens: BTreeMap<Model, Millis>,
+    /// Time from a slot to the first token, of each model that wrote one, and when it wrote the last one.
+    pub(super) first_tokens: BTreeMap<Model, (Millis, Instant)>,
     /// Bytes of bodies that were admitted and not yet handed to the engine.
     pub(super) held: u64,
     pub(super) next_stream: u64,

@@ -5,6 +5,10 @@ use crate::{id::Model, time::Millis};
 
 use super::{Provider, context::Context};
 
+/// So long it is believed what the last job's first token took: who says that he is slow gets no job that could show that he is
+/// slow no more.
+const MEMORY: Millis = Millis::from_secs(600);
+
 impl Provider {
     /// Expected time to the first token of a job that came now: until it has a slot, and from then on.
     pub(super) fn eta(&self, model: &Model) -> Millis {
@@ -36,7 +40,8 @@ impl Context {
     pub(super) fn first_token(&self, model: &Model) -> Millis {
         let serving = self.service.find(model);
         serving.map_or(Millis::ZERO, |serving| {
-            self.first_tokens.get(&serving.advert.model).copied().unwrap_or(serving.advert.eta)
+            let learned = self.first_tokens.get(&serving.advert.model).filter(|(_, at)| self.now < at.after(MEMORY));
+            learned.map_or(serving.advert.eta, |(learned, _)| *learned)
         })
     }
 
@@ -44,8 +49,9 @@ impl Context {
     pub(super) fn note_first_token(&mut self, model: &Model, took: Millis) {
         let Some(serving) = self.service.find(model) else { return };
         let model = serving.advert.model.clone();
-        let learned = self.first_tokens.entry(model).or_insert(took);
-        *learned = average(*learned, took);
+        let (learned, at) = self.first_tokens.entry(model).or_insert((took, self.now));
+        *learned = if self.now < at.after(MEMORY) { average(*learned, took) } else { took };
+        *at = self.now;
     }
 
     /// Forgets models that are not served any more.

@@ -103,6 +103,12 @@ impl Job {
             || survey.unknown.iter().any(served)
     }
 
+    /// Asks those who were heard of, and never described themselves, for their adverts.
+    pub(super) fn describe_hints(&self, cx: &mut Context) {
+        let survey = self.survey(cx);
+        survey.unknown.iter().for_each(|peer| cx.want_described(*peer));
+    }
+
     /// The job's time is over.
     pub(super) fn on_deadline(&mut self, cx: &mut Context) -> Next {
         match (&self.phase, &self.goal) {

@@ -89,9 +89,13 @@ impl Job {
         cx.tell(Event::Negotiated { job: self.id, attempt, peer: quote.peer, tariff: quote.tariff });
     }
 
-    /// The provider works, and has no token yet: who has nobody else to ask waits for it.
+    /// The provider works, and has no token yet: who has nobody else to ask waits for it, and asks meanwhile whom it only heard of
+    /// what they serve.
     fn on_working(&mut self, cx: &mut Context, phase: message::Phase, eta: Option<Millis>) {
         let alone = !self.knows_others(cx);
+        if alone {
+            self.describe_hints(cx);
+        }
         let Phase::Awarded(attempt) = &mut self.phase else { return };
         if attempt.on_working(cx.now, &cx.policy, (phase, eta), alone) {
             let (attempt, peer) = (attempt.number, attempt.peer);

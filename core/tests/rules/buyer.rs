@@ -88,11 +88,14 @@ impl Buyer {
         self.drain();
         let stream = self.newest(name);
         assert_eq!(self.said(stream), [Message::Describe]);
-        self.hears(
-            stream,
-            &Message::Advert(Advert { models: vec![advert], slots: 1, free: 1, queued: 0, methods: None }),
-        );
+        self.describes(stream, advert);
         self.outcome = None;
+    }
+
+    /// Answers a Describe.
+    pub(super) fn describes(&mut self, stream: StreamId, advert: ModelAdvert) {
+        let models = vec![advert];
+        self.hears(stream, &Message::Advert(Advert { models, slots: 1, free: 1, queued: 0, methods: None }));
     }
 
     /// A job for a provider that is known.
@@ -208,11 +211,18 @@ impl Buyer {
         self.drain();
     }
 
-    /// The query that was ordered names peers, and is done.
-    pub(super) fn hints<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+    /// The query that was ordered names peers.
+    pub(super) fn finds<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> QueryId {
         let query = self.query.expect("a query was ordered");
         let peers: Vec<PeerId> = names.into_iter().map(peer).collect();
         self.requester.handle_input(self.now, Input::PeersFound(query, &peers));
+        self.drain();
+        query
+    }
+
+    /// The query that was ordered names peers, and is done.
+    pub(super) fn hints<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        let query = self.finds(names);
         self.requester.handle_input(self.now, Input::QueryDone(query, QueryOutcome::Complete));
         self.drain();
     }

@@ -65,3 +65,16 @@ fn a_queue_counts_and_who_is_gone_counts_for_what_is_left() {
     seller.wait(Millis(2_000));
     assert_eq!(offered(&mut seller), 3_000 + 750);
 }
+
+/// Who once was slow, and says so, gets no job any more that could show that it is not: after ten minutes that is forgotten.
+#[test]
+fn what_was_learned_long_ago_says_nothing() {
+    let mut seller = Seller::new();
+    serves(&mut seller, 1, (20_000, 0));
+    seller.wait(Millis::from_secs(579));
+    assert_eq!(offered(&mut seller), 20_000);
+    seller.wait(Millis::from_secs(21));
+    assert_eq!((offered(&mut seller), advertised(&seller)), (100, 100));
+    serves(&mut seller, 2, (300, 0));
+    assert_eq!(offered(&mut seller), 300);
+}

@@ -5,7 +5,7 @@ use haggle_core::{
     event::{Failure, Outcome},
     wire::{
         Message,
-        message::{End, EndReason, GoneReason, ModelAdvert},
+        message::{End, EndReason, GoneReason, ModelAdvert, Phase},
     },
 };
 
@@ -211,4 +211,36 @@ fn after_silence_words_count_less() {
         assert!(is_left(&buyer, stream));
         buyer.award(buyer.newest(next));
     }
+}
+
+/// Who waits for a provider that works, and knows nobody else, asks meanwhile whom it has only heard of: that one goes on after a
+/// minute, as if it had been known.
+#[test]
+fn who_waits_alone_asks_whom_it_has_heard_of() {
+    let mut buyer = Buyer::new();
+    buyer.knows("loads", priced(1));
+    buyer.submit(&[], |_| ());
+    buyer.finds(["loads"]);
+    buyer.wait(Millis(500));
+    if buyer.is_asked("loads") {
+        buyer.quotes(buyer.newest("loads"), super::award().tariff);
+        buyer.wait(Millis(500));
+    }
+    let stream = buyer.newest("loads");
+    let award = buyer.award(stream);
+    buyer.hears(stream, &Message::Accepted(accepted(&award)));
+    buyer.hints(["another"]);
+    assert!(!buyer.has_met("another"));
+    let working = Message::Working { phase: Phase::Loading, done: None, of: None, eta: None };
+    buyer.hears(stream, &working);
+    let asked = buyer.newest("another");
+    assert_eq!(buyer.said(asked), [Message::Describe]);
+    buyer.describes(asked, priced(2));
+    for _ in 0..7 {
+        buyer.hears(stream, &working);
+        buyer.wait(Millis::from_secs(10));
+    }
+    assert!(is_left(&buyer, stream));
+    buyer.wait(Millis::from_secs(60));
+    assert_ne!(buyer.newest("another"), asked, "it is turned to");
 }

@@ -1,7 +1,7 @@
 //! Healed at any moment: whoever can pay is served in the end, whatever happened before.
 
 use haggle_core::{
-    JobSpec, PeerId,
+    Event, JobSpec, PeerId,
     event::{Failure, PassedOver},
     wire::{Prompt, message::DeclineReason},
 };
@@ -95,14 +95,20 @@ impl World {
     }
 }
 
+const BROKEN: &str = "broken providers used up its tries";
+
+const fn is_break(event: &Event<'_>) -> bool {
+    matches!(event, Event::PassedOver { why: PassedOver::Interrupted(_), .. })
+}
+
 /// Why a job need not have been served.
 fn excuse(job: &Job, is_poor: bool) -> Option<&'static str> {
     match job.failure()? {
         Failure::OverBudget { .. } if is_poor => Some("the account is used up"),
         Failure::Declined(PassedOver::Declined(DeclineReason::Busy | DeclineReason::PeerLimit)) => Some("busy"),
-        Failure::Interrupted(_) | Failure::Declined(PassedOver::Interrupted(_)) => {
-            Some("broken providers used up its tries")
-        }
+        Failure::Interrupted(_) | Failure::Declined(PassedOver::Interrupted(_)) => Some(BROKEN),
+        // Who was asked last only refused, but somebody broke before.
+        Failure::Declined(_) if job.events.iter().any(|(_, event)| is_break(event)) => Some(BROKEN),
         Failure::Deadline if job.pace == crate::Pace::Never => Some("its application takes nothing"),
         _ => None,
     }
