@@ -19,6 +19,7 @@
 //! | `peers/table.rs` | `PROBATION_TOKENS`, `MEMORY` |
 //! | `provider/admission.rs` | `MAX_TEMPERATURE_MILLI` |
 //! | `provider/conduct.rs` | `FORGIVEN`, `MEMORY` |
+//! | `provider/eta.rs` | `MEMORY` |
 //! | `provider/haggling.rs` | `BIDS`, `BID_EVERY` |
 //! | `provider/job.rs` | `RESUMES`, `YIELD_AFTER`, `WORD_AFTER` |
 //! | `provider/outage.rs` | `MAX_OUTAGE` |
