@@ -19,7 +19,7 @@ use crate::{
 use super::{
     attempt::{Attempt, Start},
     context::{Context, Role},
-    job::{Answer, Goal, Job, Negotiation, NegotiationState, Next, Phase},
+    job::{Answer, Goal, Job, JobState, Negotiation, NegotiationState, Next},
     search::Survey,
     selection::{self, Doubts},
     transcript::{Prefix, Transcript},
@@ -41,7 +41,7 @@ impl Job {
         let reason = cx.rank(&mut quotes, answer.time_value, self.doubts(cx));
         self.explain_choice(cx, &quotes, Some(reason).filter(|_| !by_application));
         if by_application {
-            self.phase = Phase::Choosing;
+            self.state = JobState::Choosing;
             cx.tell(Event::ChoiceDue { job: self.id, quotes });
             return Next::Stay;
         }
@@ -51,7 +51,7 @@ impl Job {
 
     /// The application's choice.
     pub(super) fn award_chosen(&mut self, cx: &mut Context, peer: PeerId) -> Result<Next, Refusal> {
-        let is_due = matches!(self.phase, Phase::Choosing);
+        let is_due = matches!(self.state, JobState::Choosing);
         let quote = self.acceptable(cx).into_iter().find(|quote| is_due && quote.peer == peer);
         Ok(self.award(cx, quote.ok_or(Refusal::NoSuchOffer)?, ChoiceReason::Application))
     }
@@ -116,7 +116,7 @@ impl Job {
             (self.attempts, negotiation.stream, &self.transcript, self.leftover);
         let won = quote.clone();
         let start = Start { number, stream, quote: won, class, permit, prefix, transcript, leftover, max_tokens };
-        self.phase = Phase::Awarded(Box::new(Attempt::new(cx.now, &cx.policy, &cx.limits, start)));
+        self.state = JobState::Awarded(Box::new(Attempt::new(cx.now, &cx.policy, &cx.limits, start)));
         self.send_award(cx);
         cx.tell(Event::Awarded { job: self.id, attempt: number, quote, reason });
         Next::Stay
@@ -163,8 +163,8 @@ impl Job {
     }
 
     fn send_award(&mut self, cx: &mut Context) {
-        let Self { id, goal, criteria, transcript, phase, .. } = self;
-        if let (Goal::Answer(answer), Phase::Awarded(attempt)) = (goal, phase) {
+        let Self { id, goal, criteria, transcript, state, .. } = self;
+        if let (Goal::Answer(answer), JobState::Awarded(attempt)) = (goal, state) {
             let body = Body::of(answer, transcript, &attempt.prefix);
             attempt.send_award(cx, *id, criteria, &body, answer);
         }

@@ -29,7 +29,7 @@ use crate::{
 use super::{
     concluded::Concluded,
     events::{QueuedEvent, TokenBuffer},
-    job::{Job, Phase},
+    job::{Job, JobState},
 };
 
 /// All of a requester but its jobs.
@@ -140,7 +140,7 @@ impl Context {
 
     /// Derives anew what is indexed of a job: the one place where it enters the indexes.
     pub(super) fn index(&mut self, job: &Job) {
-        if matches!(job.phase, Phase::Searching { .. }) {
+        if matches!(job.state, JobState::Searching { .. }) {
             self.searching.insert(job.id);
         } else {
             self.searching.remove(&job.id);

@@ -16,7 +16,7 @@ use crate::{
 use super::{
     attempt::Attempt,
     context::Context,
-    job::{Answer, Goal, Job, NegotiationState, Next, Phase},
+    job::{Answer, Goal, Job, JobState, NegotiationState, Next},
     selection::Doubts,
     settle::Assessment,
     transcript::Transcript,
@@ -69,7 +69,7 @@ impl Job {
         };
         let may = if delivered { self.may_be_taken_over() } else { Ok(()) };
         match may.and_then(|()| cx.quota.may_retry(cx.now, &retry)) {
-            Ok(until) => self.phase = Phase::Waiting { until },
+            Ok(until) => self.state = JobState::Waiting { until },
             Err(why) => return self.give_up(why),
         }
         if delivered {
@@ -114,7 +114,7 @@ impl Job {
     /// A provider did not even answer the dial: who goes on is looked for after a pause.
     pub(super) fn pause(&mut self, cx: &mut Context, in_vain: Millis) -> Next {
         let pause = backoff::pause(&mut cx.rng, in_vain, backoff::CAP, 0);
-        self.phase = Phase::Waiting { until: cx.now.after(pause) };
+        self.state = JobState::Waiting { until: cx.now.after(pause) };
         Next::Stay
     }
 
@@ -138,7 +138,7 @@ impl Job {
         }
         let pause = backoff::pause(&mut cx.rng, cx.policy.retry_delay, backoff::CAP, self.rounds).max(after);
         self.rounds += 1;
-        self.phase = Phase::Waiting { until: cx.now.after(pause) };
+        self.state = JobState::Waiting { until: cx.now.after(pause) };
         self.forget_offers();
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Job {
         }
         self.since = cx.now;
         self.unaffordable = None;
-        self.phase = Phase::Searching { closes: Some(cx.now) };
+        self.state = JobState::Searching { closes: Some(cx.now) };
         self.begin_search(cx)
     }
 

@@ -15,7 +15,7 @@ use crate::{
 use super::{
     Requester,
     context::{Context, DeadlineKey, Role, Stream},
-    job::{Job, Next, Phase},
+    job::{Job, JobState, Next},
 };
 
 impl Requester {
@@ -51,7 +51,7 @@ impl Requester {
                 }
             };
         }
-        debug_assert!(!matches!(job.phase, Phase::Deciding), "what follows an attempt is decided in its last step");
+        debug_assert!(!matches!(job.state, JobState::Deciding), "what follows an attempt is decided in its last step");
         cx.index(job);
         result
     }
@@ -117,16 +117,16 @@ impl Requester {
 impl Job {
     /// Something of it may be due.
     fn on_timeout(&mut self, cx: &mut Context) -> Next {
-        match &self.phase {
+        match &self.state {
             // It was moved since it entered the index.
             _ if self.timeout().at > cx.now => Next::Stay,
             // First: whatever else is due at the same moment comes too late.
             _ if self.until <= cx.now => self.on_deadline(cx),
-            Phase::Searching { .. } => Next::Search,
-            Phase::Asking { .. } => self.on_offer_window(cx),
-            Phase::Choosing | Phase::Deciding => Next::Choose,
-            Phase::Waiting { .. } => self.retry(cx),
-            Phase::Awarded(_) => self.on_attempt_timeout(cx),
+            JobState::Searching { .. } => Next::Search,
+            JobState::Asking { .. } => self.on_offer_window(cx),
+            JobState::Choosing | JobState::Deciding => Next::Choose,
+            JobState::Waiting { .. } => self.retry(cx),
+            JobState::Awarded(_) => self.on_attempt_timeout(cx),
         }
     }
 }

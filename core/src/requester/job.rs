@@ -43,7 +43,7 @@ pub(super) struct Job {
     /// When its search began: who failed since then is not asked again for it.
     pub(super) since: Instant,
     pub(super) until: Instant,
-    pub(super) phase: Phase,
+    pub(super) state: JobState,
     /// Conversations about prices, by provider.
     pub(super) negotiations: BTreeMap<PeerId, Negotiation>,
     /// The cheapest offer that was beyond the budget.
@@ -102,7 +102,7 @@ pub(super) struct Answer {
 }
 
 #[derive(Clone, Hash, Debug)]
-pub(super) enum Phase {
+pub(super) enum JobState {
     /// Waits for adverts. Once one fits, the others get until it `closes`.
     Searching { closes: Option<Instant> },
     /// Waits for offers, until `until`. Once one is acceptable, the others get until it `closes`.
@@ -188,7 +188,7 @@ impl Job {
             haggle,
             since: now,
             until,
-            phase: Phase::Searching { closes: None },
+            state: JobState::Searching { closes: None },
             negotiations: BTreeMap::new(),
             unaffordable: None,
             last_out: None,
@@ -211,25 +211,25 @@ impl Job {
     }
 
     pub(super) const fn attempt(&self) -> Option<&Attempt> {
-        match &self.phase {
-            Phase::Awarded(attempt) => Some(attempt),
+        match &self.state {
+            JobState::Awarded(attempt) => Some(attempt),
             _ => None,
         }
     }
 
     pub(super) const fn attempt_mut(&mut self) -> Option<&mut Attempt> {
-        match &mut self.phase {
-            Phase::Awarded(attempt) => Some(attempt),
+        match &mut self.state {
+            JobState::Awarded(attempt) => Some(attempt),
             _ => None,
         }
     }
 
     /// Takes the attempt out: it is over.
     pub(super) fn take_attempt(&mut self) -> Option<Attempt> {
-        match core::mem::replace(&mut self.phase, Phase::Deciding) {
-            Phase::Awarded(attempt) => Some(*attempt),
+        match core::mem::replace(&mut self.state, JobState::Deciding) {
+            JobState::Awarded(attempt) => Some(*attempt),
             other => {
-                self.phase = other;
+                self.state = other;
                 None
             }
         }
@@ -267,16 +267,16 @@ impl Job {
     /// The next moment at which something happens to the job by itself.
     pub(super) fn timeout(&self) -> Timeout {
         let deadline = Timeout { at: self.until, cause: Cause::JobDeadline };
-        let own = match &self.phase {
-            Phase::Searching { closes: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
-            Phase::Searching { closes: None } | Phase::Deciding => None,
-            Phase::Asking { until, closes } => {
+        let own = match &self.state {
+            JobState::Searching { closes: Some(at) } => Some(Timeout { at: *at, cause: Cause::SearchWindow }),
+            JobState::Searching { closes: None } | JobState::Deciding => None,
+            JobState::Asking { until, closes } => {
                 let offers = Timeout { at: *until, cause: Cause::OfferWindow };
                 Some(closes.map_or(offers, |at| offers.min(Timeout { at, cause: Cause::OfferWindow })))
             }
-            Phase::Waiting { until } => Some(Timeout { at: *until, cause: Cause::Retry }),
-            Phase::Choosing => self.last_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry }),
-            Phase::Awarded(attempt) => Some(attempt.timeout()),
+            JobState::Waiting { until } => Some(Timeout { at: *until, cause: Cause::Retry }),
+            JobState::Choosing => self.last_expiry().map(|at| Timeout { at, cause: Cause::OfferExpiry }),
+            JobState::Awarded(attempt) => Some(attempt.timeout()),
         };
         own.map_or(deadline, |own| own.min(deadline))
     }

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     context::{Context, Role},
-    job::{Job, Negotiation, NegotiationState, Next, Phase},
+    job::{Job, JobState, Negotiation, NegotiationState, Next},
     search::Survey,
     selection,
 };
@@ -43,7 +43,7 @@ impl Job {
             cx.outbox.send(stream, &Message::Rfq(rfq));
             cx.tell(Event::Asked { job: self.id, peer: candidate.peer });
         }
-        self.phase = Phase::Asking { until: cx.now.after(cx.policy.offer_timeout), closes: None };
+        self.state = JobState::Asking { until: cx.now.after(cx.policy.offer_timeout), closes: None };
     }
 
     /// A message of somebody who is not awarded.
@@ -133,7 +133,7 @@ impl Job {
         negotiation.rfq = offer.rfq;
         negotiation.state = NegotiationState::Asked;
         (negotiation.first, negotiation.last) = (None, None);
-        self.phase = Phase::Asking { until: cx.now.after(cx.policy.offer_timeout), closes: None };
+        self.state = JobState::Asking { until: cx.now.after(cx.policy.offer_timeout), closes: None };
         self.on_offer(cx, peer, offer, true)
     }
 }

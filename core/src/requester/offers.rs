@@ -10,20 +10,20 @@ use crate::{
 
 use super::{
     context::Context,
-    job::{Job, Negotiation, NegotiationState, Next, Phase},
+    job::{Job, JobState, Negotiation, NegotiationState, Next},
 };
 
 impl Job {
     /// Chooses when every provider answered; when one offer is acceptable, sets the others a time.
     pub(super) fn check_offers(&mut self, cx: &Context) -> Next {
-        if !matches!(self.phase, Phase::Asking { .. }) {
+        if !matches!(self.state, JobState::Asking { .. }) {
             return Next::Stay;
         }
         if !self.negotiations.values().any(Negotiation::is_open) {
             return Next::Choose;
         }
         let acceptable = !self.acceptable(cx).is_empty();
-        if let Phase::Asking { closes, .. } = &mut self.phase
+        if let JobState::Asking { closes, .. } = &mut self.state
             && acceptable
         {
             closes.get_or_insert(cx.now.after(cx.policy.offer_window));
@@ -48,13 +48,13 @@ impl Job {
 
     /// Somebody was lost while prices were talked about.
     pub(super) fn on_negotiation_lost(&mut self, cx: &mut Context, peer: PeerId, why: PassedOver) -> Next {
-        if matches!(self.phase, Phase::Awarded(_) | Phase::Waiting { .. }) {
+        if matches!(self.state, JobState::Awarded(_) | JobState::Waiting { .. }) {
             // It waited for a choice that fell elsewhere: nobody's fault.
             self.forget_negotiation(cx, peer);
             return Next::Stay;
         }
         self.pass_over(cx, peer, why);
-        if matches!(self.phase, Phase::Choosing) && self.acceptable(cx).is_empty() {
+        if matches!(self.state, JobState::Choosing) && self.acceptable(cx).is_empty() {
             return Next::Choose;
         }
         self.check_offers(cx)
@@ -101,7 +101,7 @@ impl Job {
                 self.turn_down(cx, peer, ReleaseReason::Late, PassedOver::TooSlow);
             }
         }
-        self.phase = Phase::Searching { closes: Some(cx.now) };
+        self.state = JobState::Searching { closes: Some(cx.now) };
         Next::Search
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 use super::{
     attempt::{Attempt, Link},
     context::{Context, Role},
-    job::{Job, Next, Phase},
+    job::{Job, JobState, Next},
 };
 
 /// Resumes in a row that bring no token; then the provider is given up.
@@ -31,7 +31,7 @@ impl Job {
         let others = self.knows_others(cx);
         // [R7]
         let grace = if others { cx.policy.resume_grace } else { cx.policy.resume_timeout };
-        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let JobState::Awarded(attempt) = &mut self.state else { return Next::Stay };
         attempt.cut(cx.now, grace);
         let (cuts, number, peer) = (attempt.cuts, attempt.number, attempt.peer);
         // [R7]
@@ -58,7 +58,7 @@ impl Job {
     /// Reattaches the attempt to another stream.
     pub(super) fn resume(&mut self, cx: &mut Context) -> Next {
         debug_assert!(self.attempt().is_some(), "only an attempt can be resumed");
-        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let JobState::Awarded(attempt) = &mut self.state else { return Next::Stay };
         let stream = cx.open_stream(attempt.peer, Role::Job(self.id));
         // A refusal, or a fresh offer with it, comes on this stream, and so does its answer.
         if let Some(negotiation) = self.negotiations.get_mut(&attempt.peer) {
@@ -80,7 +80,7 @@ impl Job {
     pub(super) fn on_resume_not_sent(&mut self, cx: &mut Context, failure: StreamFailure) -> Next {
         debug_assert!(self.attempt().is_some(), "only an attempt can be resumed");
         let others = self.knows_others(cx);
-        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let JobState::Awarded(attempt) = &mut self.state else { return Next::Stay };
         let failures = attempt.dials;
         attempt.dials = failures.saturating_add(1);
         // [R7]

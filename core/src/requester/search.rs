@@ -18,7 +18,7 @@ use crate::{
 use super::{
     Requester,
     context::{Context, DeadlineKey, Role},
-    job::{Goal, Job, Next, Phase},
+    job::{Goal, Job, JobState, Next},
     selection::{self, Candidate},
 };
 
@@ -61,7 +61,7 @@ impl Job {
         survey.unknown.iter().for_each(|peer| cx.want_described(*peer));
         let pending = survey.outcome.is_none() || !survey.unknown.is_empty();
         self.lift = survey.lift;
-        let Phase::Searching { closes } = self.phase else {
+        let JobState::Searching { closes } = self.state else {
             debug_assert!(false, "only who searches looks");
             return Next::Stay;
         };
@@ -71,7 +71,7 @@ impl Job {
             return if !pending || enough { self.end_discovery(cx, survey) } else { Next::Stay };
         }
         if survey.fit.is_empty() {
-            self.phase = Phase::Searching { closes: None };
+            self.state = JobState::Searching { closes: None };
             return if pending { Next::Stay } else { self.fail_search(cx, &survey) };
         }
         // Who is in doubt may be the first to answer.
@@ -82,7 +82,7 @@ impl Job {
         } else {
             // The first good ones do not wait for the last.
             let closes = closes.unwrap_or_else(|| cx.now.after(cx.policy.search_window));
-            self.phase = Phase::Searching { closes: Some(closes) };
+            self.state = JobState::Searching { closes: Some(closes) };
         }
         Next::Stay
     }
@@ -111,12 +111,12 @@ impl Job {
 
     /// The job's time is over.
     pub(super) fn on_deadline(&mut self, cx: &mut Context) -> Next {
-        match (&self.phase, &self.goal) {
-            (Phase::Searching { .. }, Goal::Discover) => {
+        match (&self.state, &self.goal) {
+            (JobState::Searching { .. }, Goal::Discover) => {
                 let survey = self.survey(cx);
                 self.end_discovery(cx, survey)
             }
-            (Phase::Searching { .. }, _) if self.negotiations.is_empty() && !self.has_delivered() => {
+            (JobState::Searching { .. }, _) if self.negotiations.is_empty() && !self.has_delivered() => {
                 let survey = self.survey(cx);
                 let outcome = survey.outcome.unwrap_or(QueryOutcome::TimedOut);
                 self.explain_nobody(cx, &survey.left_out);
@@ -218,7 +218,7 @@ impl Job {
         self.explain_nobody(cx, &survey.left_out);
         if self.may_begin_anew() && self.begin_anew(cx) {
             self.unaffordable = None;
-            self.phase = Phase::Searching { closes: Some(cx.now) };
+            self.state = JobState::Searching { closes: Some(cx.now) };
             return Next::Search;
         }
         if self.has_delivered() || self.is_refused() {

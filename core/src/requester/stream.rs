@@ -15,7 +15,7 @@ use super::{
     attempt::{Attempt, AttemptState},
     award::Body,
     context::Context,
-    job::{Answer, Goal, Job, Next, Phase},
+    job::{Answer, Goal, Job, JobState, Next},
     settle::Assessment,
     transcript::Transcript,
 };
@@ -41,7 +41,7 @@ impl Job {
         (stream, peer): (StreamId, PeerId),
         message: Message<'_>,
     ) -> Result<Next, Violation> {
-        let (Goal::Answer(answer), Phase::Awarded(attempt)) = (&self.goal, &mut self.phase) else {
+        let (Goal::Answer(answer), JobState::Awarded(attempt)) = (&self.goal, &mut self.state) else {
             return self.on_negotiation_message(cx, peer, &message);
         };
         if attempt.stream() != Some(stream) {
@@ -96,7 +96,7 @@ impl Job {
         if alone {
             self.describe_hints(cx);
         }
-        let Phase::Awarded(attempt) = &mut self.phase else { return };
+        let JobState::Awarded(attempt) = &mut self.state else { return };
         if attempt.on_working(cx.now, &cx.policy, (phase, eta), alone) {
             let (attempt, peer) = (attempt.number, attempt.peer);
             cx.tell(Event::Working { job: self.id, attempt, peer, phase });
@@ -167,7 +167,7 @@ impl Job {
         let leftover = self.leftover.min(tokens);
         self.leftover -= leftover;
         self.transcript.consume(tokens - leftover);
-        let Phase::Awarded(attempt) = &mut self.phase else { return false };
+        let JobState::Awarded(attempt) = &mut self.state else { return false };
         attempt.consume(cx.now, self.transcript.consumed());
         attempt.acknowledge(cx);
         true
@@ -176,7 +176,7 @@ impl Job {
     pub(super) fn on_attempt_timeout(&mut self, cx: &mut Context) -> Next {
         debug_assert!(self.attempt().is_some(), "only an attempt waits for a provider");
         let now = cx.now;
-        let Phase::Awarded(attempt) = &mut self.phase else { return Next::Stay };
+        let JobState::Awarded(attempt) = &mut self.state else { return Next::Stay };
         match attempt.state {
             _ if attempt.is_resume_over(now) => Next::Broken(Interrupted::Lost),
             AttemptState::Sent { until } if until <= now => Next::Broken(Interrupted::Request),
@@ -200,7 +200,7 @@ impl Job {
             return Next::Broken(Interrupted::TokenGap);
         }
         debug_assert!(self.attempt().is_some(), "only an attempt has a pace");
-        if let Phase::Awarded(attempt) = &mut self.phase {
+        if let JobState::Awarded(attempt) = &mut self.state {
             attempt.count_pace(now);
             attempt.acknowledge(cx);
         }

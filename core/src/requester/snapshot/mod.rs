@@ -26,7 +26,7 @@ use super::{
     Requester,
     attempt::{self, Attempt},
     context::Context,
-    job::{Job, Negotiation, NegotiationState, Next, Phase},
+    job::{Job, JobState, Negotiation, NegotiationState, Next},
     transcript::Transcript,
 };
 
@@ -185,7 +185,7 @@ impl Job {
             let attempt = Attempt::restore(cx.now, &cx.policy, attempt, transcript, text, &spans)?;
             let negotiation = Negotiation { state: NegotiationState::Awarded, ..Negotiation::new(LOST, 0) };
             self.negotiations.insert(attempt.peer, negotiation);
-            self.phase = Phase::Awarded(Box::new(attempt));
+            self.state = JobState::Awarded(Box::new(attempt));
         }
         // What is missing is not told again as tokens without text, and does not wait to be taken.
         self.transcript.set_consumed(if missing { self.transcript.tokens() } else { known.tokens });
@@ -228,7 +228,7 @@ impl Job {
         };
         for piece in known.after(at, text_at) {
             // Without an attempt there is nothing beyond: that was checked.
-            let Phase::Awarded(attempt) = &mut self.phase else { break };
+            let JobState::Awarded(attempt) = &mut self.state else { break };
             let first = attempt.tokens() == 0;
             if piece.peer != attempt.peer || !attempt.catch_up(cx.now, piece.n, piece.text, piece.channel) {
                 return Err(SnapshotError::Disagrees { job: self.id });
@@ -244,13 +244,13 @@ impl Job {
 
     /// Goes on its way again.
     fn go_on(&mut self, cx: &mut Context) -> Next {
-        match self.phase {
-            Phase::Awarded(_) => {
+        match self.state {
+            JobState::Awarded(_) => {
                 // Where the provider is, the search tells too.
                 self.start_search(cx);
                 self.resume(cx)
             }
-            Phase::Searching { .. } => self.begin_search(cx),
+            JobState::Searching { .. } => self.begin_search(cx),
             _ => Next::Stay,
         }
     }
@@ -262,7 +262,7 @@ impl Job {
         cx.account.settle(attempt.cost, line.owed);
         self.lines.push(line);
         self.broken = Some(Interrupted::Lost);
-        self.phase = Phase::Waiting { until: cx.now };
+        self.state = JobState::Waiting { until: cx.now };
         // Nobody will ask for the tokens that were lost: they do not wait to be taken.
         self.transcript.set_consumed(self.transcript.tokens());
         cx.begin_cancel((self.id, attempt.number), attempt.peer, None);

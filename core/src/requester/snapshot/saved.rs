@@ -18,7 +18,7 @@ use crate::{
 use super::{
     super::{
         attempt,
-        job::{Answer, Goal, Job, Negotiation, NegotiationState, Phase},
+        job::{Answer, Goal, Job, JobState, Negotiation, NegotiationState},
         transcript::Transcript,
     },
     LOST,
@@ -90,10 +90,12 @@ impl SavedJob {
     /// Questions for prices and providers are not kept: they end with the process that asked.
     pub(super) fn of(job: &Job) -> Option<Self> {
         let Goal::Answer(answer) = &job.goal else { return None };
-        let (pause, attempt) = match &job.phase {
-            Phase::Waiting { until } => (Some(*until), None),
-            Phase::Awarded(attempt) => (None, Some(attempt.keep())),
-            Phase::Searching { .. } | Phase::Asking { .. } | Phase::Choosing | Phase::Deciding => (None, None),
+        let (pause, attempt) = match &job.state {
+            JobState::Waiting { until } => (Some(*until), None),
+            JobState::Awarded(attempt) => (None, Some(attempt.keep())),
+            JobState::Searching { .. } | JobState::Asking { .. } | JobState::Choosing | JobState::Deciding => {
+                (None, None)
+            }
         };
         Some(Self {
             id: job.id,
@@ -152,7 +154,7 @@ impl SavedJob {
         let until = self.until.min(now.after(policy.job_deadline));
         let out = Negotiation { state: NegotiationState::Out, failed: true, ..Negotiation::new(LOST, 0) };
         let mut job = Job {
-            phase: self.pause.map_or(Phase::Searching { closes: None }, |until| Phase::Waiting { until }),
+            state: self.pause.map_or(JobState::Searching { closes: None }, |until| JobState::Waiting { until }),
             negotiations: self.out.into_iter().map(|peer| (peer, out.clone())).collect(),
             attempts: (self.attempts + SKIPPED).min(MAX_ATTEMPTS - 1),
             tries: self.tries,
