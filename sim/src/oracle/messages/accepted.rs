@@ -18,7 +18,7 @@ impl Judge {
         self.attaches(provider, (job, attempt), epoch, core);
         let forgot = !core || self.forgetful.contains(&provider);
         let known = self.attempts.entry((provider, job, attempt)).or_default();
-        let again = known.sent > known.prefix && accepted.body_credit > 0 && !forgot;
+        let again = known.sent > known.prefix && accepted.body_credit > 0 && !forgot && !known.is_cancelled;
         let window = (u64::from(accepted.window_tokens), u64::from(accepted.window_bytes));
         let is_first = known.window.is_none();
         known.window.get_or_insert(window);

@@ -61,6 +61,9 @@ pub(super) struct AttemptBook {
     echoed: bool,
     /// How long it says that its first token takes, in ms; and whether it told of the work on it.
     pub(super) eta: u64,
+    /// Its requester said that it wants no more of it: it may be forgotten, and computed again if it is wanted after all, as one does
+    /// that came back from before its Cancel.
+    pub(super) is_cancelled: bool,
     pub(super) works: bool,
     /// The newest epoch that the provider took.
     epoch: u32,
@@ -110,7 +113,7 @@ impl Judge {
                 Message::Award(award) => self.award_sent(sent, award, frame),
                 Message::Resume { job, attempt, epoch, .. } => self.resume_sent(sent, (*job, *attempt), *epoch),
                 Message::Rfq(rfq) => self.rfq_sent(sent, rfq),
-                Message::Cancel { job, attempt, .. } => self.is_over(provider, (*job, *attempt)),
+                Message::Cancel { job, attempt, .. } => self.is_cancelled(provider, (*job, *attempt)),
                 Message::Ack { next, end, .. } => self.ack_sent(sent, *next, *end),
                 Message::Body { offset, bytes } => self.body_sent(sent, *offset, bytes),
                 _ => {}

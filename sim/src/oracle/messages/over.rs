@@ -9,6 +9,11 @@ impl Judge {
         self.attempts.entry((provider, job, attempt)).or_default().is_over = true;
     }
 
+    pub(super) fn is_cancelled(&mut self, provider: PeerId, (job, attempt): (JobId, u32)) {
+        self.attempts.entry((provider, job, attempt)).or_default().is_cancelled = true;
+        self.is_over(provider, (job, attempt));
+    }
+
     /// In the end: whoever was left had been told, or had said so itself.
     pub(crate) fn check_fences(&mut self) {
         let left = self.attempts.iter().filter(|(_, known)| known.echoed && !known.is_over);
